@@ -1,0 +1,84 @@
+"""What every script shares: a log file, progress lines on the terminal, errors that people can read."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from tqdm import tqdm
+
+from freemask.errors import InputError
+
+T = TypeVar("T")
+_terminal: TextIO = sys.stderr
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser with the --log option that every script has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--log", type=Path, help="write everything printed here; the terminal gets progress and errors")
+    return made
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """Run a script's main with its output in the log; an InputError ends it with one readable line and code 1."""
+    global _terminal
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        _terminal = os.fdopen(os.dup(2), "w", buffering=1)
+        log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
+        os.dup2(log, 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    try:
+        main(arguments)
+    except InputError as error:
+        tell(f"error: {error}")
+        sys.exit(1)
+    except Exception:
+        tell(traceback.format_exc())
+        sys.exit(1)
+
+
+def tell(message: str) -> None:
+    """Print a line for people: to the terminal, and to the log if there is one."""
+    print(message, file=_terminal, flush=True)
+    if _terminal is not sys.stderr:
+        print(message, file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """A file for tqdm that turns redrawn bars into lines, since several jobs share one terminal."""
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            tell(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def bar(description: str, total: int | None, unit: str) -> tqdm:
+    """A progress bar that prints a line at most every five seconds: done, rate, remaining time."""
+    return tqdm(desc=description, total=total, unit=unit, file=_Lines(), mininterval=5, maxinterval=30, ncols=90)
+
+
+def progress(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a progress bar (see `bar`)."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with bar(description, total, unit) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+def elapsed(start: float) -> str:
+    """Seconds since `start` (time.monotonic()) as text, e.g. '12.3 s'."""
+    return f"{time.monotonic() - start:.1f} s"

@@ -1,0 +1,8 @@
+"""The one error that users are meant to read."""
+
+
+class InputError(ValueError):
+    """Bad input: the message says what was wrong, the value, and what to do.
+
+    Scripts print it without a traceback and exit with code 1 (see freemask.cli).
+    """

@@ -1,0 +1,123 @@
+"""Files written whole or not at all, their hashes, and tab-separated tables."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from freemask.errors import InputError
+
+
+def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
+    """Write a file under a temporary name, fsync, rename: a reader sees the old file or the whole new one.
+
+    Args: content: the bytes, or a function that writes them to a binary file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content) if isinstance(content, bytes) else content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(settings: Any) -> str:
+    """First 12 hex digits of the SHA-256 of a JSON-able value, the same whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON with sorted keys, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; InputError names the file where it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the rule that makes it, or check the path") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32)."""
+    write_atomic(path, table.to_csv(sep="\t", index=False, float_format="%.9g", lineterminator="\n").encode())
+
+
+def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
+    """Read a tab-separated table that must hold `columns`; ids (mask_id, image, mask, ...) stay text.
+
+    Raises: InputError naming file and column.
+    """
+    text = {"mask_id", "image", "mask", "sha256", "name", "word", "experiment", "counts"}
+    try:
+        # keep_default_na=False: a class may be called "null", a mask "NA".
+        table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=["nan", ""])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(map(str, table.columns))})")
+    return table
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
+
+    Raises: InputError where the file is missing, damaged, or not one 8-bit channel.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
+    if image.mode not in ("L", "P"):
+        raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def png_bytes(array: np.ndarray) -> bytes:
+    """Encode (H, W) or (H, W, 3) uint8 as PNG; the same bytes for the same array."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", optimize=False, compress_level=6)
+    return buffer.getvalue()
+
+
+def jpeg_bytes(array: np.ndarray, quality: int) -> bytes:
+    """Encode (H, W, 3) uint8 as JPEG without chroma subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()

@@ -1,0 +1,91 @@
+"""Label spaces: raw labels on disk, train ids in the loss, words in the prompt.
+
+Masks on disk always hold a data set's own (raw) labels, also the filtered ones; they become train ids
+(0..K-1, 255 = ignored) in one place, `LabelSpace.to_train`, when a batch is built.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from freemask.errors import InputError
+from freemask.files import read_table
+
+IGNORE_INDEX = 255  # train id of a pixel that no loss and no metric sees
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The K classes of a data set, in train-id order.
+
+    ids: raw label of each train id; names: display names; words: what the prompt says (words may repeat);
+    colors: (r, g, b) of each class; ignored: the raw label that means "ignored", also written by the filter.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignored: int
+
+    @classmethod
+    def read(cls, classes: str | Path, ignored: int) -> "LabelSpace":
+        """Read a class table with the columns label, name, word, color (#rrggbb).
+
+        Raises: InputError for a repeated label, a label outside 0..255, the ignored label used as a class,
+        an empty word, or a color that isn't #rrggbb.
+        """
+        table = read_table(classes, ["label", "name", "word", "color"])
+        for row in table.itertuples():
+            if not (isinstance(row.label, int) and 0 <= row.label <= 255):
+                raise InputError(f"{classes}: label {row.label!r}, want a whole number in 0..255")
+            if row.label == ignored:
+                raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
+            if not (isinstance(row.word, str) and row.word.strip()):
+                raise InputError(f"{classes}: label {row.label} has no word; the prompt needs one")
+        repeated = table.label[table.label.duplicated()]
+        if len(repeated):
+            raise InputError(f"{classes}: label {repeated.iloc[0]} stands on more than one line; keep one")
+        colors = tuple(_rgb(color, classes) for color in table.color)
+        ids = tuple(int(label) for label in table.label)
+        return cls(ids, tuple(table.name), tuple(table.word), colors, ignored)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_train(self, raw: np.ndarray, source: str = "mask") -> np.ndarray:
+        """Map raw labels (any shape, uint8) to train ids uint8; strict.
+
+        Raises: InputError naming `source` and the labels that the data set doesn't define.
+        """
+        lut = np.full(256, -1, np.int16)
+        lut[list(self.ids)] = np.arange(len(self.ids))
+        lut[self.ignored] = IGNORE_INDEX
+        train = lut[raw]
+        if (train < 0).any():
+            unknown = np.unique(raw[train < 0]).tolist()
+            raise InputError(f"{source}: label(s) {unknown} not in the data set's class table; fix the mask or add them")
+        return train.astype(np.uint8)
+
+    def to_raw(self, train: np.ndarray) -> np.ndarray:
+        """Map train ids back to raw labels (uint8); 255 becomes the ignored label."""
+        lut = np.full(256, self.ignored, np.uint8)
+        lut[: len(self.ids)] = self.ids
+        return lut[train]
+
+    def colorize(self, raw: np.ndarray) -> np.ndarray:
+        """Paint raw labels (H, W) as (H, W, 3) uint8; ignored pixels black."""
+        lut = np.zeros((256, 3), np.uint8)
+        lut[list(self.ids)] = np.array(self.colors, np.uint8)
+        lut[self.ignored] = 0
+        return lut[raw]
+
+
+def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
+    try:
+        if len(color) != 7 or color[0] != "#":
+            raise ValueError
+        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: color {color!r}, want #rrggbb") from None
