@@ -101,10 +101,15 @@ class LabelCounts:
         Raises: InputError where it isn't of that form.
         """
         entries = np.array([text.count(":") for text in counts], dtype=np.int64)
+        words = np.array([text.count(" ") + 1 if text else 0 for text in counts], dtype=np.int64)
         try:
             numbers = np.array(" ".join(counts).replace(":", " ").split(), dtype=np.int64)
             pairs = numbers.reshape(-1, 2)
-            if len(pairs) != entries.sum() or (len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() > 255)):
+            if (
+                (entries != words).any()
+                or len(pairs) != entries.sum()
+                or (len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() > 255))
+            ):
                 raise ValueError
         except ValueError:
             raise InputError(f"{source}: counts aren't 'label:pixels label:pixels ...'; make the table again") from None

@@ -67,7 +67,9 @@ def in_plan_order(plan: pd.DataFrame, made: pd.DataFrame, source: str) -> pd.Dat
     for side, problem in (("left_only", "lack"), ("right_only", "hold, against the plan,")):
         rows = joined[joined.side == side]
         if len(rows):
-            raise InputError(f"the shards of {source} {problem} {_names(rows)}; give all its shards, or make them again")
+            raise InputError(
+                f"the shards of {source} {problem} {_names(rows)}; give all its shards, or make them again"
+            )
     return plan.merge(made, on=key, how="left")
 
 

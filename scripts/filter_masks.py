@@ -88,7 +88,9 @@ def pass_through(arguments: argparse.Namespace):
     row = masks.reset_index().set_index("mask_id")["index"].reindex(images.mask_id)
     if row.isna().any():
         unknown = row.index[row.isna()].unique()
-        raise InputError(f"{arguments.images}: {arguments.masks} doesn't hold mask(s) {some(list(unknown))}; plan again")
+        raise InputError(
+            f"{arguments.images}: {arguments.masks} doesn't hold mask(s) {some(list(unknown))}; plan again"
+        )
     row = row.to_numpy(int)
     images_of_mask = np.bincount(row, minlength=len(masks))
     pixels = np.zeros((2, 256), np.int64)

@@ -13,7 +13,9 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--masks", type=Path, required=True, help="table of mask_id, mask, counts (resize_masks)")
-    parser.add_argument("--class-loss", type=Path, required=True, help="table of label, pixels, class_loss (class_loss)")
+    parser.add_argument(
+        "--class-loss", type=Path, required=True, help="table of label, pixels, class_loss (class_loss)"
+    )
     parser.add_argument("--hardness", type=Path, required=True, help="output: table of mask_id, hardness, rank")
     return parser
 

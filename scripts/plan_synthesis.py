@@ -15,10 +15,14 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--hardness", type=Path, required=True, help="table of mask_id, hardness, rank (mask_hardness)")
     parser.add_argument("--masks", type=Path, help="table of mask_id, counts (resize_masks); class_balanced needs it")
-    parser.add_argument("--class-loss", type=Path, help="table of label, class_loss (class_loss); class_balanced needs it")
+    parser.add_argument(
+        "--class-loss", type=Path, help="table of label, class_loss (class_loss); class_balanced needs it"
+    )
     parser.add_argument("--strategy", required=True, help="hardness, uniform, all or class_balanced")
     parser.add_argument("--n-max", type=int, required=True, help="most images of one mask")
-    parser.add_argument("--first-seed", type=int, default=42, help="first of the seeds, shared by all masks (default: 42)")
+    parser.add_argument(
+        "--first-seed", type=int, default=42, help="first of the seeds, shared by all masks (default: 42)"
+    )
     parser.add_argument("--plan", type=Path, required=True, help="output: table of mask_id, seed")
     parser.add_argument("--mask-size", type=int, default=512, help="side of an image, for the estimate (default: 512)")
     parser.add_argument("--seconds-per-image", type=float, help="on one GPU, for the estimate (default: a V100's 5.8)")

@@ -45,9 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     if wrong:
         raise InputError("\n  ".join([f"{len(wrong)} of {len(made)} masks can't be used:", *wrong[:LISTED]]))
     counts = [count for count, _ in made]
-    files.write_table(
-        arguments.masks, pd.DataFrame({"mask_id": index.mask_id, "mask": targets, "counts": counts})
-    )
+    files.write_table(arguments.masks, pd.DataFrame({"mask_id": index.mask_id, "mask": targets, "counts": counts}))
 
 
 if __name__ == "__main__":
