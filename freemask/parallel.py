@@ -15,7 +15,7 @@ LISTED = 5  # offenders that an error names; it counts the others
 def map_files(
     work: Callable[[Item], Result], items: Sequence[Item], processes: int, description: str, unit: str
 ) -> Iterator[Result]:
-    """Yield work(item) in the items' order, with a progress bar; `work` must be a module-level function or a partial of one.
+    """Yield work(item) in the items' order, with a progress bar; `work`: a module-level function or a partial of one.
 
     Raises: InputError if processes < 1; whatever `work` raises, at the item's turn.
     """

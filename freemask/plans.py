@@ -41,7 +41,8 @@ def class_priority(counts: LabelCounts, class_loss: np.ndarray, presence: float 
     F_c: the share of all masks that hold c; a mask holds c where c has at least `presence` of its labelled pixels, so
     that a few stray pixels claim nothing. 1 / sqrt(F) is the repeat factor of LVIS (Gupta et al. 2019), up to a
     constant, which is here multiplied by the class-wise mean loss h_c.
-    Args: counts: of N masks, each with labelled pixels; class_loss: (256,) h of each raw label [nats]; 0 <= presence < 1/256.
+    Args: counts: of N masks, each with labelled pixels; class_loss: (256,) h of each raw label [nats];
+    presence: 0 or more, less than 1/256.
     Returns: (N,) float64 [nats].
     """
     if not 0 <= presence < 1 / 256:  # below 1/256 every mask holds a class: its most frequent one

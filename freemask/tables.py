@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from freemask.errors import InputError
 from freemask.files import read_table
@@ -75,3 +76,40 @@ def in_plan_order(plan: pd.DataFrame, made: pd.DataFrame, source: str) -> pd.Dat
 
 def _names(rows: pd.DataFrame) -> str:
     return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
+
+
+def read_experiments(path: str | Path, dataset: str) -> pd.DataFrame:
+    """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
+
+    Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
+    """
+    columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
+    table = read_table(path, columns)
+    table = table[table.dataset == dataset].reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"{path}: no experiment on data set {dataset!r}; add a row")
+    table["synthetic_set"] = table.synthetic_set.fillna("").astype(str)
+    table["schedule"] = table.schedule.astype(float)
+    try:
+        table["train_seeds"] = [[int(seed) for seed in str(seeds).split(",")] for seeds in table.train_seeds]
+    except ValueError:
+        raise InputError(f"{path}: train_seeds want whole numbers joined by commas, e.g. 0,1") from None
+    return table
+
+
+def read_ious(path: str | Path) -> pd.DataFrame:
+    """Read per_class_iou.tsv: label, name, iou [percent; NaN for a class that the evaluation never met]."""
+    return read_table(path, ["label", "name", "iou"])[["label", "name", "iou"]]
+
+
+def read_reported(path: str | Path, key: str) -> list[dict]:
+    """One list of the authors' numbers, [] where they report nothing under `key`.
+
+    Raises: InputError where the file isn't there or isn't YAML.
+    """
+    try:
+        return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error})") from None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import scripts
+from command_line import run_script
 
 from freemask import files, filtering, plans
 from freemask.errors import InputError
@@ -87,7 +87,7 @@ def shard(tmp_path):
 
 
 def filter_shard(folder, number, alpha="1.25", **more):
-    scripts.run("filter_masks", alpha=alpha, margins=folder / f"margins-{number}.tsv",
+    run_script("filter_masks", alpha=alpha, margins=folder / f"margins-{number}.tsv",
                 images=folder / f"margins-{number}.tsv", masks=folder / "masks.tsv", classes=folder / "classes.tsv",
                 ignored_label=0, filtered_dir=folder / "filtered", manifest=folder / f"{number}.tsv",
                 class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
@@ -95,7 +95,7 @@ def filter_shard(folder, number, alpha="1.25", **more):
 
 
 def gather(folder, shards=(0, 1)):
-    scripts.run("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
+    run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
                 class_shards=[folder / f"{n}.classes.tsv" for n in shards], classes=folder / "classes.tsv",
                 ignored_label=0, train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
     return files.read_table(folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered"])

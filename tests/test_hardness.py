@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import scripts
+from command_line import run_script
 
 from freemask import files, plans
 from freemask.errors import InputError
@@ -132,7 +132,8 @@ def test_rows_are_masks_with_their_first_seeds():
 @pytest.fixture
 def tables(tmp_path):
     (tmp_path / "masks.tsv").write_text(
-        "mask_id\tmask\tcounts\nm1\tm1.png\t1:50 2:50\nm2\tm2.png\t1:90 2:10\nm3\tm3.png\t1:20 2:80\nm4\tm4.png\t1:98 7:2\n"
+        "mask_id\tmask\tcounts\nm1\tm1.png\t1:50 2:50\nm2\tm2.png\t1:90 2:10\n"
+        "m3\tm3.png\t1:20 2:80\nm4\tm4.png\t1:98 7:2\n"
     )
     (tmp_path / "class_loss.tsv").write_text(
         "label\tname\tloss_sum\tpixels\tclass_loss\n1\tsky\t1\t10\t0.1\n2\troad\t2\t10\t0.2\n7\tship\t9\t10\t0.9\n"
@@ -142,12 +143,12 @@ def tables(tmp_path):
 
 
 def rate(folder):
-    scripts.run("mask_hardness", masks=folder / "masks.tsv", class_loss=folder / "class_loss.tsv",
+    run_script("mask_hardness", masks=folder / "masks.tsv", class_loss=folder / "class_loss.tsv",
                 hardness=folder / "hardness.tsv")  # fmt: skip
 
 
 def plan(folder, strategy, n_max=8, **more):
-    scripts.run("plan_synthesis", hardness=folder / "hardness.tsv", masks=folder / "masks.tsv",
+    run_script("plan_synthesis", hardness=folder / "hardness.tsv", masks=folder / "masks.tsv",
                 class_loss=folder / "class_loss.tsv", strategy=strategy, n_max=n_max, plan=folder / "plan.tsv",
                 **more)  # fmt: skip
     return files.read_table(folder / "plan.tsv", ["mask_id", "seed"])

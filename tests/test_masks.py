@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-import scripts
+from command_line import run_script
 from PIL import Image
 
 from freemask import files
@@ -28,13 +28,13 @@ def add(folder, mask_id, labels, image=True):
 
 
 def index(folder):
-    scripts.run("index_dataset", images=folder / "images", masks=folder / "masks", image_suffix=".jpg",
+    run_script("index_dataset", images=folder / "images", masks=folder / "masks", image_suffix=".jpg",
                 mask_suffix=".png", index=folder / "index.tsv")  # fmt: skip
     return files.read_table(folder / "index.tsv", ["mask_id", "image", "mask"])
 
 
 def resize(folder, size=2, threads=1):
-    scripts.run("resize_masks", index=folder / "index.tsv", classes=folder / "classes.tsv", ignored_label=0,
+    run_script("resize_masks", index=folder / "index.tsv", classes=folder / "classes.tsv", ignored_label=0,
                 mask_size=size, masks_dir=folder / "square", masks=folder / "masks.tsv", threads=threads)  # fmt: skip
     return files.read_table(folder / "masks.tsv", ["mask_id", "mask", "counts"])
 

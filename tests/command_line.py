@@ -15,8 +15,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def run(name: str, **options: object) -> None:
-    """Run main with options, e.g. run("filter_masks", alpha="inf", threads=2); lists become several values."""
+def run_script(name: str, **options: object) -> None:
+    """Run main with options, e.g. run_script("filter_masks", alpha="inf", threads=2); lists become several values."""
     module, argv = load(name), []
     for option, value in options.items():
         argv.append("--" + option.replace("_", "-"))
