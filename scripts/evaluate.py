@@ -6,6 +6,19 @@ from pathlib import Path
 from freemask import cli, files
 
 
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
+    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training")
+    parser.add_argument("--metrics", type=Path, required=True, help="output: metrics.json")
+    parser.add_argument("--per-class", type=Path, required=True, help="output: per_class_iou.tsv")
+    parser.add_argument("--predictions", type=Path, help="folder to write predictions to, as PNGs of raw labels")
+    parser.add_argument("--pictures", type=int, default=8, help="how many predictions to write")
+    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
+    return parser
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Run the validation set through the model and write the results."""
     import pandas as pd
@@ -31,12 +44,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
-    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training")
-    parser.add_argument("--metrics", type=Path, required=True, help="to write: metrics.json")
-    parser.add_argument("--per-class", type=Path, required=True, help="to write: per_class_iou.tsv")
-    parser.add_argument("--predictions", type=Path, help="folder to write predictions to, as PNGs of raw labels")
-    parser.add_argument("--pictures", type=int, default=8, help="how many predictions to write")
-    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
-    cli.run(main, parser.parse_args())
+    cli.run(main, options().parse_args())

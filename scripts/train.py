@@ -11,6 +11,16 @@ from pathlib import Path
 from freemask import cli, files
 
 
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="config.py from training_config.py")
+    parser.add_argument("--weights", type=Path, required=True, help="output: weights.pth")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
+    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
+    return parser
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Train, then write weights."""
     import torch
@@ -29,12 +39,7 @@ def _rank() -> int:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config.py from training_config.py")
-    parser.add_argument("--weights", type=Path, required=True, help="to write: weights.pth")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
-    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
-    given = parser.parse_args()
+    given = options().parse_args()
     if given.launcher != "none" and _rank() > 0:
         given.log = None  # the log is the first process's
     cli.run(main, given)

@@ -113,3 +113,12 @@ def evaluate(config: Config, weights: str, pictures: int = 0) -> tuple[dict[str,
     runner = AtomicRunner.from_cfg(config)
     metrics = runner.test()
     return metrics, runner.test_evaluator.metrics[0]
+
+
+def pick_device(name: str, threads: int | None) -> str:
+    """A torch device: `name`, or for auto a GPU where there is one; sets torch's CPU threads."""
+    if threads:
+        torch.set_num_threads(threads)
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
