@@ -116,8 +116,8 @@ def png_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_bytes(array: np.ndarray, quality: int) -> bytes:
+def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
     """Encode (H, W, 3) uint8 as JPEG without chroma subsampling."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="JPEG", quality=quality, subsampling=0)
+    Image.fromarray(array).save(buffer, format="JPEG", quality=quality, subsampling=0, comment=comment)
     return buffer.getvalue()

@@ -57,6 +57,11 @@ scattergather:
     shard=config["shards"],
 
 
+def option(name, value):
+    """A command-line option with its value quoted for the shell, or nothing where there is no value."""
+    return f"{name} {shlex.quote(str(value))}" if value else ""
+
+
 def fact(key, split=None):
     """A fact of the data set, e.g. mask_size."""
 

@@ -26,7 +26,7 @@ rule measure_margins:
         margins_dir="results/{dataset}/margins/{generator}",
         ignored_label=fact("ignored_label"),
     shell:
-        "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
+        "python scripts/measure_margins.py --images {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
         " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
@@ -59,7 +59,7 @@ rule filter_masks:
         "../envs/workflow.yaml"
     threads: config["threads"]
     params:
-        margins=lambda wildcards, input: f"--margins {shlex.quote(input.margins)}" if input.margins else "",
+        margins=lambda wildcards, input: option("--margins", input.margins),
         filtered_dir="results/{dataset}/filtered/{generator}/alpha-{alpha}",
         ignored_label=fact("ignored_label"),
     shell:

@@ -16,6 +16,13 @@ def pretrained_weights(wildcards):
     return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
 
 
+def training_pairs(wildcards):
+    """The pairs options of a regime: real, synthetic, or both."""
+    row = experiment_row(wildcards)
+    real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
+    return option("--real", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
+
+
 def model_settings(wildcards):
     """The model's entry of the models file: a change of it reruns its trainings and no others."""
     return json.dumps(MODELS[experiment_row(wildcards).model])
@@ -39,18 +46,20 @@ rule training_config:
     conda:
         "../envs/segmentation.yaml"
     params:
+        models=config["models"],
+        model=lambda wildcards: experiment_row(wildcards).model,
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
-        gpus=config["training_gpus"],
         ignored_label=fact("ignored_label"),
-        initial=lambda wildcards: pretrained_weights(wildcards) or "",
-        synthetic=lambda wildcards: synthetic_pairs(wildcards) or "",
+        gpus=f"--gpus {config['training_gpus']}" if config["training_gpus"] else "",
+        pairs=training_pairs,
+        initial=lambda wildcards: option("--load-from", pretrained_weights(wildcards)),
     shell:
-        "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset} --regime {params.regime}"
-        " --schedule {params.schedule} --train-seed {wildcards.train_seed} --gpus {params.gpus}"
-        " --train {input.train:q} --val {input.val:q} --synthetic {params.synthetic:q} --initial {params.initial:q}"
-        " --classes {input.classes:q} --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
+        "python {input.script:q} --models {params.models:q} --model {params.model} --dataset {wildcards.dataset}"
+        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed} {params.gpus}"
+        " {params.pairs} {params.initial} --validation {input.val:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
 
 
 rule train:
@@ -78,7 +87,7 @@ rule train:
             if config["training_gpus"] > 1
             else "python"
         ),
-        work_dir=subpath(output.weights, parent=True),
+        launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
-        "{params.launch} scripts/train.py --config {input.config:q} --work-dir {params.work_dir:q}/work"
-        " --weights {output.weights:q} --threads {threads} --log {log:q}"
+        "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
+        " --launcher {params.launcher} --threads {threads} --log {log:q}"
