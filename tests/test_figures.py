@@ -1,4 +1,4 @@
-"""Figures: from the scripts' tables to PNG and PDF, the same bytes every time; the contact sheet's choice and colors."""
+"""Figures: from tables to PNG and PDF, the same bytes every time; the contact sheet's choice and colors."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 import toy_chain
 from command_line import run_script
 
-from freemask import contact_sheet, figures, files
+from freemask import contact_sheet, figures, files, tables
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
@@ -44,6 +44,21 @@ def test_every_figure_is_the_same_bytes_twice(world):
         assert made[0][1].startswith(b"%PDF")
 
 
+def test_training_curves_follow_a_resumed_run(tmp_path):
+    for folder, steps in (("20260101_000000", (1, 2, 3)), ("20260102_000000", (3, 4))):
+        (tmp_path / folder / "vis_data").mkdir(parents=True)
+        lines = [f'{{"loss": {step / len(steps)}, "lr": 0.1, "step": {step}}}' for step in steps]
+        lines.append('{"mIoU": 40.0, "step": 4}')
+        (tmp_path / folder / "vis_data" / "scalars.json").write_text("\n".join(lines) + '\n{"loss": 1, "st')
+    curve = tables.read_scalars(tmp_path)
+    assert curve.step.tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
+    run_script("plot_training", work=tmp_path, names="real", figures=tmp_path / "a.png")
+    assert toy_chain.is_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no scalars.json"):
+        tables.read_scalars(tmp_path / "20260101_000000")
+
+
 def test_many_classes_break_into_panels():
     figure, axes, slices = figures.class_panels(150, width=5)
     assert len(axes) == 4
@@ -58,15 +73,17 @@ def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"class {i}" for i in range(5)]
 
 
-def test_the_sheet_shows_rare_classes_filtered_white_and_ignored_black(world):
+def draw_sheet(world, figure, rows=3):
     run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
-               classes=world / "classes.tsv", ignored_label=0, rows=3, columns=2, figure=world / "sheet.png")  # fmt: skip
-    first = (world / "sheet.png").read_bytes()
-    sheet = files.read_image(world / "sheet.png")
+               classes=world / "classes.tsv", ignored_label=0, rows=rows, columns=2, figure=figure)  # fmt: skip
+
+
+def test_the_sheet_is_the_same_bytes_twice_and_shows_small_images_large(world):
+    for name in ("first.png", "second.png"):
+        draw_sheet(world, world / name)
+    assert (world / "first.png").read_bytes() == (world / "second.png").read_bytes()
+    sheet = files.read_image(world / "first.png")
     assert sheet.shape[1] == 2 * 24 + 5 * (192 + 6) - 6  # 64 pixels shown three times as large
-    run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
-               classes=world / "classes.tsv", ignored_label=0, rows=3, columns=2, figure=world / "sheet.png")  # fmt: skip
-    assert (world / "sheet.png").read_bytes() == first
 
 
 def test_masks_are_chosen_by_hand():
@@ -118,8 +135,7 @@ def test_bad_figure_input_is_refused(world, tmp_path):
     with pytest.raises(InputError, match="--top 0"):
         run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", top=0, figures=tmp_path / "a.png")
     with pytest.raises(InputError, match="--rows 0"):
-        run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
-                   classes=world / "classes.tsv", ignored_label=0, rows=0, figure=tmp_path / "s.png")  # fmt: skip
+        draw_sheet(world, tmp_path / "s.png", rows=0)
     with pytest.raises(InputError, match="no such image"):
         files.read_image(tmp_path / "none.jpg")
     assert not list(tmp_path.glob("*.png"))
