@@ -75,9 +75,11 @@ def rows(mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> pd.Dat
 
 
 def cost(images: int, side: int, seconds_per_image: float, bytes_per_pixel: float) -> str:
-    """What a plan takes, for people: images, GPU hours, disk."""
-    hours, gigabytes = images * seconds_per_image / 3600, images * side**2 * bytes_per_pixel / 1e9
+    """What a plan takes, for people: images, GPU time, disk."""
+    seconds, size = images * seconds_per_image, images * side**2 * bytes_per_pixel
+    time = f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"
+    disk = f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     return (
-        f"{images:,} images of {side}x{side}: about {hours:,.1f} GPU hours at {seconds_per_image:g} s an image"
-        f" (fewer where images are there already) and {gigabytes:,.1f} GB on disk"
+        f"{images:,} images of {side}x{side}: about {time} at {seconds_per_image:g} s an image"
+        f" (less where images are there already) and {disk} on disk"
     )

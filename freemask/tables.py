@@ -1,5 +1,6 @@
 """Readers of the tables that several scripts share; each checks what a later step relies on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,25 @@ def read_reported(path: str | Path, key: str) -> list[dict]:
         raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({error})") from None
+
+
+def read_scalars(work: str | Path) -> pd.DataFrame:
+    """Read the training curve that mmengine leaves in a work directory: step, loss, lr, one row per logged step.
+
+    A resumed training has several logs; where they overlap the later one counts. A last line that was cut off by a
+    kill is passed over.
+    Raises: InputError where there is no log, or none with a loss.
+    """
+    logs = sorted(Path(work).glob("*/vis_data/scalars.json"))  # named by time
+    rows = {}
+    for log in logs:
+        for line in log.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if "loss" in row and "step" in row:
+                rows[row["step"]] = {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
+    if not rows:
+        raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work directory?")
+    return pd.DataFrame([rows[step] for step in sorted(rows)])
