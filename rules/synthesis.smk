@@ -55,9 +55,9 @@ rule prepare_generator:
         "../envs/synthesis.yaml"
     params:
         kind=generator_setting("source"),
-        sha256=lambda wildcards: config["generators"][wildcards.generator].get("sha256", ""),
+        sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
     shell:
-        "python {input.script:q} --source {input.source:q} --kind {params.kind} --sha256 {params.sha256:q}"
+        "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.sha256}"
         " --pipeline {output.pipeline:q} --log {log:q}"
 
 
