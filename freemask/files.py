@@ -116,8 +116,22 @@ def png_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_bytes(array: np.ndarray, quality: int) -> bytes:
+def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
     """Encode (H, W, 3) uint8 as JPEG without chroma subsampling."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="JPEG", quality=quality, subsampling=0)
+    Image.fromarray(array).save(buffer, format="JPEG", quality=quality, subsampling=0, comment=comment)
     return buffer.getvalue()
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Raises: InputError where the file is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None

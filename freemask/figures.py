@@ -1,0 +1,233 @@
+"""Figures of results: one function per figure, each from a table; and one way to save them, byte for byte the same."""
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from freemask.errors import InputError
+from freemask.files import write_atomic
+
+BLUE, ORANGE, GREY, INK = "#3b6fa5", "#d9772b", "#c9ced6", "#2b2f36"
+ROWS_PER_PANEL = 44  # classes in one column; more go into the next: 150 or 171 classes make four columns
+
+
+def style() -> None:
+    """Set fonts, grid and colors of every figure; no display is needed."""
+    mpl.use("Agg")
+    for chatty in ("fontTools", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    sns.set_theme(context="notebook", style="whitegrid", font="DejaVu Sans")
+    mpl.rcParams |= {
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "axes.titlecolor": INK,
+        "axes.titlesize": 13,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 12,
+        "axes.labelsize": 11,
+        "grid.color": "#e6e9ee",
+        "legend.frameon": False,
+        "pdf.fonttype": 42,  # text stays text
+        "text.color": INK,
+        "xtick.color": INK,
+        "xtick.labelsize": 10,
+        "ytick.color": INK,
+        "ytick.labelsize": 10,
+    }
+
+
+def save(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure as each path's suffix says: .png (160 dpi) or .pdf.
+
+    No date is written, so that the same figure is the same bytes.
+    Raises: InputError for another suffix.
+    """
+    for path in paths:
+        if path.suffix not in (".png", ".pdf"):
+            raise InputError(f"{path}: figures are written as .png or .pdf")
+        buffer = io.BytesIO()
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        figure.savefig(buffer, format=path.suffix[1:], dpi=160, bbox_inches="tight", metadata=metadata)
+        write_atomic(path, buffer.getvalue())
+
+
+def plot_most_improved(table: pd.DataFrame, top: int, title: str) -> Figure:
+    """Bars of IoU gains, largest first; a point per train seed, a diamond where the authors report a gain.
+
+    Args: table: name, real, joint, gain, gain_seed_<s>, perhaps reported_gain, sorted by gain; top: how many classes.
+    """
+    style()
+    shown = table[table.gain.notna()].head(top).reset_index(drop=True)
+    rows = np.arange(len(shown))
+    figure = Figure(figsize=(8.2, 1.9 + 0.36 * len(shown)))
+    axes = figure.subplots()
+    figure.subplots_adjust(top=1 - 0.62 / figure.get_figheight(), bottom=1.1 / figure.get_figheight(), right=0.78)
+    bars = pd.DataFrame({"gain": shown.gain, "row": [f"row {row}" for row in rows], "up": shown.gain >= 0})
+    sns.barplot(bars, x="gain", y="row", hue="up", palette={True: BLUE, False: GREY}, saturation=1, width=0.68,
+                legend=False, ax=axes)  # fmt: skip
+    axes.set_yticks(rows, shown.name)
+    seeds = [column for column in shown if column.startswith("gain_seed_")]
+    for seed in seeds if len(seeds) > 1 else []:
+        label = f"each of {len(seeds)} train seeds" if seed == seeds[0] else None
+        axes.scatter(shown[seed], rows, s=24, color="white", edgecolor=INK, linewidth=1, zorder=3, label=label)
+    if "reported_gain" in shown and shown.reported_gain.notna().any():
+        axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=ORANGE, zorder=4, label="the authors")
+    write_gains(axes, shown)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set(xlabel="gain in IoU [points]", ylabel="")
+    figure.text(0.02, 1 - 0.2 / figure.get_figheight(), title, size=13, va="top")
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=10)
+    sns.despine(ax=axes, left=True)
+    return figure
+
+
+def write_gains(axes: Axes, shown: pd.DataFrame) -> None:
+    """Write each row's gain and its IoU before and after to the right of the bars, and set the reach of the x axis."""
+    reach = shown.filter(regex="^(gain|reported_gain)").to_numpy()
+    low, high = min(0.0, np.nanmin(reach)), max(0.0, np.nanmax(reach))
+    margin = 0.03 * max(high - low, 1.0)
+    axes.set_xlim(low - margin if low < 0 else 0, high + margin)
+    beside = axes.get_yaxis_transform()
+    axes.text(1.11, -0.85, "gain", transform=beside, ha="right", fontsize=9.5)
+    axes.text(1.15, -0.85, "real → joint", transform=beside, fontsize=9.5)
+    for row in shown.itertuples():
+        gain = f"{row.gain:+.1f}".replace("-", "−")
+        axes.text(1.11, row.Index, gain, transform=beside, va="center", ha="right", fontsize=10, weight="bold")
+        axes.text(1.15, row.Index, f"{row.real:.1f} → {row.joint:.1f}", transform=beside, va="center", fontsize=9.5)
+
+
+def class_panels(classes: int, width: float) -> tuple[Figure, list[Axes], list[slice]]:
+    """Axes for one row per class, in as many columns as it takes; with the classes of each."""
+    panels = -(-classes // ROWS_PER_PANEL)
+    rows = -(-classes // panels)
+    figure = Figure(figsize=(width * panels, 1.6 + 0.24 * rows), layout="constrained")
+    axes = list(figure.subplots(1, panels, squeeze=False, sharex=True)[0])
+    slices = [slice(panel * rows, min((panel + 1) * rows, classes)) for panel in range(panels)]
+    for one in axes:
+        one.set_ylim(rows - 0.4, -0.6)
+    return figure, axes, slices
+
+
+def plot_class_loss(table: pd.DataFrame) -> Figure:
+    """Bars of the class-wise mean loss, hardest class first.
+
+    Args: table: name, pixels, class_loss [nats]; classes without pixels are left out.
+    """
+    style()
+    shown = table[table.pixels > 0].sort_values("class_loss", ascending=False, kind="stable")
+    figure, panels, slices = class_panels(len(shown), width=5.2)
+    mean = shown.class_loss @ shown.pixels / shown.pixels.sum()
+    for axes, part in zip(panels, slices, strict=True):
+        rows = shown.iloc[part]
+        axes.barh(range(len(rows)), rows.class_loss, height=0.68, color=BLUE)
+        axes.axvline(mean, color=ORANGE, linewidth=1.5, label=f"mean over pixels: {mean:.2f}")
+        axes.set_yticks(range(len(rows)), rows.name)
+        axes.set_xlabel("mean loss [nats]")
+        axes.grid(visible=False, axis="y")
+        sns.despine(ax=axes, left=True)
+    panels[0].set_title("Class-wise mean loss on real images")
+    panels[-1].legend(loc="lower right", fontsize=10)
+    return figure
+
+
+def plot_filtered_share(shares: dict[str, pd.DataFrame]) -> Figure:
+    """Share of each class's pixels that the filter takes out, a point per synthetic set; most filtered class first.
+
+    Args: shares: of each set (its name is shown), name, pixels, filtered, share; the first one sorts the classes.
+    """
+    style()
+    first = next(iter(shares.values()))
+    order = first[first.pixels > 0].sort_values("share", ascending=False, kind="stable").index
+    figure, panels, slices = class_panels(len(order), width=5.2)
+    colors = sns.color_palette("viridis", len(shares) + 1)[:-1] if len(shares) > 1 else [BLUE]
+    for axes, part in zip(panels, slices, strict=True):
+        rows = order[part]
+        for color, (name, table) in zip(colors, shares.items(), strict=True):
+            total = table.filtered.sum() / max(table.pixels.sum(), 1)
+            share = 100 * table.share[rows]
+            axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
+            axes.scatter(
+                share, range(len(rows)), s=42, color=[color], zorder=2, label=f"{name}: {total:.1%} of all pixels"
+            )
+        axes.set_yticks(range(len(rows)), first.name[rows])
+        axes.set_xlim(0)
+        axes.set_xlabel("filtered [% of the class's pixels]")
+        axes.grid(visible=False, axis="y")
+        sns.despine(ax=axes, left=True)
+    panels[0].set_title("Synthetic pixels beyond the tolerance margin")
+    panels[-1].legend(loc="lower right", fontsize=10)
+    return figure
+
+
+def plot_hardness(hardness: pd.DataFrame, plans: dict[str, pd.Series]) -> Figure:
+    """How hard the masks are, and how many images each plan gives them.
+
+    Args: hardness: mask_id, hardness [nats], rank; plans: of each plan (its name is shown), images by mask_id.
+    """
+    style()
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    sns.histplot(hardness.hardness, bins=min(60, max(8, len(hardness) // 8)), color=BLUE, alpha=1, ax=left)
+    median = hardness.hardness.median()
+    left.axvline(median, color=ORANGE, linewidth=1.5, label=f"median {median:.2f}")
+    left.set(title=f"Hardness of {len(hardness):,} masks", xlabel="hardness [nats]", ylabel="masks")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=10)
+    colors = [ORANGE, BLUE, "#4c9a6a", "#8d6cab", INK, "#b5495b"]
+    sorted_ids = hardness.sort_values("rank").mask_id
+    for position, (name, images) in enumerate(plans.items()):
+        draw_plan(right, name, images.reindex(sorted_ids).to_numpy(), colors[position % len(colors)])
+    right.set(title="Images per mask", xlabel="rank of the mask, easiest to hardest [%]", ylabel="images")
+    right.set_xlim(0, 100)
+    right.set_ylim(0)
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=10)
+    sns.despine(figure)
+    return figure
+
+
+def draw_plan(axes: Axes, name: str, counts: np.ndarray, color: str) -> None:
+    """Draw images per mask (N,), masks by ascending hardness: steps, or a point per mask and their running mean.
+
+    The mean is for plans that follow something else than hardness, whose counts jump from mask to mask.
+    """
+    share = 100 * np.arange(1, len(counts) + 1) / len(counts)
+    label = f"{name}: {counts.sum():,} images, {counts.mean():.2f} a mask"
+    if np.abs(np.diff(counts)).sum() <= 2 * np.ptp(counts) + 2:
+        axes.plot(share, counts, color=color, linewidth=2, drawstyle="steps-mid", label=label)
+        return
+    half = max(2, len(counts) // 40)
+    running = pd.Series(counts).rolling(2 * half + 1, center=True, min_periods=1).mean()
+    alpha = float(np.clip(20 / len(counts), 0.02, 0.4))
+    axes.scatter(share, counts, s=14, color=color, alpha=alpha, linewidth=0, rasterized=True)
+    axes.plot(share, running, color=color, linewidth=2, label=f"{label} (running mean)")
+
+
+def plot_training(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Training loss and learning rate over iterations, one line per training.
+
+    Args: curves: of each training (its name is shown), step, loss, lr.
+    """
+    style()
+    figure = Figure(figsize=(11, 4.2 + 0.2 * len(curves)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for color, (name, curve) in zip(sns.color_palette("tab10", len(curves)), curves.items(), strict=True):
+        smooth = curve.loss.rolling(max(1, len(curve) // 50), min_periods=1).mean()
+        left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
+        left.plot(curve.step, smooth, color=color, linewidth=1.8, label=f"{name}: {smooth.iloc[-1]:.3f} at the end")
+        right.plot(curve.step, curve.lr, color=color, linewidth=1.8)
+    left.set(title="Training loss", xlabel="iteration", ylabel="loss")
+    right.set(title="Learning rate", xlabel="iteration", ylabel="learning rate")
+    right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+    sns.despine(figure)
+    return figure

@@ -1,0 +1,52 @@
+"""Margin maps on disk: 8-bit PNGs, each stamped with what it was made from."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, PngImagePlugin
+
+from freemask import files
+from freemask.errors import InputError
+from freemask.labels import LabelSpace
+
+STAMP = "freemask:source"  # PNG text chunk: digest of the image's and the mask's bytes
+
+
+def read_class_loss(path: str | Path, labels: LabelSpace) -> np.ndarray:
+    """Class-wise mean losses (K,) float64 [nats] in train-id order from class_loss.tsv.
+
+    Raises: InputError where the table's labels aren't the class table's, or a loss is negative or not finite.
+    """
+    table = files.read_table(path, ["label", "class_loss"])
+    if tuple(table.label) != labels.ids:
+        raise InputError(f"{path}: its labels aren't those of the class table; measure the class losses again")
+    losses = table.class_loss.to_numpy(np.float64)
+    if not (np.isfinite(losses) & (losses >= 0)).all():
+        raise InputError(f"{path}: class_loss must be finite and not negative; measure the class losses again")
+    return losses
+
+
+def stamps(shard: pd.DataFrame) -> list[str]:
+    """What each row's map must be stamped with: a digest of image (its sha256 column) and mask (its bytes)."""
+    masks = {path: files.sha256(path) for path in shard["mask"].unique()}
+    return [files.digest([row.sha256, masks[row.mask]]) for row in shard.itertuples()]
+
+
+def is_current(path: str | Path, stamp: str) -> bool:
+    """Whether a map is there and carries the stamp."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get(STAMP) == stamp
+    except OSError:  # not there, or no image
+        return False
+
+
+def write_map(path: str | Path, codes: np.ndarray, stamp: str) -> None:
+    """Write margin codes (H, W) uint8 as a stamped PNG, atomically."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text(STAMP, stamp)
+    buffer = io.BytesIO()
+    Image.fromarray(codes).save(buffer, format="PNG", pnginfo=text, compress_level=6)
+    files.write_atomic(path, buffer.getvalue())

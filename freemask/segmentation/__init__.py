@@ -1,0 +1,18 @@
+"""What is registered with mmengine and mmseg; a config loads it through custom_imports."""
+
+from freemask.segmentation.datasets import PairListDataset
+from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
+from freemask.segmentation.metrics import PerClassIoU
+from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
+from freemask.segmentation.transforms import RawToTrainIds
+
+__all__ = [
+    "BalancedSampler",
+    "PairListDataset",
+    "PerClassIoU",
+    "ProgressLines",
+    "RawToTrainIds",
+    "RefuseNonFiniteLoss",
+    "SeedEachIteration",
+    "ShuffledSampler",
+]

@@ -1,0 +1,75 @@
+"""Image and mask pairs listed in tables."""
+
+import copy
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from freemask.errors import InputError
+from freemask.files import read_table
+from freemask.labels import LabelSpace
+from freemask.segmentation.samplers import Draw
+
+
+@DATASETS.register_module()
+class PairListDataset(BaseSegDataset):
+    """Pairs from tab-separated tables with the columns image and mask, one after the other.
+
+    Indices run through the tables in their order; `sizes` tells how many pairs each holds. Drawn by this package's
+    samplers (a `Draw`), a pair's augmentation is a function of the train seed and the place in the stream alone:
+    not of workers, ranks, or where a run was interrupted.
+
+    Args: lists: paths of the tables; classes, ignored: see LabelSpace.read; keep_decoded: hold what the pipeline
+    gives up to and including RawToTrainIds in memory (for small data sets).
+    """
+
+    def __init__(
+        self, lists: list[str], classes: str, ignored: int, keep_decoded: bool = False, **options: Any
+    ) -> None:
+        self.lists = list(lists)
+        self.sizes: list[int] = []
+        labels = LabelSpace.read(classes, ignored)
+        metainfo = {"classes": list(labels.names), "palette": [list(color) for color in labels.colors]}
+        super().__init__(metainfo=metainfo, **options)
+        types = [type(transform).__name__ for transform in self.pipeline.transforms]
+        fixed = types.index("RawToTrainIds") + 1 if keep_decoded else 0
+        self._decode = Compose(self.pipeline.transforms[:fixed])
+        self._augment = Compose(self.pipeline.transforms[fixed:])
+        self._decoded: dict[int, dict[str, Any]] | None = {} if keep_decoded else None
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read the tables; InputError where one is empty."""
+        pairs: list[dict[str, Any]] = []
+        for path in self.lists:
+            table = read_table(path, ["image", "mask"])
+            if not len(table):
+                raise InputError(f"{path}: lists no images; training and evaluation need at least one")
+            self.sizes.append(len(table))
+            for image, mask in zip(table["image"], table["mask"], strict=True):
+                pairs.append({"img_path": image, "seg_map_path": mask, **self._fixed_fields()})
+        return pairs
+
+    def _fixed_fields(self) -> dict[str, Any]:
+        return {"label_map": None, "reduce_zero_label": False, "seg_fields": []}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One pair through the pipeline."""
+        if isinstance(index, Draw):
+            seed = np.random.SeedSequence(index.entropy).generate_state(1).item()
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+        return super().__getitem__(int(index))
+
+    def prepare_data(self, index: int) -> Any:
+        """Run the pipeline on pair `index`, from memory where it is kept there."""
+        if self._decoded is None:
+            return super().prepare_data(index)
+        if index not in self._decoded:
+            self._decoded[index] = self._decode(self.get_data_info(index))
+        return self._augment(copy.deepcopy(self._decoded[index]))

@@ -1,0 +1,78 @@
+"""What happens around an iteration: seeds, a check of the loss, progress for people."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from freemask import cli
+from freemask.errors import InputError
+
+
+@HOOKS.register_module()
+class SeedEachIteration(Hook):
+    """Seed the model's random numbers (drop path, dropout) from train seed, iteration and rank.
+
+    An interrupted run then continues with the numbers that an uninterrupted one would have drawn.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed before the forward pass."""
+        state = np.random.SeedSequence((self.seed, runner.iter, get_rank())).generate_state(1).item()
+        random.seed(state)
+        np.random.seed(state)
+        torch.manual_seed(state)
+
+
+@HOOKS.register_module()
+class RefuseNonFiniteLoss(Hook):
+    """End a run whose loss isn't finite, naming the images of the batch; checkpoints stay as they were."""
+
+    priority = "HIGH"
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Raises: InputError with iteration, loss and file names."""
+        loss = outputs["loss"].item()
+        if not np.isfinite(loss):
+            names = ", ".join(sample.img_path for sample in data_batch["data_samples"])
+            raise InputError(
+                f"iteration {runner.iter + 1}: loss is {loss}; look at the batch's images and masks, or lower the"
+                f" learning rate. Batch: {names}"
+            )
+
+
+@HOOKS.register_module()
+class ProgressLines(Hook):
+    """Print iterations done, their rate and the remaining time, as lines."""
+
+    priority = "LOWEST"
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.bar: Any = None
+
+    def before_train(self, runner: Any) -> None:
+        """Start at the iteration that the run (re)starts from."""
+        if is_main_process():
+            self.bar = cli.bar(self.description, runner.max_iters, "iteration")
+            self.bar.update(runner.iter)
+            self.bar.initial = runner.iter
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Count one iteration."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def after_train(self, runner: Any) -> None:
+        """Close the bar with its last line."""
+        if self.bar is not None:
+            self.bar.close()

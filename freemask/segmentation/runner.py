@@ -1,0 +1,124 @@
+"""mmengine's Runner with checkpoints that are whole or not there, and strict loads."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from freemask.errors import InputError
+
+
+class AtomicRunner(Runner):
+    """A Runner that writes checkpoints under a temporary name first and loads weights strictly."""
+
+    def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:
+        """Save out_dir/filename: temporary name, fsync, rename."""
+        temporary = Path(out_dir, f".{filename}.tmp")
+        super().save_checkpoint(out_dir, temporary.name, *arguments, **options)
+        if is_main_process():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(Path(out_dir, filename))
+
+    def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **options: Any) -> dict:
+        """Load weights; InputError names the file whose keys or shapes differ from the model's."""
+        try:
+            return super().load_checkpoint(filename, map_location, strict, **options)
+        except RuntimeError as error:
+            raise InputError(f"{filename}: not the weights of this model; check the experiment ({error})") from None
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint iter_<n>.pth of the highest n that can be read; damaged ones are removed.
+
+    Returns: its path, or None where there is none.
+    """
+    numbered = [(int(match[1]), path) for path in Path(work_dir).glob("iter_*.pth") if (match := _number(path))]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+            return path
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
+            path.unlink()
+    return None
+
+
+def _number(path: Path) -> re.Match | None:
+    return re.fullmatch(r"iter_(\d+)\.pth", path.name)
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a resolved config without having mmengine reformat its text at every checkpoint."""
+    return Config.fromfile(str(path), format_python_code=False)
+
+
+def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
+    """Train to the end, from the last readable checkpoint of the work folder if there is one.
+
+    Args: config: as written by freemask.training; launcher: none, pytorch (torchrun) or slurm (srun).
+    Returns: the model's weights, on the CPU.
+    """
+    processes = _join(launcher)
+    if launcher != "none" and processes != config.gpus:
+        raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
+    checkpoint = latest_checkpoint(config.work_dir)
+    if checkpoint is not None:
+        config.load_from, config.resume = str(checkpoint), True
+        config.model = without_initial_weights(config.model)
+    config.launcher = launcher
+    runner = AtomicRunner.from_cfg(config)
+    runner.train()
+    model = runner.model.module if hasattr(runner.model, "module") else runner.model
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _join(launcher: str) -> int:
+    """Join the other processes where there is no GPU (mmengine's own way needs one); their number."""
+    if launcher == "none":
+        return 1
+    if launcher == "pytorch" and not torch.cuda.is_available():
+        torch.distributed.init_process_group("gloo")
+    return int(os.environ["WORLD_SIZE" if launcher == "pytorch" else "SLURM_NTASKS"])
+
+
+def without_initial_weights(model: Any) -> Any:
+    """A model config that fetches no initial weights, for a model whose weights are loaded whole."""
+    if model.get("pretrained"):
+        model.pretrained = None
+    if "Pretrained" in str(model.backbone.get("init_cfg")):
+        model.backbone.init_cfg = None
+    return model
+
+
+def evaluate(config: Config, weights: str, pictures: int = 0) -> tuple[dict[str, float], Any]:
+    """Evaluate weights on the validation images of a training's config.
+
+    Args: pictures: how many predictions to keep, of the first validation images.
+    Returns: mIoU, mAcc, aAcc in percent, and the PerClassIoU that computed them.
+    """
+    training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
+    for key in (*training, "val_evaluator", "custom_hooks"):
+        config.pop(key, None)
+    config.model = without_initial_weights(config.model)
+    config.load_from, config.resume, config.launcher = weights, False, "none"
+    config.test_evaluator.pictures = pictures
+    runner = AtomicRunner.from_cfg(config)
+    metrics = runner.test()
+    return metrics, runner.test_evaluator.metrics[0]
+
+
+def pick_device(name: str, threads: int | None) -> str:
+    """A torch device: `name`, or for auto a GPU where there is one; sets torch's CPU threads."""
+    if threads:
+        torch.set_num_threads(threads)
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"

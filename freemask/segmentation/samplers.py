@@ -1,0 +1,128 @@
+"""In which order pairs are drawn: endless, a function of the seed and the position alone.
+
+A step of training draws one global batch: positions step * size .. (step + 1) * size - 1, `size` = batch per rank
+times ranks; rank r takes the r-th contiguous block. So any number of ranks (or of accumulated steps) sees the same
+sequence, and a resumed run continues at a position without replaying what came before.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from mmengine.dist import get_dist_info
+from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+from freemask.errors import InputError
+
+
+class Draw(int):
+    """The index of a pair, with `entropy`: what seeds its augmentation."""
+
+    entropy: tuple[int, ...] = ()
+
+    @classmethod
+    def make(cls, index: int, entropy: tuple[int, ...]) -> "Draw":
+        """An index drawn with this entropy (train seed, position)."""
+        draw = cls(index)
+        draw.entropy = entropy
+        return draw
+
+
+class Stream:
+    """Endless draws from n items: every pass through them in an order of its own, each item once in a pass."""
+
+    def __init__(self, size: int, seed: int, name: int) -> None:
+        self.size, self.seed, self.name = size, seed, name
+        self._pass = -1
+        self._order = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> int:
+        number, place = divmod(position, self.size)
+        if number != self._pass:
+            order = np.random.default_rng((self.seed, self.name, number))
+            self._order, self._pass = order.permutation(self.size), number
+        return int(self._order[place])
+
+
+class PositionSampler(Sampler):
+    """An endless sampler over a PairListDataset; subclasses say which pair stands at a position."""
+
+    def __init__(self, dataset: "object", batch_size: int, seed: int) -> None:
+        self.rank, self.ranks = get_dist_info()
+        self.sizes: list[int] = list(dataset.sizes)
+        self.batch_size, self.seed = batch_size, seed
+        self.start = 0
+
+    def pair(self, position: int) -> int:
+        """Index of the pair at a position of the stream."""
+        raise NotImplementedError
+
+    def position(self, drawn: int) -> int:
+        """Global position of this rank's draw number `drawn`."""
+        step, place = divmod(drawn, self.batch_size)
+        return (step * self.ranks + self.rank) * self.batch_size + place
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Draw without end, from where `skip` left the stream."""
+        drawn = self.start
+        while True:
+            position = self.position(drawn)
+            yield Draw.make(self.pair(position), (self.seed, position))
+            drawn += 1
+
+    def skip(self, num_samples: int) -> None:
+        """Start after this many draws of this rank (mmengine calls it when it resumes)."""
+        self.start = num_samples
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The stream has no epochs; mmengine asks for the method."""
+
+
+@DATA_SAMPLERS.register_module()
+class ShuffledSampler(PositionSampler):
+    """All pairs shuffled anew in every pass.
+
+    repeat_real: the released joint training: the first table's (real) pairs round(n_synthetic / n_real) times, all
+    shuffled together, so that halves hold on average only.
+    """
+
+    def __init__(self, dataset: "object", batch_size: int, seed: int, repeat_real: bool = False) -> None:
+        super().__init__(dataset, batch_size, seed)
+        real = np.arange(self.sizes[0])
+        times = max(1, round(self.sizes[1] / self.sizes[0])) if repeat_real else 1
+        self.pairs = np.concatenate([np.tile(real, times), np.arange(self.sizes[0], sum(self.sizes))])
+        self.stream = Stream(len(self.pairs), seed, 0)
+
+    def pair(self, position: int) -> int:
+        """Index of the pair at a position of the stream."""
+        return int(self.pairs[self.stream[position]])
+
+
+@DATA_SAMPLERS.register_module()
+class BalancedSampler(PositionSampler):
+    """Every mini-batch exactly half from the first table (real), half from the second (synthetic).
+
+    Positions alternate real, synthetic, real, ...: an even batch is balanced within a rank, a batch of one across
+    the ranks of a step, and with `accumulate` steps to one update across these. Either half is shuffled anew in
+    each of its passes and uses each of its pairs once in a pass.
+    """
+
+    def __init__(self, dataset: "object", batch_size: int, seed: int, accumulate: int = 1) -> None:
+        super().__init__(dataset, batch_size, seed)
+        if len(self.sizes) != 2:
+            raise InputError(f"BalancedSampler: {len(self.sizes)} tables, want two: real, synthetic")
+        update = batch_size * self.ranks * accumulate
+        if update % 2:
+            raise InputError(
+                f"BalancedSampler: {update} image(s) an update cannot be half real, half synthetic; use an even number"
+                " of GPUs or accumulate an even number of steps"
+            )
+        self.streams = [Stream(size, seed, name) for name, size in enumerate(self.sizes)]
+
+    def pair(self, position: int) -> int:
+        """Index of the pair at a position of the stream."""
+        half = position % 2
+        return half * self.sizes[0] + self.streams[half][position // 2]

@@ -1,0 +1,278 @@
+"""From an experiment's settings to one fully resolved mmengine config.
+
+Rules of the regimes: FreeMask (https://arxiv.org/abs/2310.15160), section on training, and its released configs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+import yaml
+
+from freemask.errors import InputError
+from freemask.labels import LabelSpace
+
+REGIMES = ("real", "synthetic", "finetune", "joint")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one training is: paths as they shall stand in the config, relative to the working directory.
+
+    model: entry of models.yaml; regime: see REGIMES; schedule: multiple of the model's real-image iterations;
+    real, synthetic, validation: tables with the columns image, mask; classes, ignored: see LabelSpace.read;
+    load_from: weights that finetune starts from; initial_weights: local copy of the entry's initial weights;
+    gpus: processes of one step (the entry's number if None; a divisor of it accumulates gradients);
+    precision: fp32, fp16 or bf16; balance: "exact" halves in joint batches, "repeat" as released;
+    work_dir: mmengine's folder.
+    """
+
+    model: str
+    dataset: str
+    classes: str
+    ignored: int
+    regime: str
+    schedule: int
+    validation: str
+    train_seed: int
+    work_dir: str
+    real: str | None = None
+    synthetic: str | None = None
+    load_from: str | None = None
+    initial_weights: str | None = None
+    gpus: int | None = None
+    precision: str = "fp32"
+    balance: str = "exact"
+
+
+def read_model(models: str | Path, name: str) -> dict[str, Any]:
+    """The entry of a model in models.yaml; InputError names the file and the models that it holds."""
+    try:
+        entries = yaml.safe_load(Path(models).read_text())
+    except (FileNotFoundError, yaml.YAMLError) as error:
+        raise InputError(f"{models}: cannot be read ({error}); check the path and the file") from None
+    if name not in entries:
+        raise InputError(f"{models}: no model {name!r}; it holds {', '.join(entries)}")
+    return entries[name]
+
+
+def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The mmengine config of one training, as plain values in the order in which it is written.
+
+    Args: entry: the model's entry of models.yaml.
+    Raises: InputError for a regime without its inputs, a data set without iterations, or unsuitable GPUs.
+    """
+    _check(entry, experiment)
+    base = _base_config(entry["base"])
+    base.merge_from_dict(_overrides(entry.get("overrides", {})))
+    config = base.to_dict()
+    accumulate = _accumulate(entry, experiment)
+    steps = entry["iterations"][experiment.dataset] * experiment.schedule * accumulate
+    classes = len(LabelSpace.read(experiment.classes, experiment.ignored))
+    imports = ["freemask.segmentation"] + (["mmdet.models"] if "mmdet." in str(config["model"]) else [])
+    return {
+        "custom_imports": {"imports": imports, "allow_failed_imports": False},
+        "default_scope": "mmseg",
+        "experiment": {"model": experiment.model, "dataset": experiment.dataset, "regime": experiment.regime,
+                       "schedule": experiment.schedule, "train_seed": experiment.train_seed,
+                       "iterations": steps // accumulate},
+        "gpus": experiment.gpus or entry["gpus"],
+        "work_dir": experiment.work_dir,
+        "randomness": {"seed": experiment.train_seed},
+        "load_from": experiment.load_from,
+        "resume": False,
+        "model": _model(config["model"], classes, entry, experiment),
+        "optim_wrapper": _optimizer(config["optim_wrapper"], accumulate, experiment),
+        "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
+        **_data(config, entry, accumulate, experiment),
+        **_loops(config, steps, accumulate),
+        **_hooks(config, accumulate, experiment),
+        "env_cfg": config["env_cfg"],
+        "visualizer": config["visualizer"],
+        "log_processor": config["log_processor"],
+        "log_level": config["log_level"],
+    }  # fmt: skip
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A resolved config as the text of a Python file that mmengine reads."""
+    parts = [f"{key} = {pformat(value, sort_dicts=False, width=110)}\n" for key, value in config.items()]
+    return "# Resolved by scripts/training_config.py; paths are relative to the working directory.\n" + "".join(parts)
+
+
+def _check(entry: dict[str, Any], experiment: Experiment) -> None:
+    regime = experiment.regime
+    if regime not in REGIMES:
+        raise InputError(f"regime {regime!r}, want one of {', '.join(REGIMES)}")
+    needed = {"real": ("real",), "synthetic": ("synthetic",), "finetune": ("real", "load_from"),
+              "joint": ("real", "synthetic")}[regime]  # fmt: skip
+    for field in needed:
+        if getattr(experiment, field) is None:
+            raise InputError(f"regime {regime} of {experiment.model}: --{field.replace('_', '-')} is missing; give it")
+    if experiment.load_from and regime != "finetune":
+        raise InputError(f"regime {regime} of {experiment.model}: --load-from is for finetune only; leave it out")
+    if experiment.dataset not in entry["iterations"]:
+        known = ", ".join(entry["iterations"])
+        raise InputError(
+            f"models.yaml: {experiment.model}.iterations has no {experiment.dataset!r} (only {known}); add the"
+            " iterations of a training on its real images"
+        )
+    if experiment.schedule < 1:
+        raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
+
+
+def _accumulate(entry: dict[str, Any], experiment: Experiment) -> int:
+    """Steps that accumulate gradients so that an update sees as many images as on the entry's GPUs."""
+    gpus = experiment.gpus or entry["gpus"]
+    if gpus < 1 or entry["gpus"] % gpus:
+        raise InputError(f"gpus {gpus}: want a divisor of {experiment.model}'s {entry['gpus']}, so that batches agree")
+    return entry["gpus"] // gpus
+
+
+def _base_config(base: str) -> Any:
+    """Read a config that ships with mmsegmentation, without importing what it wants imported."""
+    import mmseg
+    from mmengine.config import Config
+
+    path = Path(mmseg.__file__).parent / ".mim/configs" / base.removeprefix("mmseg::")
+    if not base.startswith("mmseg::") or not path.is_file():
+        raise InputError(f"models.yaml: base {base!r} is no config of the installed mmsegmentation (mmseg::...)")
+    return Config.fromfile(path, import_custom_modules=False, format_python_code=False)
+
+
+def _overrides(value: Any, key: str = "") -> Any:
+    """YAML has no tuples: make pairs of numbers that mmcv's transforms want as such."""
+    if isinstance(value, dict):
+        return {name: _overrides(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return tuple(value) if key in ("scale", "ratio_range", "crop_size") else [_overrides(item) for item in value]
+    return value
+
+
+def _model(model: dict[str, Any], classes: int, entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Set the number of classes and the initial weights (none where finetune brings the whole model's)."""
+    heads = [model["decode_head"], *_listed(model.get("auxiliary_head"))]
+    for head in heads:
+        head["num_classes"] = classes
+        if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
+            head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
+    weights = entry.get("initial_weights")
+    where = (experiment.initial_weights or weights["url"]) if weights and not experiment.load_from else None
+    if "pretrained" in model:
+        model["pretrained"] = where if "Pretrained" not in str(model["backbone"].get("init_cfg")) else None
+    if "Pretrained" in str(model["backbone"].get("init_cfg")):
+        model["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": where} if where else None
+    return model
+
+
+def _listed(value: Any) -> list:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _optimizer(wrapper: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
+    """Finetune: half the base rate, one rate for the whole model; weight-decay multipliers stay."""
+    if experiment.regime == "finetune":
+        wrapper["optimizer"]["lr"] /= 2
+        for group in wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).values():
+            if "lr_mult" in group:  # set, not removed: the key also decides which weight decay a parameter gets
+                group["lr_mult"] = 1.0
+    if experiment.precision != "fp32":
+        wrapper |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[experiment.precision]}
+    if accumulate > 1:
+        wrapper["accumulative_counts"] = accumulate
+    return wrapper
+
+
+def _schedule(
+    config: dict[str, Any], steps: int, accumulate: int, entry: dict[str, Any], experiment: Experiment
+) -> list[dict[str, Any]]:
+    """Stretch the base schedule to `steps`; its warm-up is the entry's for schedule 1 and 2, linear beyond."""
+    end = config["train_cfg"]["max_iters"]
+    once, twice = entry.get("warmup", {}).get(experiment.dataset, (0, 0))
+    warmup = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
+    places = {0: 0, end: steps}
+    for scheduler in config["param_scheduler"]:
+        for key in ("begin", "end"):
+            scheduler[key] = places.get(scheduler[key], warmup)
+    return config["param_scheduler"]
+
+
+def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
+    """The three dataloaders and the evaluator; pipelines are the base config's."""
+    train, val = config["train_dataloader"], config["val_dataloader"]
+    lists = {"synthetic": [experiment.synthetic], "joint": [experiment.real, experiment.synthetic]}
+    workers = entry.get("workers", train["num_workers"])
+    sampler: dict[str, Any] = {"type": "ShuffledSampler"}
+    if experiment.regime == "joint" and experiment.balance == "exact":
+        sampler = {"type": "BalancedSampler", "accumulate": accumulate}
+    elif experiment.regime == "joint":
+        sampler["repeat_real"] = True
+    sampler |= {"batch_size": entry["batch_size"], "seed": experiment.train_seed}
+    common = {"type": "PairListDataset", "classes": experiment.classes, "ignored": experiment.ignored}
+    loading = {"num_workers": workers, "persistent_workers": workers > 0}
+    train_dataset = {
+        **common,
+        "lists": lists.get(experiment.regime, [experiment.real]),
+        "keep_decoded": entry.get("keep_decoded", False),
+        "pipeline": _pipeline(train["dataset"]["pipeline"], experiment),
+    }
+    val_dataset = {
+        **common, "lists": [experiment.validation], "test_mode": True,
+        "pipeline": _pipeline(val["dataset"]["pipeline"], experiment),
+    }  # fmt: skip
+    test = {
+        "batch_size": val["batch_size"], **loading,
+        "sampler": {"type": "DefaultSampler", "shuffle": False}, "dataset": val_dataset,
+    }  # fmt: skip
+    evaluator = {"type": "PerClassIoU", "iou_metrics": ["mIoU"]}
+    validation = {"val_dataloader": test, "val_evaluator": evaluator} if config["train_cfg"]["val_interval"] else {}
+    return {
+        "train_dataloader": {
+            "batch_size": entry["batch_size"],
+            **loading,
+            "sampler": sampler,
+            "dataset": train_dataset,
+        },
+        **validation,
+        "test_dataloader": test,
+        "test_evaluator": evaluator,
+    }
+
+
+def _pipeline(transforms: list[dict[str, Any]], experiment: Experiment) -> list[dict[str, Any]]:
+    """Replace each annotation loader by one for raw labels, followed by the strict map to train ids."""
+    made = []
+    for transform in transforms:
+        if transform["type"] == "LoadAnnotations":
+            made.append({"type": "LoadAnnotations", "reduce_zero_label": False})
+            made.append({"type": "RawToTrainIds", "classes": experiment.classes, "ignored": experiment.ignored})
+        else:
+            made.append(transform)
+    return made
+
+
+def _loops(config: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any]:
+    """Training by iterations, with validation in between unless val_interval is 0."""
+    interval = config["train_cfg"]["val_interval"] * accumulate
+    loops: dict[str, Any] = {"train_cfg": {"type": "IterBasedTrainLoop", "max_iters": steps}}
+    if interval:
+        loops["train_cfg"]["val_interval"] = interval
+        loops["val_cfg"] = {"type": "ValLoop"}
+    return loops | {"test_cfg": {"type": "TestLoop"}}
+
+
+def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
+    hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
+    hooks["checkpoint"] |= {"interval": hooks["checkpoint"]["interval"] * accumulate, "max_keep_ckpts": 2}
+    if not config["train_cfg"]["val_interval"]:
+        hooks["checkpoint"].pop("save_best", None)
+    name = f"{experiment.model}, {experiment.regime} x{experiment.schedule}, train seed {experiment.train_seed}"
+    return {
+        "default_hooks": {**hooks, "sampler_seed": None},
+        "custom_hooks": [
+            {"type": "SeedEachIteration", "seed": experiment.train_seed},
+            {"type": "RefuseNonFiniteLoss"},
+            {"type": "ProgressLines", "description": name},
+        ],
+    }

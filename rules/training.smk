@@ -1,0 +1,93 @@
+# Needs: index/*.tsv, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/{config.py,weights.pth}.
+
+
+def synthetic_pairs(wildcards):
+    """The synthetic set of a regime that trains on one."""
+    row = experiment_row(wildcards)
+    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
+
+
+def pretrained_weights(wildcards):
+    """What finetune starts from: the same model trained on the same synthetic set with the same train seed."""
+    row = experiment_row(wildcards)
+    if row.regime != "finetune":
+        return []
+    pretraining = checks.pretraining_of(row, EXPERIMENTS)
+    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
+
+
+def training_pairs(wildcards):
+    """The pairs options of a regime: real, synthetic, or both."""
+    row = experiment_row(wildcards)
+    real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
+    return option("--real", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
+
+
+def model_settings(wildcards):
+    """The model's entry of the models file: a change of it reruns its trainings and no others."""
+    return json.dumps(MODELS[experiment_row(wildcards).model])
+
+
+rule training_config:
+    """Resolve the mmengine configuration of one training."""
+    input:
+        train="results/{dataset}/index/train.tsv",
+        val="results/{dataset}/index/val.tsv",
+        synthetic=synthetic_pairs,
+        classes=fact("classes"),
+        script="scripts/training_config.py",
+        code="freemask/training.py",
+    output:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+    log:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    params:
+        models=config["models"],
+        model=lambda wildcards: experiment_row(wildcards).model,
+        settings=model_settings,
+        regime=lambda wildcards: experiment_row(wildcards).regime,
+        schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
+        ignored_label=fact("ignored_label"),
+        gpus=f"--gpus {config['training_gpus']}" if config["training_gpus"] else "",
+        pairs=training_pairs,
+        initial=lambda wildcards: option("--load-from", pretrained_weights(wildcards)),
+    shell:
+        "python {input.script:q} --models {params.models:q} --model {params.model} --dataset {wildcards.dataset}"
+        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed} {params.gpus}"
+        " {params.pairs} {params.initial} --validation {input.val:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
+
+
+rule train:
+    """Train one model in one regime; resumes from its last checkpoint after an interruption."""
+    input:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+        train="results/{dataset}/index/train.tsv",
+        synthetic=synthetic_pairs,
+        initial=pretrained_weights,
+    output:
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+    log:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=config["training_gpus"],
+        runtime="72h",
+    params:
+        launch=(
+            f"torchrun --standalone --nproc-per-node {config['training_gpus']}"
+            if config["training_gpus"] > 1
+            else "python"
+        ),
+        launcher="pytorch" if config["training_gpus"] > 1 else "none",
+    shell:
+        "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
+        " --launcher {params.launcher} --threads {threads} --log {log:q}"

@@ -1,0 +1,141 @@
+"""Figures: from tables to PNG and PDF, the same bytes every time; the contact sheet's choice and colors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy_chain
+from command_line import run_script
+
+from freemask import contact_sheet, figures, files, tables
+from freemask.errors import InputError
+from freemask.labels import LabelSpace
+from freemask.masks import LabelCounts
+
+SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return toy_chain.make(tmp_path_factory.mktemp("world"))
+
+
+def improved(classes: int) -> pd.DataFrame:
+    gain = np.linspace(20, -5, classes)
+    table = pd.DataFrame({"label": range(1, classes + 1), "name": [f"class {i}" for i in range(classes)]})
+    table = table.assign(real=50.0, joint=50 + gain, gain=gain, gain_seed_0=gain - 1, gain_seed_1=gain + 1)
+    return table.assign(reported_gain=[12.0] + [np.nan] * (classes - 1))
+
+
+def test_every_figure_is_the_same_bytes_twice(world):
+    files.write_table(world / "most_improved.tsv", improved(12))
+    for name, options in {
+        "plot_most_improved": {"most_improved": world / "most_improved.tsv", "top": 10},
+        "plot_class_loss": {"class_loss": world / "class_loss.tsv"},
+        "plot_filtered_share": {"class_shares": [world / "shares.tsv"] * 2, "names": ["alpha 1.25", "alpha 2"]},
+        "plot_hardness": {"hardness": world / "hardness.tsv", "plans": world / "plan.tsv", "names": "hardness"},
+    }.items():
+        made = []
+        for run in ("first", "second"):
+            paths = [world / run / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+            run_script(name, figures=paths, **options)
+            made.append([path.read_bytes() for path in paths])
+        assert made[0] == made[1], name
+        assert toy_chain.is_image(world / "first" / f"{name}.png")
+        assert made[0][1].startswith(b"%PDF")
+
+
+def test_training_curves_follow_a_resumed_run(tmp_path):
+    for folder, steps in (("20260101_000000", (1, 2, 3)), ("20260102_000000", (3, 4))):
+        (tmp_path / folder / "vis_data").mkdir(parents=True)
+        lines = [f'{{"loss": {step / len(steps)}, "lr": 0.1, "step": {step}}}' for step in steps]
+        lines.append('{"mIoU": 40.0, "step": 4}')
+        (tmp_path / folder / "vis_data" / "scalars.json").write_text("\n".join(lines) + '\n{"loss": 1, "st')
+    curve = tables.read_scalars(tmp_path)
+    assert curve.step.tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
+    run_script("plot_training", work=tmp_path, names="real", figures=tmp_path / "a.png")
+    assert toy_chain.is_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no scalars.json"):
+        tables.read_scalars(tmp_path / "20260101_000000")
+
+
+def test_many_classes_break_into_panels():
+    figure, axes, slices = figures.class_panels(150, width=5)
+    assert len(axes) == 4
+    assert [part.stop - part.start for part in slices] == [38, 38, 38, 36]
+    assert len(figures.class_panels(12, width=5)[1]) == 1
+
+
+def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
+    table = improved(6)
+    table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
+    axes = figures.plot_most_improved(table, top=9, title="t").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"class {i}" for i in range(5)]
+
+
+def draw_sheet(world, figure, rows=3):
+    run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
+               classes=world / "classes.tsv", ignored_label=0, rows=rows, columns=2, figure=figure)  # fmt: skip
+
+
+def test_the_sheet_is_the_same_bytes_twice_and_shows_small_images_large(world):
+    for name in ("first.png", "second.png"):
+        draw_sheet(world, world / name)
+    assert (world / "first.png").read_bytes() == (world / "second.png").read_bytes()
+    sheet = files.read_image(world / "first.png")
+    assert sheet.shape[1] == 2 * 24 + 5 * (192 + 6) - 6  # 64 pixels shown three times as large
+
+
+def test_masks_are_chosen_by_hand():
+    # pixels: 1 (10 in all) and 7 (30) are rare, 2 (265) is not; mask 0 holds most of 1 but isn't usable
+    counts = LabelCounts.parse(["1:8 2:92", "1:2 2:98", "7:30 2:60", "2:15"])
+    usable = np.array([False, True, True, True])
+    assert contact_sheet.choose_masks(counts, usable, rows=2) == [1, 2]
+    # second round: 1 and 7 are in no mask that is left, so the largest of 2
+    assert contact_sheet.choose_masks(counts, usable, rows=9) == [1, 2, 3]
+    assert contact_sheet.choose_masks(counts, np.zeros(4, bool), rows=2) == []
+
+
+def test_colors_of_filtered_and_ignored_pixels():
+    mask, filtered = np.array([[1, 2, 2, 0]], np.uint8), np.array([[1, 2, 0, 0]], np.uint8)
+    painted = contact_sheet.paint_filtered(mask, filtered, SPACE)
+    assert painted[0].tolist() == [[10, 20, 30], [200, 100, 0], [255, 255, 255], [0, 0, 0]]
+
+
+def test_small_pictures_grow_by_whole_pixels_and_large_ones_shrink():
+    assert [contact_sheet.tile_side(side) for side in (64, 48, 160, 200, 512)] == [192, 192, 160, 200, 256]
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    grown = contact_sheet.fit(picture, 4, smooth=True)
+    assert np.array_equal(grown, picture.repeat(2, 0).repeat(2, 1))
+
+
+def test_missing_tiles_stay_empty_and_long_titles_are_cut():
+    tile = np.zeros((8, 8, 3), np.uint8)
+    row = contact_sheet.Row("a title " * 80, tile, tile, tile, (tile, None))
+    sheet = contact_sheet.compose([row], [1, 2], SPACE, "title")
+    x = 24 + 4 * (160 + 6) + 80
+    assert (sheet[150:170, x] == 255).all()
+    assert (sheet[150:170, x - 166] == 0).all()
+
+
+def test_bad_figure_input_is_refused(world, tmp_path):
+    with pytest.raises(InputError, match=r"1 --names for 2 --class-shares"):
+        run_script(
+            "plot_filtered_share", class_shares=[world / "shares.tsv"] * 2, names="a", figures=tmp_path / "a.png"
+        )
+    with pytest.raises(InputError, match=r"2 --names for 1 --plans"):
+        run_script("plot_hardness", hardness=world / "hardness.tsv", plans=world / "plan.tsv", names=["a", "b"],
+                   figures=tmp_path / "a.png")  # fmt: skip
+    with pytest.raises(InputError, match=r"a.svg: figures are written as .png or .pdf"):
+        run_script("plot_class_loss", class_loss=world / "class_loss.tsv", figures=tmp_path / "a.svg")
+    table = improved(2).assign(gain=np.nan)
+    files.write_table(tmp_path / "none.tsv", table)
+    with pytest.raises(InputError, match="no class has a gain"):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="--top 0"):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", top=0, figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="--rows 0"):
+        draw_sheet(world, tmp_path / "s.png", rows=0)
+    with pytest.raises(InputError, match="no such image"):
+        files.read_image(tmp_path / "none.jpg")
+    assert not list(tmp_path.glob("*.png"))
