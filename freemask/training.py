@@ -187,14 +187,19 @@ def _optimizer(wrapper: dict[str, Any], accumulate: int, experiment: Experiment)
 def _schedule(
     config: dict[str, Any], steps: int, accumulate: int, entry: dict[str, Any], experiment: Experiment
 ) -> list[dict[str, Any]]:
-    """Stretch the base schedule to `steps`; its warm-up is the entry's for schedule 1 and 2, linear beyond."""
+    """Stretch the base schedule to `steps`; a warm-up becomes the entry's for this data set if it has one.
+
+    The entry gives it for schedule 1 and 2; longer schedules continue the line.
+    """
     end = config["train_cfg"]["max_iters"]
-    once, twice = entry.get("warmup", {}).get(experiment.dataset, (0, 0))
-    warmup = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
-    places = {0: 0, end: steps}
+    warmup = entry.get("warmup", {}).get(experiment.dataset)
     for scheduler in config["param_scheduler"]:
         for key in ("begin", "end"):
-            scheduler[key] = places.get(scheduler[key], warmup)
+            if warmup and scheduler[key] not in (0, end):
+                once, twice = warmup
+                scheduler[key] = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
+            else:
+                scheduler[key] = round(scheduler[key] * steps / end)
     return config["param_scheduler"]
 
 
