@@ -1,0 +1,131 @@
+# make demo: the whole chain on two CPU cores. make test: every test. Both create what they need; see `make help`.
+
+PYTHON ?= python3
+# Looked up here: below, the virtual environment comes first on PATH.
+SYSTEM_PYTHON := $(shell command -v $(PYTHON))
+CORES ?= 2
+CONFIG ?= config/demo.yaml
+REPORT ?= results/report/report.html
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+CREATED := $(VENV)/created.stamp
+PACKAGES := $(VENV)/packages.stamp
+OPS := $(VENV)/mmcv-ops.stamp
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+# Names the jobs of this clone, so that `demo` finds those that a killed run left behind.
+RUN_MARK := FREEMASK_RUN=$(CURDIR)
+SNAKEMAKE := env $(RUN_MARK) $(BIN)/snakemake --configfile $(CONFIG)
+
+export PATH := $(BIN):$(PATH)
+export PYTHONNOUSERSITE := 1
+export MPLBACKEND := Agg
+# One thread per process: Snakemake spreads the cores over jobs, and sums do not depend on a thread count.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export NUMEXPR_NUM_THREADS := 1
+export TOKENIZERS_PARALLELISM := false
+# Weights come from files with a checksum, never from a hub at run time.
+export HF_HUB_OFFLINE := 1
+unexport PYTHONPATH
+
+.PHONY: help
+help: ## show this help
+	@echo "Targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	echo "Variables: PYTHON ($(PYTHON)), CORES ($(CORES)), CONFIG ($(CONFIG)), PYTEST_ARGS"
+
+.PHONY: demo
+demo: $(PACKAGES) ## raw data set in, stronger segmentor, tables and report out: 2 cores, no GPU
+	@$(wait_for_jobs)
+	$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete
+	$(write_report)
+
+.PHONY: report
+report: $(PACKAGES) ## write the HTML report of what is there (CONFIG=config/config.yaml for the paper's run)
+	@$(write_report)
+
+.PHONY: test
+test: $(OPS) ## all tests; compiles mmcv's ops once per user (18 minutes on 2 cores)
+	@$(BIN)/pytest -m "not slurm" $(PYTEST_ARGS)
+
+.PHONY: test-slurm
+test-slurm: $(PACKAGES) ## the tests that start a real Slurm here (as root; Debian: slurm-wlm, munge)
+	@$(BIN)/pytest -m slurm tests/slurm $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(PACKAGES) ## ruff, snakefmt, snakemake --lint
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(SNAKEMAKE) --lint
+
+.PHONY: format
+format: $(PACKAGES) ## let ruff and snakefmt rewrite the code
+	@$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+.PHONY: clean
+clean: ## delete the demo's data and results
+	rm -rf data/miniworld results/miniworld results/report logs/miniworld benchmarks/results/miniworld
+
+.PHONY: distclean
+distclean: clean ## delete the virtual environment and all caches of this clone as well
+	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache build freemask.egg-info
+
+# After a SIGKILL, Snakemake's jobs go on and its lock stays. Wait for the jobs (or for another `make demo` in this
+# folder), then the lock is nobody's. Linux only; elsewhere the lock is left for the user to judge.
+define wait_for_jobs
+if [ -d /proc/self ]; then
+    running() { grep -lzxF '$(RUN_MARK)' /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | paste -sd' ' || true; }
+    if [ -n "$$(running)" ]; then echo "demo: waiting for jobs of an earlier run in this folder (process $$(running))"; fi
+    while [ -n "$$(running)" ]; do sleep 2; done
+    if [ -n "$$(find .snakemake/locks -type f 2>/dev/null)" ]; then
+        echo "demo: an earlier run was killed; removing its lock"
+        $(SNAKEMAKE) --cores 1 --unlock
+    fi
+fi
+endef
+
+define write_report
+mkdir -p $(dir $(REPORT))
+$(SNAKEMAKE) --cores 1 --report $(REPORT)
+echo "report: $(CURDIR)/$(REPORT)"
+endef
+
+$(CREATED):
+	@if ! '$(SYSTEM_PYTHON)' -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	    echo "error: $(PYTHON) is not Python 3.11 or newer with the venv module." >&2
+	    echo "       On Debian or Ubuntu: apt-get install python3-venv. Another Python: make PYTHON=python3.11 ..." >&2
+	    exit 1
+	fi
+	echo "virtual environment: $(VENV) ($$($(SYSTEM_PYTHON) --version))"
+	$(SYSTEM_PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+# torch first and pinned: what comes after must take it as it is. The OpenMMLab packages last and without their own
+# requirements (see pyproject.toml); mmcv here is the pure-Python one, never pip's cached one, which may be compiled.
+$(PACKAGES): pyproject.toml constraints.txt requirements-openmmlab.txt requirements-mask2former.txt | $(CREATED)
+	@started=$$SECONDS
+	echo "packages: installing into $(VENV), about 2 minutes and 2 GB (more where pip finds torch with CUDA only)"
+	pinned="--quiet --constraint constraints.txt --build-constraint constraints.txt"
+	$(PIP) install --quiet --constraint constraints.txt pip
+	$(PIP) install $$pinned torch
+	$(PIP) install $$pinned --editable '.[workflow,mask2former,dev]'
+	env -u MMCV_WITH_OPS $(PIP) install $$pinned --no-deps --no-cache-dir --requirement requirements-openmmlab.txt
+	$(PIP) install $$pinned --no-deps --requirement requirements-mask2former.txt
+	$(BIN)/python -c 'import cv2, diffusers, mmcv, mmengine, mmseg, snakemake, torch, transformers, freemask'
+	touch $@
+	echo "packages: installed in $$((SECONDS - started)) s"
+
+$(OPS): $(PACKAGES) envs/mmcv_ops.sh
+	@envs/mmcv_ops.sh $(BIN)/python
+	touch $@

@@ -1,0 +1,64 @@
+"""freemask: from a data set's own masks to a stronger segmentor (FreeMask, NeurIPS 2023).
+
+Table of contents. Usage: `make demo`, or on a cluster `snakemake --profile slurm all`. See README.md.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+# A configuration named on the command line replaces the paper's; it isn't merged into it.
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/prepare.smk"
+include: "rules/hardness.smk"
+include: "rules/synthesis.smk"
+include: "rules/filtering.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+onstart:
+    refuse_missing_raw_data()
+
+
+# ---- What people ask for --------------------------------------------------------------------------------------
+
+
+rule all:
+    """Every table and figure of every data set in the configuration."""
+    default_target: True
+    input:
+        [report_files(dataset) for dataset in DATASETS],
+
+
+rule synthesis_all:
+    """Every synthetic set, up to the filtered masks; no segmentor but the scorers is trained."""
+    input:
+        expand(
+            "results/{set.dataset}/synthetic/{set.name}/train.tsv",
+            set=[s for s in SYNTHETIC_SETS.itertuples() if s.dataset in DATASETS],
+        ),
+
+
+for dataset in DATASETS:
+
+    rule:
+        name: f"table_{dataset}"
+        input:
+            f"results/{dataset}/tables/miou.md",
+
+    for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
+
+        rule:
+            name: f"{dataset}_{experiment.experiment}"
+            input:
+                metrics_of(experiment),

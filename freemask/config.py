@@ -1,0 +1,160 @@
+"""Configuration read and checked at the door: one error naming file, key, value and remedy, before any job starts."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from freemask.errors import InputError
+from freemask.files import read_table
+from freemask.labels import LabelSpace
+
+SCHEMAS = Path("config/schemas")
+EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; InputError where it is missing or isn't YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+
+
+def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path()) -> None:
+    """Check a value against config/schemas/{schema}.schema.json.
+
+    Raises: InputError naming source, key, value and what the schema says of the key.
+    """
+    rules = json.loads((base / SCHEMAS / f"{schema}.schema.json").read_text())
+    error = best_match(Draft202012Validator(rules).iter_errors(value))
+    if error is None:
+        return
+    key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
+    if error.validator == "additionalProperties":
+        extra = sorted(set(error.instance) - set(error.schema["properties"]))
+        known = ", ".join(error.schema["properties"])
+        raise InputError(f"{source}: {key}: unknown key {extra[0]!r}; remove it or use one of: {known}")
+    if error.validator == "required":
+        raise InputError(f"{source}: {key}: {error.message}; add it ({error.schema.get('description', 'see README')})")
+    hint = error.schema.get("description", "see config/README.md")
+    raise InputError(f"{source}: {key} = {error.instance!r}: {error.message}; {hint}")
+
+
+def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
+    """Facts of one data set with `root` as the run's data_roots has it, and its `labels` (a LabelSpace)."""
+    path = base / "config" / "datasets" / f"{name}.yaml"
+    facts = read_yaml(path)
+    check_schema(facts, "dataset", path, base)
+    facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
+    facts["labels"] = LabelSpace.read(base / facts["classes"], facts["ignored_label"])
+    return facts
+
+
+def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
+    """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
+    path = base / config["experiments"]
+    table = read_table(path, EXPERIMENT_COLUMNS).fillna({"synthetic_set": ""})
+    table["train_seeds"] = table.train_seeds.astype(str)
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        check_schema(row, "experiments", f"{path}, line {number}", base)
+    table = table[table.dataset.isin(config["datasets"])].reset_index(drop=True)
+    for row in table[table.duplicated(["dataset", "experiment"])].itertuples():
+        raise InputError(f"{path}: experiment {row.experiment!r} stands twice for {row.dataset}; rename one")
+    table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
+    return table
+
+
+def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
+    """The experiment whose weights a finetune row starts from: regime synthetic, same data set, model and set."""
+    same = experiments[
+        (experiments.regime == "synthetic")
+        & (experiments.dataset == row.dataset)
+        & (experiments.model == row.model)
+        & (experiments.synthetic_set == row.synthetic_set)
+    ]
+    for candidate in same.itertuples():
+        if set(row.train_seeds) <= set(candidate.train_seeds):
+            return candidate.experiment
+    raise InputError(
+        f"experiment {row.experiment!r}: no row of regime synthetic with model {row.model!r}, synthetic_set "
+        f"{row.synthetic_set!r} and train_seeds {','.join(map(str, row.train_seeds))} to start from; add one"
+    )
+
+
+def check_references(config: dict, experiments: pd.DataFrame, models: dict) -> None:
+    """Everything that is named must be there: data sets, generators, plans, sets, models, scorers, comparisons."""
+    for name, chosen in config["synthetic_sets"].items():
+        where = f"synthetic_sets.{name}"
+        _known(where, "generator", chosen["generator"], config["generators"])
+        _known(where, "plan", chosen["plan"], config["plans"])
+        if config["generators"][chosen["generator"]]["dataset"] != chosen["dataset"]:
+            raise InputError(
+                f"{where}.generator = {chosen['generator']!r} paints "
+                f"{config['generators'][chosen['generator']]['dataset']}, not {chosen['dataset']}; choose another"
+            )
+        steps = chosen["alpha"] / 0.05
+        if not math.isinf(steps) and (abs(steps - round(steps)) > 1e-6 or not 1 <= round(steps) <= 254):
+            raise InputError(f"{where}.alpha = {chosen['alpha']}, want .inf or a multiple of 0.05 in 0.05..12.7")
+    for name, generator in config["generators"].items():
+        wanted = "training" if generator["source"] == "train" else "path"
+        if wanted not in generator:
+            raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
+    for row in experiments.itertuples():
+        where = f"{config['experiments']}: experiment {row.experiment}"
+        _known(where, "model", row.model, models)
+        if row.regime == "real":
+            if row.synthetic_set:
+                raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")
+            continue
+        _known(where, "synthetic_set", row.synthetic_set, config["synthetic_sets"])
+        if config["synthetic_sets"][row.synthetic_set]["dataset"] != row.dataset:
+            raise InputError(f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own")
+        if row.regime == "finetune":
+            pretraining_of(experiments.loc[row.Index], experiments)
+    for dataset in config["datasets"]:
+        _check_choices(dataset, config, experiments)
+
+
+def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> None:
+    """The scorer and the comparison of one data set name rows of the experiments table."""
+    rows = experiments[experiments.dataset == dataset].set_index("experiment")
+    _known("scorers", "data set", dataset, config["scorers"])
+    _known("report", "data set", dataset, config["report"])
+    scorer = config["scorers"][dataset]
+    _known(f"scorers.{dataset}", "experiment", scorer["experiment"], rows.index)
+    chosen = rows.loc[scorer["experiment"]]
+    if chosen.regime != "real" or scorer["train_seed"] not in chosen.train_seeds:
+        raise InputError(
+            f"scorers.{dataset}: {scorer['experiment']} with train_seed {scorer['train_seed']} isn't trained on real "
+            f"images in {config['experiments']} (regime {chosen.regime}, train_seeds {chosen.train_seeds})"
+        )
+    comparison = config["report"][dataset]
+    for key in ("baseline", "control", "improved"):
+        if key in comparison:
+            _known(f"report.{dataset}", key, comparison[key], rows.index)
+    _known(f"report.{dataset}", "contact_sheet", comparison["contact_sheet"], config["synthetic_sets"])
+
+
+def _known(where: str, key: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise InputError(f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}")
+
+
+def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
+    """What isn't on disk yet and where to get it, one line each; [] if everything is there."""
+    lines = []
+    for name, facts in datasets.items():
+        if "miniworld" not in facts and not Path(facts["root"]).is_dir():
+            lines.append(f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}")
+    for name, generator in config["generators"].items():
+        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
+            lines.append(f"generator {name}: {generator['path']}; from {generator.get('address', '?')}")
+    return lines

@@ -1,0 +1,270 @@
+"""Training a mask-to-image UNet with rectified attention: the miniature from scratch, Stable Diffusion 1.x fine-tuned.
+
+One code for both (accelerate): EMA, gradient accumulation, mixed precision, gradient checkpointing, resume, prompt
+dropout for classifier-free guidance, loss and sample pictures logged.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader, Dataset
+
+from freemask.cli import bar, tell
+from freemask.errors import InputError
+from freemask.files import read_mask, read_table
+from freemask.freestyle.autoencoder import to_unit
+from freemask.freestyle.pipeline import FreestylePipeline
+from freemask.freestyle.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the UNet is trained.
+
+    batch_size: images per optimizer step and process, made of batch_size / gradient_accumulation at a time;
+    prompt_dropout: share of images trained without caption and rectification, what guidance needs;
+    mixed_precision: no, fp16 or bf16; checkpoint_every, sample_every: optimizer steps (0 = never).
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int
+    ema_decay: float
+    prompt_dropout: float
+    seed: int
+    gradient_accumulation: int = 1
+    mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+    train_text_encoder: bool = False
+    decay_learning_rate: bool = False
+    flip: bool = True
+    workers: int = 0
+    checkpoint_every: int = 0
+    sample_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.gradient_accumulation:
+            raise InputError(
+                f"gradient_accumulation {self.gradient_accumulation} doesn't divide batch_size {self.batch_size}"
+            )
+        if not 0 <= self.prompt_dropout < 1:
+            raise InputError(f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)")
+
+
+class LatentPairs(Dataset):
+    """Pairs encoded before: latents (N, C, h, w) float16 and raw labels (N, H, W) uint8; never flipped."""
+
+    def __init__(self, latents: np.ndarray, labels: np.ndarray):
+        self.latents, self.labels = latents, labels
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.latents[index], self.labels[index]
+
+
+class FilePairs(Dataset):
+    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks nearest as resize_masks has it."""
+
+    def __init__(self, table: Path, size: int, flip: bool):
+        self.rows, self.size, self.flip = read_table(table, ["image", "mask"]), size, flip
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        from PIL import Image
+
+        from freemask.masks import resize_nearest
+
+        row = self.rows.iloc[index]
+        with Image.open(row["image"]) as image:
+            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        labels = resize_nearest(read_mask(row["mask"]), self.size)
+        return _maybe_flip(np.asarray(pixels), labels, self.flip)
+
+
+def _maybe_flip(image: np.ndarray, labels: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    if flip and torch.rand(()) < 0.5:
+        return image[:, ::-1].copy(), labels[:, ::-1].copy()
+    return image, labels
+
+
+def stack(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Collate to images (B, H, W, 3) uint8, or latents (B, C, h, w), and labels (B, H, W) uint8."""
+    images, labels = zip(*pairs, strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+class GeneratorTrainer:
+    """Trains the UNet (and, if asked, the text encoder) of a pipeline in place; state lives under `folder`."""
+
+    def __init__(
+        self,
+        pipeline: FreestylePipeline,
+        words: Mapping[int, str],
+        ignored: int,
+        settings: TrainingSettings,
+        folder: Path,
+    ):
+        self.pipeline, self.words, self.ignored = pipeline, words, ignored
+        self.settings, self.folder = settings, folder
+        self.accelerator = Accelerator(
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+            step_scheduler_with_optimizer=False,
+        )
+        device = self.accelerator.device
+        pipeline.vae.to(device).requires_grad_(False)
+        pipeline.text_encoder.to(device).requires_grad_(settings.train_text_encoder)
+        if settings.gradient_checkpointing:
+            pipeline.unet.enable_gradient_checkpointing()
+        self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+        parameters = list(pipeline.unet.parameters())
+        if settings.train_text_encoder:
+            parameters += list(pipeline.text_encoder.parameters())
+        self.parameters = parameters
+        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-2)
+        self.unet, self.text_encoder, self.optimizer = self.accelerator.prepare(
+            pipeline.unet, pipeline.text_encoder, optimizer
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        self.ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+        self.ema.to(device)
+        self.step = 0
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then constant or a cosine down to a hundredth."""
+        warm = min(1.0, (step + 1) / max(1, self.settings.warmup))
+        if not self.settings.decay_learning_rate:
+            return warm
+        return warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, step / self.settings.steps))))
+
+    def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None) -> None:
+        """Run to settings.steps, from the last state in `folder` if there is one.
+
+        Args: sample: called with the step every settings.sample_every steps, with EMA weights in place.
+        Raises: InputError where the loss is no longer finite.
+        """
+        self._resume()
+        loader = self.accelerator.prepare(
+            DataLoader(
+                pairs,
+                batch_size=self.settings.batch_size // self.settings.gradient_accumulation,
+                shuffle=True,
+                drop_last=True,
+                collate_fn=stack,
+                num_workers=self.settings.workers,
+                generator=torch.Generator().manual_seed(self.settings.seed + self.step),
+            )
+        )
+        torch.manual_seed(self.settings.seed + self.step)
+        losses: list[float] = []
+        with bar("generator", self.settings.steps, "step") as shown:
+            shown.update(self.step)
+            while self.step < self.settings.steps:
+                for images, labels in loader:
+                    with self.accelerator.accumulate(self.unet):
+                        losses.append(self._loss_step(images, labels))
+                    if not self.accelerator.sync_gradients:
+                        continue
+                    self.step += 1
+                    shown.update()
+                    self._after_step(losses, sample)
+                    if self.step >= self.settings.steps:
+                        break
+        self.ema.copy_to(self.parameters)
+
+    def _loss_step(self, images: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+        """One forward and backward pass; returns the detached mean squared error."""
+        device = self.accelerator.device
+        drop = torch.rand(len(images)) < self.settings.prompt_dropout
+        with torch.no_grad():
+            latents = self._latents(images)
+            prompts = [self._prompt(mask, dropped) for mask, dropped in zip(labels, drop.tolist(), strict=True)]
+            tokens = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(device)
+            masks = self.pipeline.visibility(labels, prompts)
+        steps = torch.randint(0, self.noise.config.num_train_timesteps, (len(images),), device=device)
+        noise = torch.randn_like(latents)
+        noisy = self.noise.add_noise(latents, noise, steps)
+        with self.accelerator.autocast():
+            context = self.text_encoder(tokens).last_hidden_state
+            predicted = self.unet(noisy, steps, context, cross_attention_kwargs={"visibility": masks}).sample
+        if self.noise.config.prediction_type == "v_prediction":
+            target = self.noise.get_velocity(latents, noise, steps)
+        else:
+            target = noise
+        loss = F.mse_loss(predicted.float(), target.float())
+        self.accelerator.backward(loss)
+        if self.accelerator.sync_gradients:
+            self.accelerator.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _latents(self, images: np.ndarray) -> torch.Tensor:
+        """Encode images (B, H, W, 3) uint8; latents encoded before (B, C, h, w) float16 pass through."""
+        if images.dtype == np.uint8:
+            return self.pipeline.encode_images(to_unit(images).to(self.accelerator.device))
+        return torch.from_numpy(images).to(self.accelerator.device, torch.float32)
+
+    def _prompt(self, mask: np.ndarray, dropped: bool) -> Prompt:
+        if dropped:
+            return self.pipeline.empty_prompt()
+        return self.pipeline.prompt(mask, self.words, self.ignored, "training mask")
+
+    def _after_step(self, losses: list[torch.Tensor], sample: Callable[[int], None] | None) -> None:
+        self.schedule.step()
+        self.ema.step(self.parameters)
+        if self.step % 100 == 0 or self.step == self.settings.steps:
+            mean = torch.stack(losses).mean().item()
+            losses.clear()
+            if not np.isfinite(mean):
+                raise InputError(f"generator training: loss {mean} at step {self.step}; lower the learning rate")
+            if self.accelerator.is_main_process:
+                rate = self.schedule.get_last_lr()[0]
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with open(self.folder / "loss.jsonl", "a") as file:
+                    file.write(json.dumps({"step": self.step, "loss": round(mean, 6), "learning_rate": rate}) + "\n")
+            if self.step % 1000 == 0:
+                tell(f"generator step {self.step}: loss {mean:.4f}")
+        if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
+            self._save()
+        if sample and self.settings.sample_every and self.step % self.settings.sample_every == 0:
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
+            sample(self.step)
+            self.ema.restore(self.parameters)
+
+    def _save(self) -> None:
+        """Save everything that resuming needs, under a new name; the pointer file moves last."""
+        folder = self.folder / f"state-{self.step}"
+        self.accelerator.save_state(str(folder))
+        if self.accelerator.is_main_process:
+            torch.save(
+                {"ema": copy.deepcopy(self.ema.state_dict()), "schedule": self.schedule.state_dict()}, folder / "ema.pt"
+            )
+            (self.folder / "latest.json").write_text(json.dumps({"step": self.step}))
+
+    def _resume(self) -> None:
+        pointer = self.folder / "latest.json"
+        if not pointer.exists():
+            return
+        self.step = json.loads(pointer.read_text())["step"]
+        folder = self.folder / f"state-{self.step}"
+        self.accelerator.load_state(str(folder))
+        state = torch.load(folder / "ema.pt", weights_only=True, map_location=self.accelerator.device)
+        self.ema.load_state_dict(state["ema"])
+        self.schedule.load_state_dict(state["schedule"])
+        tell(f"resuming the generator at step {self.step}")

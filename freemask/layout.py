@@ -1,0 +1,81 @@
+"""Result tables for people: Markdown for the README, LaTeX (booktabs) for a paper."""
+
+import math
+
+import pandas as pd
+
+from freemask.results import REGIMES
+
+NOTE = (
+    "mIoU in percent on the validation set, single scale; mean ± sample standard deviation over train seeds (a number"
+    " alone: one seed). Rare: mean IoU of the quarter of the classes with the fewest training pixels. Gains are points"
+    " of mIoU, paired by train seed, over the same model trained on real images only for its normal schedule (1x) and"
+    " for twice that schedule (2x). Bold: the best of a model."
+)
+NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
+
+
+def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
+    """'45.21 ± 0.30', '45.21' without a deviation, '–' without a mean; with a plus sign for gains."""
+    if math.isnan(mean):
+        return "–"
+    text = f"{mean:+.2f}" if sign else f"{mean:.2f}"
+    return text if math.isnan(std) else f"{text} ± {std:.2f}"
+
+
+def cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows of text, and the numbers of the rows that are a model's best.
+
+    The authors' columns are there only if summary has them and one number is known.
+    """
+    header = ["Model", "Images", "Schedule", "Synthetic set", "Seeds", "mIoU", "Rare", "over real 1x", "over real 2x"]
+    reported = "reported_mIoU" in summary and summary.reported_mIoU.notna().any()
+    if reported:
+        header += ["Authors", "Authors' gain"]
+    rows = []
+    for row in summary.itertuples():
+        line = [row.model, REGIMES.get(row.regime, row.regime), f"{row.schedule:g}x", row.synthetic_set or "–"]
+        line += [str(row.seeds), number(row.mIoU, row.mIoU_std), number(row.rare_mIoU, row.rare_mIoU_std)]
+        line += [number(row.gain_over_real, row.gain_over_real_std, sign=True)]
+        line += [number(row.gain_over_real_2x, row.gain_over_real_2x_std, sign=True)]
+        if reported:
+            line += [number(row.reported_mIoU), number(row.reported_gain, sign=True)]
+        rows.append(line)
+    best = summary.reset_index(drop=True).groupby("model").mIoU.idxmax().tolist()
+    return header, rows, best
+
+
+def markdown(summary: pd.DataFrame, title: str) -> str:
+    """The mIoU table as Markdown, with a note on its columns."""
+    header, rows, best = cells(summary)
+    for row in best:
+        rows[row][5] = f"**{rows[row][5]}**"
+    aligned = ["---"] * 4 + ["---:"] * (len(header) - 4)
+    lines = ["| " + " | ".join(line) + " |" for line in [header, aligned, *rows]]
+    note = NOTE + (NOTE_REPORTED if "Authors" in header else "")
+    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+
+def latex(summary: pd.DataFrame, title: str) -> str:
+    """The mIoU table as a LaTeX table (needs the package booktabs)."""
+    header, rows, best = cells(summary)
+    rows = [[_latex(cell) for cell in row] for row in rows]
+    for row in best:
+        rows[row][5] = r"\textbf{" + rows[row][5] + "}"
+    note = _latex(NOTE + (NOTE_REPORTED if "Authors" in header else ""))
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(title)}. {note}}}"]
+    lines += [r"\begin{tabular}{llll" + "r" * (len(header) - 4) + "}", r"\toprule"]
+    lines += [" & ".join(_latex(cell) for cell in header) + r" \\", r"\midrule"]
+    for position, row in enumerate(rows):
+        if position and row[0] != rows[position - 1][0]:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex(text: str) -> str:
+    for character, replacement in (
+        ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$"), ("–", "--")
+    ):  # fmt: skip
+        text = text.replace(character, replacement)
+    return text

@@ -1,0 +1,148 @@
+"""A data set's images and masks: which belong together, and the square masks that images are synthesized from."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask.errors import InputError
+from freemask.files import png_bytes, read_mask, write_atomic
+from freemask.labels import LabelSpace
+from freemask.parallel import some
+
+
+def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> pd.DataFrame:
+    """Pair the images of a folder with the masks of another; the pair's mask_id is the file name without its suffix.
+
+    Folders are searched recursively, hidden files are left out. Suffixes are the ends of the file names and may
+    be more than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes' files.
+
+    Returns: mask_id, image, mask (paths that start with the given folders), ascending by mask_id.
+    Raises: InputError for a folder that is missing or holds no such file, two files with one id, an image without
+    a mask or a mask without an image (the first few and their number).
+    """
+    image_paths = _files_by_id(images, image_suffix, "image")
+    mask_paths = _files_by_id(masks, mask_suffix, "mask")
+    alone = sorted(image_paths.keys() - mask_paths.keys())
+    if alone:
+        raise InputError(
+            f"{len(alone)} of {len(image_paths)} images have no mask: {some([image_paths[key] for key in alone])};"
+            f" put <id>{mask_suffix} into {masks} or take the images out"
+        )
+    alone = sorted(mask_paths.keys() - image_paths.keys())
+    if alone:
+        raise InputError(
+            f"{len(alone)} of {len(mask_paths)} masks have no image: {some([mask_paths[key] for key in alone])};"
+            f" put <id>{image_suffix} into {images} or take the masks out"
+        )
+    ids = sorted(image_paths)
+    return pd.DataFrame(
+        {"mask_id": ids, "image": [image_paths[key] for key in ids], "mask": [mask_paths[key] for key in ids]}
+    )
+
+
+def _files_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
+    if not suffix:
+        raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
+    found: dict[str, str] = {}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or not name.endswith(suffix) or name == suffix:
+                continue
+            key, path = name.removesuffix(suffix), os.path.join(parent, name)
+            if key in found:
+                raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
+            found[key] = path
+    if not found:
+        raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
+    return found
+
+
+def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:
+    """Resize labels (H, W) to (side, side): output pixel i takes input pixel floor(i * size / side), on each axis.
+
+    In whole numbers, so that no rounding of a float scale moves a pixel; OpenCV's INTER_NEAREST and torch's
+    interpolate(mode="nearest") mean the same and differ only where their scale rounds. The layout inside the
+    generator is taken by the same rule. The aspect ratio is not kept: the image is synthesized squashed.
+    """
+    height, width = mask.shape
+    index = np.arange(side, dtype=np.int64)
+    return mask[(index * height // side)[:, None], (index * width // side)[None, :]]
+
+
+def count_labels(mask: np.ndarray, ignored: int) -> str:
+    """Count a mask's labelled pixels as text, 'label:pixels label:pixels ...', ascending labels, ignored left out."""
+    pixels = np.bincount(mask.ravel(), minlength=256)
+    pixels[ignored] = 0
+    return " ".join(f"{label}:{pixels[label]}" for label in np.flatnonzero(pixels))
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Label counts of N masks, sparse: entry e says that mask row[e] has pixels[e] pixels of label[e].
+
+    row, label, pixels: (E,) int64, rows ascending; masks: N (a mask without labels has no entry).
+    """
+
+    row: np.ndarray
+    label: np.ndarray
+    pixels: np.ndarray
+    masks: int
+
+    @classmethod
+    def parse(cls, counts: list[str], source: str = "masks table") -> "LabelCounts":
+        """Parse the counts column of masks.tsv (see count_labels).
+
+        Raises: InputError where it isn't of that form.
+        """
+        entries = np.array([text.count(":") for text in counts], dtype=np.int64)
+        words = np.array([text.count(" ") + 1 if text else 0 for text in counts], dtype=np.int64)
+        try:
+            numbers = np.array(" ".join(counts).replace(":", " ").split(), dtype=np.int64)
+            pairs = numbers.reshape(-1, 2)
+            if (
+                (entries != words).any()
+                or len(pairs) != entries.sum()
+                or (len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() > 255))
+            ):
+                raise ValueError
+        except ValueError:
+            raise InputError(f"{source}: counts aren't 'label:pixels label:pixels ...'; make the table again") from None
+        return cls(np.repeat(np.arange(len(counts)), entries), pairs[:, 0], pairs[:, 1], len(counts))
+
+    def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
+        """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
+        return np.bincount(self.row, weights=values, minlength=self.masks)
+
+
+def write_mask(path: str | Path, mask: np.ndarray) -> bool:
+    """Write labels (H, W) uint8 as PNG, atomically; False where the file held these bytes already."""
+    content = png_bytes(mask)
+    try:
+        if Path(path).read_bytes() == content:
+            return False
+    except FileNotFoundError:
+        pass
+    write_atomic(path, content)
+    return True
+
+
+def resize_file(paths: tuple[str, str], space: LabelSpace, side: int) -> tuple[str, str]:
+    """Resize one mask file (source, target).
+
+    Returns: (its counts, "") or, so that a run can list every offender, ("", what is wrong with it).
+    """
+    source, target = paths
+    try:
+        mask = read_mask(source)
+        space.to_train(mask, source)  # at full size: a label may vanish at the smaller one
+    except InputError as error:
+        return "", str(error)
+    resized = resize_nearest(mask, side)
+    write_mask(target, resized)
+    return count_labels(resized, space.ignored), ""

@@ -1,0 +1,83 @@
+"""Which images to synthesize: every mask's number of images, and the seeds that make them. See docs/plans.md.
+
+Every strategy but `all` makes the same number of images, for a given n_max and number of masks, so that sets of
+images differ in what they show and not in how many they are. A mask's n images have the first n seeds of one fixed
+sequence: a plan with a larger n_max holds the smaller plan's images, whatever the strategy.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from freemask.hardness import images_at_rank
+from freemask.masks import LabelCounts
+
+STRATEGIES = ("hardness", "uniform", "all", "class_balanced")
+PRESENCE = 1e-3  # share of a mask's labelled pixels from which on it counts as holding a class (class_balanced)
+SECONDS_PER_IMAGE = 5.8  # one V100, 512x512, 50 steps; source: FreeMask, implementation details
+BYTES_PER_PIXEL = 0.9  # JPEG at quality 95 without chroma subsampling, its margin map and filtered mask; an estimate
+
+
+def uniform(mask_ids: Sequence[str], n_max: int) -> np.ndarray:
+    """The same number of images for every mask, as many in total as the hardness strategy makes.
+
+    What doesn't divide goes, one image each, to the masks whose ids have the smallest SHA-256: a choice that knows
+    nothing of the mask and changes little when masks are added.
+    Returns: (N,) int64.
+    """
+    number = len(mask_ids)
+    share, rest = divmod(int(images_at_rank(np.arange(1, number + 1), n_max).sum()), max(number, 1))
+    order = sorted(range(number), key=lambda row: hashlib.sha256(mask_ids[row].encode()).digest())
+    counts = np.full(number, share, np.int64)
+    counts[order[:rest]] += 1
+    return counts
+
+
+def class_priority(counts: LabelCounts, class_loss: np.ndarray, presence: float = PRESENCE) -> np.ndarray:
+    """A mask's claim to images by its rarest and hardest class: max over the classes c it holds of h_c / sqrt(F_c).
+
+    F_c: the share of all masks that hold c; a mask holds c where c has at least `presence` of its labelled pixels, so
+    that a few stray pixels claim nothing. 1 / sqrt(F) is the repeat factor of LVIS (Gupta et al. 2019), up to a
+    constant, which is here multiplied by the class-wise mean loss h_c.
+    Args: counts: of N masks, each with labelled pixels; class_loss: (256,) h of each raw label [nats];
+    presence: 0 or more, less than 1/256.
+    Returns: (N,) float64 [nats].
+    """
+    if not 0 <= presence < 1 / 256:  # below 1/256 every mask holds a class: its most frequent one
+        raise ValueError(f"presence is {presence}, want 0 or more and less than 1/256")
+    labelled = counts.sum_by_mask(counts.pixels)
+    held = (counts.pixels > 0) & (counts.pixels >= presence * labelled[counts.row])
+    row, label = counts.row[held], counts.label[held]
+    frequency = np.bincount(label, minlength=256) / max(counts.masks, 1)
+    priority = np.full(counts.masks, -np.inf)
+    np.maximum.at(priority, row, class_loss[label] / np.sqrt(frequency[label]))
+    return priority
+
+
+def class_balanced(priority: np.ndarray, rank: np.ndarray, n_max: int) -> np.ndarray:
+    """The hardness rule with masks ranked by class priority instead; ties by hardness rank.
+
+    Args: priority: (N,) from class_priority; rank: (N,) hardness rank, 1 = easiest.
+    Returns: (N,) int64, the same total as the hardness strategy.
+    """
+    claim = np.empty(len(rank), np.int64)
+    claim[np.lexsort((rank, priority))] = np.arange(1, len(rank) + 1)
+    return images_at_rank(claim, n_max)
+
+
+def rows(mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> pd.DataFrame:
+    """The plan: mask_id, seed; counts[i] rows for mask i, with the seeds first_seed, first_seed + 1, ..."""
+    ends = np.cumsum(counts)
+    position = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+    return pd.DataFrame({"mask_id": np.repeat(np.asarray(mask_ids, object), counts), "seed": first_seed + position})
+
+
+def cost(images: int, side: int, seconds_per_image: float, bytes_per_pixel: float) -> str:
+    """What a plan takes, for people: images, GPU hours, disk."""
+    hours, gigabytes = images * seconds_per_image / 3600, images * side**2 * bytes_per_pixel / 1e9
+    return (
+        f"{images:,} images of {side}x{side}: about {hours:,.1f} GPU hours at {seconds_per_image:g} s an image"
+        f" (fewer where images are there already) and {gigabytes:,.1f} GB on disk"
+    )

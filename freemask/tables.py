@@ -1,0 +1,115 @@
+"""Readers of the tables that several scripts share; each checks what a later step relies on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from freemask.errors import InputError
+from freemask.files import read_table
+from freemask.masks import LabelCounts
+from freemask.parallel import some
+
+
+def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:
+    """Read masks.tsv: its rows (mask_id, mask, counts; counts NaN for a mask without labels) and their counts.
+
+    Raises: InputError for a repeated mask_id or counts that can't be parsed.
+    """
+    table = read_table(path, ["mask_id", "mask", "counts"])
+    repeated = table.mask_id[table.mask_id.duplicated()]
+    if len(repeated):
+        raise InputError(f"{path}: mask_id {repeated.iloc[0]!r} stands on more than one line; make the table again")
+    return table, LabelCounts.parse(table.counts.fillna("").tolist(), str(path))
+
+
+def read_class_loss(path: str | Path, needed: LabelCounts) -> np.ndarray:
+    """Read class_loss.tsv as (256,) float64: h of each raw label [nats], NaN where there is none.
+
+    Raises: InputError where a label that the masks hold has no finite loss or was measured on no pixel.
+    """
+    table = read_table(path, ["label", "pixels", "class_loss"])
+    class_loss = np.full(256, np.nan)
+    measured = table[table.pixels > 0]
+    class_loss[measured.label.to_numpy(int)] = measured.class_loss
+    without = np.setdiff1d(needed.label, np.flatnonzero(np.isfinite(class_loss)))
+    if len(without):
+        raise InputError(
+            f"{path}: no finite loss on any pixel for label(s) {some(without.tolist())}, which the masks hold;"
+            " measure the class-wise loss on the same images and masks"
+        )
+    return class_loss
+
+
+def read_plan(path: str | Path) -> pd.DataFrame:
+    """Read a plan: mask_id, seed.
+
+    Raises: InputError for a row that stands there twice.
+    """
+    plan = read_table(path, ["mask_id", "seed"])[["mask_id", "seed"]]
+    repeated = plan[plan.duplicated()]
+    if len(repeated):
+        row = repeated.iloc[0]
+        raise InputError(f"{path}: mask {row.mask_id}, seed {row.seed} stands there twice; make the plan again")
+    return plan
+
+
+def in_plan_order(plan: pd.DataFrame, made: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Sort what was made (mask_id, seed, ...) into the plan's order.
+
+    Raises: InputError where a row of the plan is missing, is there twice, or something is there that wasn't planned.
+    """
+    key = ["mask_id", "seed"]
+    repeated = made[made.duplicated(key)]
+    if len(repeated):
+        raise InputError(f"the shards of {source} hold {_names(repeated)} more than once; make the shards again")
+    joined = plan.merge(made, on=key, how="outer", indicator="side", sort=False)
+    for side, problem in (("left_only", "lack"), ("right_only", "hold, against the plan,")):
+        rows = joined[joined.side == side]
+        if len(rows):
+            raise InputError(
+                f"the shards of {source} {problem} {_names(rows)}; give all its shards, or make them again"
+            )
+    return plan.merge(made, on=key, how="left")
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
+
+
+def read_experiments(path: str | Path, dataset: str) -> pd.DataFrame:
+    """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
+
+    Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
+    """
+    columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
+    table = read_table(path, columns)
+    table = table[table.dataset == dataset].reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"{path}: no experiment on data set {dataset!r}; add a row")
+    table["synthetic_set"] = table.synthetic_set.fillna("").astype(str)
+    table["schedule"] = table.schedule.astype(float)
+    try:
+        table["train_seeds"] = [[int(seed) for seed in str(seeds).split(",")] for seeds in table.train_seeds]
+    except ValueError:
+        raise InputError(f"{path}: train_seeds want whole numbers joined by commas, e.g. 0,1") from None
+    return table
+
+
+def read_ious(path: str | Path) -> pd.DataFrame:
+    """Read per_class_iou.tsv: label, name, iou [percent; NaN for a class that the evaluation never met]."""
+    return read_table(path, ["label", "name", "iou"])[["label", "name", "iou"]]
+
+
+def read_reported(path: str | Path, key: str) -> list[dict]:
+    """One list of the authors' numbers, [] where they report nothing under `key`.
+
+    Raises: InputError where the file isn't there or isn't YAML.
+    """
+    try:
+        return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error})") from None

@@ -1,0 +1,95 @@
+# Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/, synthetic/{synthetic_set}/train.tsv.
+
+
+rule measure_margins:
+    """Margin map of every synthetic image in a shard: which tolerance margins would filter a pixel (8 bit, steps of 0.05)."""
+    input:
+        manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
+        masks="results/{dataset}/masks.tsv",
+        class_loss="results/{dataset}/class_loss.tsv",
+        classes=fact("classes"),
+        config=scorer_file("config.py"),
+        weights=scorer_file("weights.pth"),
+    output:
+        manifest="results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv",
+    log:
+        "logs/{dataset}/measure_margins/{generator}/{plan}/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/measure_margins/{generator}/{plan}/{scatteritem}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        runtime="8h",
+    params:
+        margins_dir="results/{dataset}/margins/{generator}",
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
+        " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
+        " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
+        " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
+
+
+def margins_unless_infinite(wildcards):
+    """No filtering (alpha = inf) needs no margin maps."""
+    if wildcards.alpha == "inf":
+        return []
+    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
+
+
+rule filter_masks:
+    """Masks of a shard in which pixels with loss > alpha * class-wise mean loss are ignored; the share of them."""
+    input:
+        images="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
+        masks="results/{dataset}/masks.tsv",
+        margins=margins_unless_infinite,
+        classes=fact("classes"),
+        script="scripts/filter_masks.py",
+        code="freemask/filtering.py",
+    output:
+        manifest="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv",
+        class_shares="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv",
+    log:
+        "logs/{dataset}/filter_masks/{generator}/{plan}/alpha-{alpha}/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/filter_masks/{generator}/{plan}/alpha-{alpha}/{scatteritem}.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: config["threads"]
+    params:
+        margins=lambda wildcards, input: f"--margins {shlex.quote(input.margins)}" if input.margins else "",
+        filtered_dir="results/{dataset}/filtered/{generator}/alpha-{alpha}",
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --alpha {wildcards.alpha} --images {input.images:q} --masks {input.masks:q}"
+        " {params.margins} --classes {input.classes:q} --ignored-label {params.ignored_label}"
+        " --filtered-dir {params.filtered_dir:q} --manifest {output.manifest:q}"
+        " --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
+
+
+rule synthetic_set:
+    """Gather the shards of a synthetic set in plan order: names of images and masks, no copies."""
+    input:
+        plan=set_plan,
+        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv"),
+        class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv"),
+        classes=fact("classes"),
+        script="scripts/synthetic_set.py",
+    output:
+        train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
+        class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
+    log:
+        "logs/{dataset}/synthetic_set/{synthetic_set}.log",
+    benchmark:
+        "logs/{dataset}/synthetic_set/{synthetic_set}.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --plan {input.plan:q} --shards {input.shards:q}"
+        " --class-shards {input.class_shards:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --train {output.train:q}"
+        " --class-shares {output.class_shares:q} --log {log:q}"

@@ -1,0 +1,77 @@
+# Needs: real images, masks.tsv, a segmentor trained on real images. Makes: class_loss.tsv, hardness.tsv, plans/{plan}.tsv.
+
+
+rule class_loss:
+    """Class-wise mean loss [nats] of a segmentor on the real training images it was trained on."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        classes=fact("classes"),
+        config=scorer_file("config.py"),
+        weights=scorer_file("weights.pth"),
+    output:
+        class_loss="results/{dataset}/class_loss.tsv",
+    log:
+        "logs/{dataset}/class_loss.log",
+    benchmark:
+        "logs/{dataset}/class_loss.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        runtime="8h",
+    params:
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python scripts/class_loss.py --index {input.index:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --config {input.config:q} --weights {input.weights:q}"
+        " --class-loss {output.class_loss:q} --threads {threads} --log {log:q}"
+
+
+rule mask_hardness:
+    """Hardness of every mask: mean class-wise loss [nats] over its labelled pixels, and its rank."""
+    input:
+        masks="results/{dataset}/masks.tsv",
+        class_loss="results/{dataset}/class_loss.tsv",
+        script="scripts/mask_hardness.py",
+        code="freemask/hardness.py",
+    output:
+        hardness="results/{dataset}/hardness.tsv",
+    log:
+        "logs/{dataset}/mask_hardness.log",
+    benchmark:
+        "logs/{dataset}/mask_hardness.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    shell:
+        "python {input.script:q} --masks {input.masks:q} --class-loss {input.class_loss:q}"
+        " --hardness {output.hardness:q} --log {log:q}"
+
+
+rule plan_synthesis:
+    """Which seeds each mask is synthesized with: harder masks get more images."""
+    input:
+        hardness="results/{dataset}/hardness.tsv",
+        masks="results/{dataset}/masks.tsv",
+        class_loss="results/{dataset}/class_loss.tsv",
+        script="scripts/plan_synthesis.py",
+        code=["freemask/plans.py", "freemask/hardness.py"],
+    output:
+        plan="results/{dataset}/plans/{plan}.tsv",
+    log:
+        "logs/{dataset}/plan_synthesis/{plan}.log",
+    benchmark:
+        "logs/{dataset}/plan_synthesis/{plan}.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        strategy=plan_setting("strategy"),
+        n_max=plan_setting("n_max"),
+        first_seed=plan_setting("first_seed"),
+        mask_size=fact("mask_size"),
+        seconds_per_image=config["seconds_per_image"],
+    shell:
+        "python {input.script:q} --hardness {input.hardness:q} --masks {input.masks:q}"
+        " --class-loss {input.class_loss:q} --strategy {params.strategy} --n-max {params.n_max}"
+        " --first-seed {params.first_seed} --mask-size {params.mask_size}"
+        " --seconds-per-image {params.seconds_per_image} --plan {output.plan:q} --log {log:q}"

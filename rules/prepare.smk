@@ -1,0 +1,82 @@
+# Needs: the raw data set. Makes: index/{split}.tsv, masks/*.png + masks.tsv.
+
+
+rule make_miniworld:
+    """Write the procedural data set in ADE20K's folder layout; makes a table of its files."""
+    input:
+        script="scripts/make_miniworld.py",
+        code=["freemask/miniworld/scenes.py", "freemask/miniworld/appearance.py", "freemask/miniworld/dataset.py"],
+    output:
+        manifest="results/{dataset}/raw.tsv",
+    log:
+        "logs/{dataset}/make_miniworld.log",
+    benchmark:
+        "logs/{dataset}/make_miniworld.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        root=fact("root"),
+        world=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["miniworld"]),
+    shell:
+        "python {input.script:q} --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
+        " --log {log:q}"
+
+
+def raw_data(wildcards):
+    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
+    facts = DATASETS[wildcards.dataset]
+    if "miniworld" in facts:
+        return f"results/{wildcards.dataset}/raw.tsv"
+    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
+rule index_dataset:
+    """Pair images and masks of a split by name; refuses an image without a mask and the reverse."""
+    input:
+        raw_data,
+        script="scripts/index_dataset.py",
+        code="freemask/masks.py",
+    output:
+        index="results/{dataset}/index/{split}.tsv",
+    log:
+        "logs/{dataset}/index_dataset/{split}.log",
+    benchmark:
+        "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        images=lambda wildcards: f"{fact('root')(wildcards)}/{fact('images')(wildcards)}",
+        masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
+        image_suffix=fact("image_suffix"),
+        mask_suffix=fact("mask_suffix"),
+    shell:
+        "python {input.script:q} --images {params.images:q} --masks {params.masks:q}"
+        " --image-suffix {params.image_suffix:q} --mask-suffix {params.mask_suffix:q}"
+        " --index {output.index:q} --log {log:q}"
+
+
+rule resize_masks:
+    """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        classes=fact("classes"),
+        script="scripts/resize_masks.py",
+        code="freemask/masks.py",
+    output:
+        masks="results/{dataset}/masks.tsv",
+    log:
+        "logs/{dataset}/resize_masks.log",
+    benchmark:
+        "logs/{dataset}/resize_masks.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: config["threads"]
+    params:
+        masks_dir="results/{dataset}/masks",
+        mask_size=fact("mask_size"),
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --index {input.index:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
+        " --masks {output.masks:q} --threads {threads} --log {log:q}"

@@ -1,0 +1,99 @@
+# Needs: plans/{plan}.tsv, masks, a generator. Makes: generator/{generator}/, synthetic images and a manifest per shard.
+
+
+rule train_generator:
+    """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        classes=fact("classes"),
+    output:
+        pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
+    log:
+        "logs/{dataset}/train_generator/{generator}.log",
+    benchmark:
+        "logs/{dataset}/train_generator/{generator}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        runtime="48h",
+    params:
+        settings=lambda wildcards: json.dumps(generator_setting("training")(wildcards)),
+        image_size=generator_setting("image_size"),
+        ignored_label=fact("ignored_label"),
+        folder=subpath(output.pipeline, ancestor=2),
+    shell:
+        "python scripts/train_generator.py --settings {params.settings:q} --index {input.index:q}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --image-size {params.image_size}"
+        " --folder {params.folder:q} --threads {threads} --log {log:q}"
+
+
+def generator_source(wildcards):
+    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there)."""
+    generator = config["generators"][wildcards.generator]
+    if generator["source"] == "train":
+        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
+    path = Path(generator["path"])
+    path = path / "model_index.json" if generator["source"] == "pipeline" else path
+    return str(path) if path.exists() else []
+
+
+rule prepare_generator:
+    """Make the diffusers pipeline folder that synthesizes: check and convert, or link what is one already."""
+    input:
+        source=generator_source,
+        script="scripts/prepare_generator.py",
+        code="freemask/freestyle/checkpoint.py",
+    output:
+        pipeline="results/{dataset}/generator/{generator}/model_index.json",
+    log:
+        "logs/{dataset}/prepare_generator/{generator}.log",
+    benchmark:
+        "logs/{dataset}/prepare_generator/{generator}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    params:
+        kind=generator_setting("source"),
+        sha256=lambda wildcards: config["generators"][wildcards.generator].get("sha256", ""),
+    shell:
+        "python {input.script:q} --source {input.source:q} --kind {params.kind} --sha256 {params.sha256:q}"
+        " --pipeline {output.pipeline:q} --log {log:q}"
+
+
+rule synthesize:
+    """Synthesize one shard of the plan on one GPU; images that are there already aren't made again."""
+    input:
+        plan="results/{dataset}/plans/{plan}.tsv",
+        masks="results/{dataset}/masks.tsv",
+        generator="results/{dataset}/generator/{generator}/model_index.json",
+        classes=fact("classes"),
+    output:
+        manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
+    log:
+        "logs/{dataset}/synthesize/{generator}/{plan}/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/synthesize/{generator}/{plan}/{scatteritem}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        runtime="24h",
+    params:
+        images_dir="results/{dataset}/synthesis/{generator}/images",
+        ignored_label=fact("ignored_label"),
+        scheduler=generator_setting("scheduler"),
+        steps=generator_setting("steps"),
+        guidance_scale=generator_setting("guidance_scale"),
+        image_size=generator_setting("image_size"),
+        dtype=generator_setting("dtype"),
+        batch_size=generator_setting("batch_size"),
+        jpeg_quality=generator_setting("jpeg_quality"),
+    shell:
+        "python scripts/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --generator {input.generator:q}"
+        " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
+        " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
+        " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
+        " --threads {threads} --log {log:q}"

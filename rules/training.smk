@@ -1,0 +1,84 @@
+# Needs: index/*.tsv, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/{config.py,weights.pth}.
+
+
+def synthetic_pairs(wildcards):
+    """The synthetic set of a regime that trains on one."""
+    row = experiment_row(wildcards)
+    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
+
+
+def pretrained_weights(wildcards):
+    """What finetune starts from: the same model trained on the same synthetic set with the same train seed."""
+    row = experiment_row(wildcards)
+    if row.regime != "finetune":
+        return []
+    pretraining = checks.pretraining_of(row, EXPERIMENTS)
+    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
+
+
+def model_settings(wildcards):
+    """The model's entry of the models file: a change of it reruns its trainings and no others."""
+    return json.dumps(MODELS[experiment_row(wildcards).model])
+
+
+rule training_config:
+    """Resolve the mmengine configuration of one training."""
+    input:
+        train="results/{dataset}/index/train.tsv",
+        val="results/{dataset}/index/val.tsv",
+        synthetic=synthetic_pairs,
+        classes=fact("classes"),
+        script="scripts/training_config.py",
+        code="freemask/training.py",
+    output:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+    log:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    params:
+        settings=model_settings,
+        regime=lambda wildcards: experiment_row(wildcards).regime,
+        schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
+        gpus=config["training_gpus"],
+        ignored_label=fact("ignored_label"),
+        initial=lambda wildcards: pretrained_weights(wildcards) or "",
+        synthetic=lambda wildcards: synthetic_pairs(wildcards) or "",
+    shell:
+        "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset} --regime {params.regime}"
+        " --schedule {params.schedule} --train-seed {wildcards.train_seed} --gpus {params.gpus}"
+        " --train {input.train:q} --val {input.val:q} --synthetic {params.synthetic:q} --initial {params.initial:q}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
+
+
+rule train:
+    """Train one model in one regime; resumes from its last checkpoint after an interruption."""
+    input:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+        train="results/{dataset}/index/train.tsv",
+        synthetic=synthetic_pairs,
+        initial=pretrained_weights,
+    output:
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+    log:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=config["training_gpus"],
+        runtime="72h",
+    params:
+        launch=(
+            f"torchrun --standalone --nproc-per-node {config['training_gpus']}"
+            if config["training_gpus"] > 1
+            else "python"
+        ),
+        work_dir=subpath(output.weights, parent=True),
+    shell:
+        "{params.launch} scripts/train.py --config {input.config:q} --work-dir {params.work_dir:q}/work"
+        " --weights {output.weights:q} --threads {threads} --log {log:q}"

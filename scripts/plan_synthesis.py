@@ -1,0 +1,81 @@
+"""Plan the images to synthesize: one row per image, mask_id and seed; prints what they will cost.
+
+Strategies (docs/plans.md): hardness, 1 to n_max images, more for harder masks; uniform, as many in total, spread
+evenly; all, n_max for every mask; class_balanced, as many in total, more for masks with rare and hard classes.
+"""
+
+import argparse
+from pathlib import Path
+
+from freemask import cli
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--hardness", type=Path, required=True, help="table of mask_id, hardness, rank (mask_hardness)")
+    parser.add_argument("--masks", type=Path, help="table of mask_id, counts (resize_masks); class_balanced needs it")
+    parser.add_argument(
+        "--class-loss", type=Path, help="table of label, class_loss (class_loss); class_balanced needs it"
+    )
+    parser.add_argument("--strategy", required=True, help="hardness, uniform, all or class_balanced")
+    parser.add_argument("--n-max", type=int, required=True, help="most images of one mask")
+    parser.add_argument(
+        "--first-seed", type=int, default=42, help="first of the seeds, shared by all masks (default: 42)"
+    )
+    parser.add_argument("--plan", type=Path, required=True, help="output: table of mask_id, seed")
+    parser.add_argument("--mask-size", type=int, default=512, help="side of an image, for the estimate (default: 512)")
+    parser.add_argument("--seconds-per-image", type=float, help="on one GPU, for the estimate (default: a V100's 5.8)")
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Count images per mask, write the plan, say what it costs."""
+    from freemask import files, plans
+    from freemask.errors import InputError
+
+    if arguments.n_max < 1:
+        raise InputError(f"--n-max {arguments.n_max}: want 1 or more images")
+    if arguments.first_seed < 0:
+        raise InputError(f"--first-seed {arguments.first_seed}: want 0 or more")
+    table = files.read_table(arguments.hardness, ["mask_id", "hardness", "rank"])
+    counts = count_images(arguments, table)
+    plan = plans.rows(table.mask_id.tolist(), counts, arguments.first_seed)
+    files.write_table(arguments.plan, plan)
+    seconds = arguments.seconds_per_image or plans.SECONDS_PER_IMAGE
+    per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
+    cli.tell(
+        f"{arguments.plan}: {len(table):,} masks, {per_mask};"
+        f" {plans.cost(len(plan), arguments.mask_size, seconds, plans.BYTES_PER_PIXEL)}"
+    )
+
+
+def count_images(arguments: argparse.Namespace, table):
+    """Images per mask (N,) int64 by the chosen strategy."""
+    import numpy as np
+
+    from freemask import hardness, plans, tables
+    from freemask.errors import InputError
+
+    rank = table["rank"].to_numpy()
+    if not np.array_equal(np.sort(rank), np.arange(1, len(rank) + 1)):
+        raise InputError(f"{arguments.hardness}: ranks aren't 1 to {len(rank)}; make the table again")
+    if arguments.strategy == "hardness":
+        return hardness.images_at_rank(rank, arguments.n_max)
+    if arguments.strategy == "uniform":
+        return plans.uniform(table.mask_id.tolist(), arguments.n_max)
+    if arguments.strategy == "all":
+        return np.full(len(rank), arguments.n_max)
+    if arguments.strategy != "class_balanced":
+        raise InputError(f"--strategy {arguments.strategy}: want one of {', '.join(plans.STRATEGIES)}")
+    if not (arguments.masks and arguments.class_loss):
+        raise InputError("--strategy class_balanced needs --masks and --class-loss")
+    masks, counts = tables.read_masks(arguments.masks)
+    if masks.mask_id.tolist() != table.mask_id.tolist():
+        raise InputError(f"{arguments.masks} and {arguments.hardness} list different masks; make both again")
+    priority = plans.class_priority(counts, tables.read_class_loss(arguments.class_loss, needed=counts))
+    return plans.class_balanced(priority, rank, arguments.n_max)
+
+
+if __name__ == "__main__":
+    cli.run(main, options().parse_args())

@@ -1,0 +1,48 @@
+"""Gather the shards of a plan into one training set: names only, nothing is copied.
+
+Makes a table in plan order: image, mask (paths), mask_id, seed, filtered (share of the labelled pixels); and a table
+of what was filtered per class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
+"""
+
+import argparse
+from pathlib import Path
+
+from freemask import cli
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--plan", type=Path, required=True, help="table of mask_id, seed (plan_synthesis)")
+    parser.add_argument("--shards", type=Path, nargs="+", required=True, help="manifests of filter_masks, all shards")
+    parser.add_argument("--class-shards", type=Path, nargs="+", required=True, help="class tables of filter_masks")
+    parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
+    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
+    parser.add_argument("--train", type=Path, required=True, help="output: image, mask, mask_id, seed, filtered")
+    parser.add_argument("--class-shares", type=Path, required=True, help="output: label, name, pixels, filtered, share")
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Gather, check against the plan, write."""
+    import pandas as pd
+
+    from freemask import files, tables
+    from freemask.labels import LabelSpace
+
+    plan = tables.read_plan(arguments.plan)
+    columns = ["mask_id", "seed", "image", "mask", "filtered"]
+    made = pd.concat([files.read_table(shard, columns)[columns] for shard in arguments.shards], ignore_index=True)
+    train = tables.in_plan_order(plan, made, str(arguments.plan))
+    space = LabelSpace.read(arguments.classes, arguments.ignored_label)
+    parts = pd.concat([files.read_table(shard, ["label", "pixels", "filtered"]) for shard in arguments.class_shards])
+    pixels = parts.groupby("label")[["pixels", "filtered"]].sum().reindex(space.ids, fill_value=0)
+    shares = pd.DataFrame({"label": space.ids, "name": space.names}).join(pixels, on="label")
+    shares["share"] = shares.filtered / shares.pixels  # empty where the set shows no pixel of the class
+    files.write_table(arguments.class_shares, shares)
+    files.write_table(arguments.train, train[["image", "mask", "mask_id", "seed", "filtered"]])
+    cli.tell(f"{arguments.train}: {len(train)} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")
+
+
+if __name__ == "__main__":
+    cli.run(main, options().parse_args())

@@ -1,0 +1,164 @@
+"""The tolerance margin, its scripts, and gathering the shards."""
+
+import numpy as np
+import pytest
+from command_line import run_script
+
+from freemask import files, filtering, plans
+from freemask.errors import InputError
+from freemask.filtering import filter_mask, margin_code, parse_alpha
+
+CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
+CLASS_LOSS = np.zeros(256)
+CLASS_LOSS[[1, 2, 7]] = 0.1, 0.2, 0.9
+
+
+def margin_map(mask, loss):
+    """Codes as measured: how many k >= 1 have loss > (k * 0.05) * h_j; at most 255."""
+    k = np.arange(1, 256)
+    return (loss[..., None] > (k * 0.05) * CLASS_LOSS[mask][..., None]).sum(-1).astype(np.uint8)
+
+
+def released_filter(mask, loss, alpha):
+    """preprocess/filter.py, restated: class by class, pixels above alpha * mean become ignored (0 here)."""
+    filtered = mask.copy()
+    for label in np.unique(mask):
+        if label != 0:
+            filtered[(mask == label) & (loss > alpha * CLASS_LOSS[label])] = 0
+    return filtered
+
+
+def test_filter_by_hand():
+    mask = np.array([[1, 1, 2, 7, 0]], np.uint8)
+    loss = np.array([[0.125001, 0.124, 0.3, 1.0, 5.0]])  # limits at alpha 1.25: 0.125, 0.125, 0.25, 1.125
+    assert filter_mask(mask, margin_map(mask, loss), 1.25, ignored=0).tolist() == [[0, 1, 0, 7, 0]]
+    assert filter_mask(mask, margin_map(mask, loss), 1.25, ignored=255)[0, 2] == 255
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 25, 40, 254])
+def test_filter_is_the_released_rule(k):
+    random = np.random.default_rng(k)
+    mask = random.choice(np.array([0, 1, 2, 7], np.uint8), (40, 50))
+    loss = random.gamma(0.5, 4, mask.shape).astype(np.float32) * CLASS_LOSS[mask]
+    expected = released_filter(mask, loss, k * 0.05)
+    assert np.array_equal(filter_mask(mask, margin_map(mask, loss), k * 0.05, ignored=0), expected)
+
+
+def test_a_larger_alpha_filters_less():
+    random = np.random.default_rng(3)
+    mask, margin = np.ones((9, 9), np.uint8), random.integers(0, 256, (9, 9), dtype=np.uint8)
+    left = [filter_mask(mask, margin, alpha, 0) for alpha in (0.05, 1, 1.25, 6, 12.7)]
+    assert all((small <= large).all() for small, large in zip(left, left[1:], strict=False))
+    with pytest.raises(ValueError, match="shape"):
+        filter_mask(mask, margin[1:], 1, 0)
+
+
+def test_alpha_is_a_multiple_of_0_05_or_inf():
+    assert [margin_code(parse_alpha(text)) for text in ("0.05", "0.15", "1.25", "12.7")] == [1, 3, 25, 254]
+    assert parse_alpha("inf") == float("inf")
+    for text in ("0", "-1", "1.26", "12.75", "nan", "-inf", "much", ""):
+        with pytest.raises(InputError, match="want a multiple of 0.05"):
+            parse_alpha(text)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Two masks, three images, in two shards."""
+    (tmp_path / "classes.tsv").write_text(CLASSES)
+    masks = {"a": [[1, 1], [2, 0]], "b": [[7, 2], [2, 2]]}
+    margins = {("a", 42): [[25, 24], [0, 255]], ("a", 43): [[0, 0], [0, 0]], ("b", 42): [[30, 25], [3, 26]]}
+    for mask_id, labels in masks.items():
+        files.write_atomic(tmp_path / f"{mask_id}.png", files.png_bytes(np.array(labels, np.uint8)))
+    rows = {0: [], 1: []}
+    for (mask_id, seed), codes in margins.items():
+        path = tmp_path / "margins" / mask_id / f"{seed}.png"
+        files.write_atomic(path, files.png_bytes(np.array(codes, np.uint8)))
+        rows[mask_id == "b"].append(
+            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", str(path)]
+        )
+    for number, lines in rows.items():
+        text = ["\t".join(line) for line in [["mask_id", "seed", "image", "mask", "margin"], *lines]]
+        (tmp_path / f"margins-{number}.tsv").write_text("\n".join(text) + "\n")
+    (tmp_path / "masks.tsv").write_text(
+        f"mask_id\tmask\tcounts\na\t{tmp_path}/a.png\t1:2 2:1\nb\t{tmp_path}/b.png\t2:3 7:1\n"
+    )
+    files.write_table(tmp_path / "plan.tsv", plans.rows(["a", "b"], np.array([2, 1]), 42))
+    return tmp_path
+
+
+def filter_shard(folder, number, alpha="1.25", **more):
+    run_script("filter_masks", alpha=alpha, margins=folder / f"margins-{number}.tsv",
+                images=folder / f"margins-{number}.tsv", masks=folder / "masks.tsv", classes=folder / "classes.tsv",
+                ignored_label=0, filtered_dir=folder / "filtered", manifest=folder / f"{number}.tsv",
+                class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
+    return files.read_table(folder / f"{number}.tsv", ["mask_id", "seed", "image", "mask", "filtered"])
+
+
+def gather(folder, shards=(0, 1)):
+    run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
+                class_shards=[folder / f"{n}.classes.tsv" for n in shards], classes=folder / "classes.tsv",
+                ignored_label=0, train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
+    return files.read_table(folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_shard_by_hand(shard, threads):
+    table = filter_shard(shard, 0, threads=threads)
+    np.testing.assert_allclose(table.filtered, [1 / 3, 0], atol=1e-9)
+    assert table["mask"].tolist() == [str(shard / "filtered" / "a" / f"{seed}.png") for seed in (42, 43)]
+    assert files.read_mask(table["mask"][0]).tolist() == [[0, 1], [2, 0]]
+    assert files.read_mask(table["mask"][1]).tolist() == [[1, 1], [2, 0]]
+    classes = files.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
+    assert classes.values.tolist() == [[1, 4, 1], [2, 2, 0], [7, 0, 0]]
+
+
+def test_infinite_alpha_points_at_the_masks_and_copies_nothing(shard):
+    table = filter_shard(shard, 0, alpha="inf")
+    assert table["mask"].tolist() == [str(shard / "a.png")] * 2 and table.filtered.tolist() == [0, 0]
+    assert not (shard / "filtered").exists()
+    classes = files.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
+    assert classes.values.tolist() == [[1, 4, 0], [2, 2, 0], [7, 0, 0]]
+
+
+def test_a_set_is_in_plan_order_with_shares_per_class(shard):
+    for number in (0, 1):
+        filter_shard(shard, number)
+    train = gather(shard, (1, 0))
+    assert list(zip(train.mask_id, train.seed, strict=True)) == [("a", 42), ("a", 43), ("b", 42)]
+    shares = files.read_table(shard / "shares.tsv", ["label", "name", "pixels", "filtered", "share"])
+    assert shares.pixels.tolist() == [4, 5, 1] and shares.filtered.tolist() == [1, 2, 1]
+    np.testing.assert_allclose(shares.share, [0.25, 0.4, 1.0])
+
+
+def test_filtering_again_writes_no_mask_again(shard):
+    table = filter_shard(shard, 0)
+    before = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
+    filter_shard(shard, 0)
+    assert [files.Path(path).stat().st_mtime_ns for path in table["mask"]] == before
+
+
+def test_missing_doubled_and_unplanned_images_are_refused(shard):
+    for number in (0, 1):
+        filter_shard(shard, number)
+    with pytest.raises(InputError, match="lack mask b seed 42; give all"):
+        gather(shard, (0,))
+    with pytest.raises(InputError, match="mask a seed 42, mask a seed 43 more than once"):
+        gather(shard, (0, 1, 0))
+    files.write_table(shard / "plan.tsv", plans.rows(["a", "b"], np.array([1, 1]), 42))
+    with pytest.raises(InputError, match="against the plan, mask a seed 43"):
+        gather(shard)
+    assert not (shard / "train.tsv").exists()
+
+
+def test_bad_filter_input_is_refused(shard):
+    files.write_atomic(shard / "margins" / "a" / "43.png", files.png_bytes(np.zeros((3, 2), np.uint8)))
+    with pytest.raises(InputError, match=r"43.png: the margin map is 2x3, its mask .*a.png 2x2"):
+        filter_shard(shard, 0)
+    (shard / "margins" / "b" / "42.png").unlink()
+    with pytest.raises(InputError, match=r"42.png: no such"):
+        filter_shard(shard, 1, threads=2)
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\nz\tz.png\t1:1\n")
+    with pytest.raises(InputError, match=r"doesn't hold mask\(s\) b"):
+        filter_shard(shard, 1, alpha="inf")
+    assert not (shard / "0.tsv").exists() and not (shard / "1.tsv").exists()
+    assert filtering.STEP == 0.05

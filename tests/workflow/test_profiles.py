@@ -1,0 +1,123 @@
+"""The profiles: no key twice, and the resource requests that reach Slurm. tests/slurm has the twin with a real one."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "profiles"
+
+TOY = """
+rule all:
+    input: "train.txt", "synthesize.txt", "tables.txt"
+rule train:
+    output: "train.txt"
+    threads: 32
+    resources: gpu=8, runtime="2d", mem_mb=64000
+    shell: "touch {output}"
+rule synthesize:
+    output: "synthesize.txt"
+    threads: 4
+    resources: gpu=1, runtime="12h", mem_mb=16000
+    shell: "touch {output}"
+rule tables:
+    output: "tables.txt"
+    shell: "touch {output}"
+"""
+
+
+def keys(name: str) -> dict:
+    """Return a profile as a dictionary; the branches of its YTE conditions count as there."""
+    profile = yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+    for condition in [key for key in profile if key.startswith("?")]:
+        profile |= profile.pop(condition)
+    return profile
+
+
+def test_no_key_in_both():
+    # Snakemake takes profiles/default's value, whole, and drops the cluster's.
+    assert not set(keys("default")) & set(keys("slurm"))
+
+
+def test_the_short_name_finds_the_profile():
+    # `--profile slurm` looks for ./slurm, not for profiles/slurm.
+    assert (ROOT / "slurm").resolve() == PROFILES / "slurm"
+    assert os.readlink(ROOT / "slurm") == "profiles/slurm"
+
+
+def test_gpu_rules_name_their_gpus():
+    """Each rule with a gpu resource gets V100s of one node from the profile."""
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    blocks = re.split(r"^(?:rule|use rule) (\w+)", rules, flags=re.MULTILINE)[1:]
+    on_gpu = {name for name, body in zip(blocks[::2], blocks[1::2], strict=True) if re.search(r"\bgpu=", body)}
+    wanted = {"gpu_model": "v100", "nodes": 1}
+    asked = keys("slurm")["set-resources"]
+    assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, wanted)
+
+
+def test_retries_and_arrays():
+    # A rule's own retries run inside the same Slurm job as well; arrays lose jobs (see the profile).
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    assert keys("slurm")["retries"] >= 1
+    assert not re.search(r"^\s+retries:", rules, flags=re.MULTILINE)
+    assert "slurm-array-jobs" not in keys("slurm")
+
+
+@pytest.fixture(scope="module")
+def requests(tmp_path_factory) -> dict[str, list[str]]:
+    """Run a toy through `--profile slurm` with an sbatch that notes its arguments and refuses: rule -> arguments."""
+    folder = tmp_path_factory.mktemp("sbatch")
+    (folder / "Snakefile").write_text(TOY)
+    shutil.copytree(PROFILES, folder / "profiles")
+    (folder / "slurm").symlink_to("profiles/slurm")
+    clients = folder / "bin"
+    clients.mkdir()
+    noted = folder / "noted"
+    answers = {"sbatch": f"printf '%s\\n' \"$*\" >> {shlex.quote(str(noted))}; exit 1", "sinfo": "echo 'standard*'"}
+    for name in ["sbatch", "sacct", "sacctmgr", "sinfo", "squeue", "scontrol", "scancel"]:
+        (clients / name).write_text(f"#!/bin/sh\n{answers.get(name, 'exit 1')}\n")
+        (clients / name).chmod(0o755)
+    ran = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "all", "--retries", "0"]
+        + ["--slurm-init-seconds-before-status-checks", "1"],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{clients}:/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert noted.exists(), ran.stderr
+    lines = noted.read_text().splitlines()
+    return {re.search(r"--comment rule_([a-z]+)", line)[1]: line.split(" --wrap")[0].split() for line in lines}
+
+
+def test_training_asks_for_eight_gpus_of_one_node(requests):
+    asked = requests["train"]
+    assert {"--gpus=v100:8", "--nodes=1", "--cpus-per-task=32", "--no-requeue"} <= set(asked)
+    assert asked[asked.index("-t") + 1] == "2880"  # minutes: 2 days
+    assert asked[asked.index("--mem") + 1] == "64000"
+    # torchrun starts the eight processes itself
+    assert not [argument for argument in asked if "ntasks" in argument]
+
+
+def test_synthesis_asks_for_one_gpu(requests):
+    assert {"--gpus=v100:1", "--nodes=1", "--cpus-per-task=4"} <= set(requests["synthesize"])
+
+
+def test_cpu_jobs_ask_for_no_gpu(requests):
+    asked = requests["tables"]
+    assert not [argument for argument in asked if "gpu" in argument or "gres" in argument]
+    assert {"--ntasks=1", "--cpus-per-task=1"} <= set(asked)
+    assert asked[asked.index("-t") + 1] == "60"
+    assert asked[asked.index("--mem") + 1] == "4000"
+
+
+def test_no_retry_hides_a_refusal(requests):
+    assert sorted(requests) == ["synthesize", "tables", "train"]
