@@ -11,7 +11,7 @@ from mmengine.config import Config
 from freemask.errors import InputError
 from freemask.training import Experiment, config_text, read_model, resolve
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "config/models.yaml"
 # optimizer, base rate, weight decay, poly power, multipliers of the rate, batch per GPU, crop (the paper's supplement
 # and mmsegmentation's configs)
@@ -19,19 +19,18 @@ ADAMW_SWIN = ("AdamW", 1e-4, 0.05, 0.9, {"backbone": 0.1}, 2)
 ADAMW_MIT = ("AdamW", 6e-5, 0.01, 1.0, {"head": 10.0}, 2)
 SGD_VIT = ("SGD", 1e-3, 0.0, 0.9, {}, 1)
 TABLE = {
-    "mask2former_swin_t": (*ADAMW_SWIN, 512),
-    "mask2former_swin_s": (*ADAMW_SWIN, 512),
-    "mask2former_swin_b": (*ADAMW_SWIN, 640),
-    "segformer_mit_b2": (*ADAMW_MIT, 512),
-    "segformer_mit_b4": (*ADAMW_MIT, 512),
-    "segmenter_vit_s": (*SGD_VIT, 512),
-    "segmenter_vit_b": (*SGD_VIT, 512),
+    "mask2former_swin-t": (*ADAMW_SWIN, 512),
+    "mask2former_swin-s": (*ADAMW_SWIN, 512),
+    "mask2former_swin-b": (*ADAMW_SWIN, 640),
+    "segformer_mit-b2": (*ADAMW_MIT, 512),
+    "segformer_mit-b4": (*ADAMW_MIT, 512),
+    "segmenter_vit-s": (*SGD_VIT, 512),
+    "segmenter_vit-b": (*SGD_VIT, 512),
 }
 ITERATIONS = {"ade20k": {"real": 160_000, "joint": 320_000}, "cocostuff164k": {"real": 80_000, "joint": 160_000}}
 WARMUP = {"ade20k": {"real": 1500, "joint": 3000}, "cocostuff164k": {"real": 1500, "joint": 1500}}
-CASES = [
-    (model, dataset) for model in TABLE for dataset in ITERATIONS if (model, dataset) != ("mask2former_swin_b", "cocostuff164k")
-]  # fmt: skip
+CASES = [(model, dataset) for model in TABLE for dataset in ITERATIONS]
+CASES.remove(("mask2former_swin-b", "cocostuff164k"))  # not in the paper
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +46,11 @@ def classes(tmp_path_factory):
 def made(classes, model, dataset, regime="real", **options):
     """The resolved config of an experiment, through its text, as mmengine reads it."""
     given = {
-        "model": model, "dataset": dataset, "classes": str(classes / f"{dataset}.tsv"), "ignored": 0, "regime": regime,
+        "name": model, "dataset": dataset, "classes": str(classes / f"{dataset}.tsv"), "ignored": 0, "regime": regime,
         "schedule": 2 if regime == "joint" else 1, "validation": "val.tsv", "train_seed": 7, "work_dir": "run/work",
         "real": "real.tsv", "synthetic": "synthetic.tsv" if regime in ("joint", "synthetic") else None,
-        "load_from": "pretrained.pth" if regime == "finetune" else None, **options,
+        "initial": "pretrained.pth" if regime == "finetune" else None, "gpus": 0 if model == "segformer_mini" else 8,
+        **options,
     }  # fmt: skip
     path = classes / "config.py"
     path.write_text(config_text(resolve(read_model(MODELS, model), Experiment(**given))))
@@ -96,7 +96,7 @@ def test_initial_weights_are_those_of_the_shipped_config(classes, model):
     path = Path(mmseg.__file__).parent / ".mim/configs" / entry["base"].removeprefix("mmseg::")
     shipped = str(Config.fromfile(path, import_custom_modules=False).model)
     url, digest = entry["initial_weights"]["url"], entry["initial_weights"]["sha256"]
-    assert url in shipped
+    assert Path(url).name in shipped  # the host depends on the release
     assert url.endswith(f"-{digest}.pth")
     assert str(made(classes, model, "ade20k").model).count(url) == 1
     local = made(classes, model, "ade20k", initial_weights="weights/here.pth").model
@@ -133,16 +133,16 @@ def test_regimes_choose_tables_and_samplers(classes):
 
 
 def test_fewer_gpus_accumulate_so_that_an_update_stays(classes):
-    config = made(classes, "segformer_mit_b2", "ade20k", gpus=2)
+    config = made(classes, "segformer_mit-b2", "ade20k", gpus=2)
     assert config.optim_wrapper.accumulative_counts == 4
     assert (config.train_cfg.max_iters, config.experiment.iterations) == (640_000, 160_000)
     assert [scheduler.end for scheduler in config.param_scheduler] == [6000, 640_000]
     with pytest.raises(InputError, match="divisor"):
-        made(classes, "segformer_mit_b2", "ade20k", gpus=3)
+        made(classes, "segformer_mit-b2", "ade20k", gpus=3)
 
 
 def test_masks_become_train_ids_right_after_loading(classes):
-    config = made(classes, "mask2former_swin_t", "ade20k")
+    config = made(classes, "mask2former_swin-t", "ade20k")
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         types = [step.type for step in loader.dataset.pipeline]
         assert types[types.index("LoadAnnotations") + 1] == "RawToTrainIds"
@@ -150,8 +150,8 @@ def test_masks_become_train_ids_right_after_loading(classes):
 
 
 def test_precision(classes):
-    assert made(classes, "segformer_mit_b2", "ade20k").optim_wrapper.type == "OptimWrapper"
-    wrapper = made(classes, "segformer_mit_b2", "ade20k", precision="bf16").optim_wrapper
+    assert made(classes, "segformer_mit-b2", "ade20k").optim_wrapper.type == "OptimWrapper"
+    wrapper = made(classes, "segformer_mit-b2", "ade20k", precision="bf16").optim_wrapper
     assert (wrapper.type, wrapper.dtype) == ("AmpOptimWrapper", "bfloat16")
 
 
@@ -159,9 +159,9 @@ def test_precision(classes):
     ("change", "message"),
     [
         ({"regime": "jonit"}, "regime 'jonit'"),
-        ({"regime": "finetune", "load_from": None}, "--load-from is missing"),
-        ({"load_from": "x.pth"}, "for finetune only"),
-        ({"regime": "joint", "synthetic": None}, "--synthetic is missing"),
+        ({"regime": "finetune", "initial": None}, "finetune of segformer_mini needs initial"),
+        ({"initial": "x.pth"}, "for finetune only"),
+        ({"regime": "joint", "synthetic": None}, "needs synthetic"),
         ({"schedule": 0}, "schedule 0"),
     ],
 )
@@ -173,7 +173,7 @@ def test_unsuitable_experiments_are_refused(classes, change, message):
 def test_unknown_model_and_data_set_are_refused(classes):
     with pytest.raises(InputError, match="no model 'segformer'; it holds segformer_mini"):
         read_model(MODELS, "segformer")
-    with pytest.raises(InputError, match="iterations has no 'ade20k'"):
+    with pytest.raises(InputError, match="no iterations for 'ade20k'"):
         made(classes, "segformer_mini", "ade20k")
 
 
