@@ -74,6 +74,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
         config.load_from, config.resume = str(checkpoint), True
         config.model = without_initial_weights(config.model)
     config.launcher = launcher
+    if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
+        config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
     runner = AtomicRunner.from_cfg(config)
     runner.train()
     model = runner.model.module if hasattr(runner.model, "module") else runner.model
