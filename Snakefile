@@ -52,13 +52,15 @@ rule synthesis_all:
 for dataset in DATASETS:
 
     rule:
-        name: f"table_{dataset}"
+        name:
+            f"table_{dataset}"
         input:
             f"results/{dataset}/tables/miou.md",
 
     for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
 
         rule:
-            name: f"{dataset}_{experiment.experiment}"
+            name:
+                f"{dataset}_{experiment.experiment}"
             input:
                 metrics_of(experiment),

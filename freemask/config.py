@@ -116,7 +116,9 @@ def check_references(config: dict, experiments: pd.DataFrame, models: dict) -> N
             continue
         _known(where, "synthetic_set", row.synthetic_set, config["synthetic_sets"])
         if config["synthetic_sets"][row.synthetic_set]["dataset"] != row.dataset:
-            raise InputError(f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own")
+            raise InputError(
+                f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own"
+            )
         if row.regime == "finetune":
             pretraining_of(experiments.loc[row.Index], experiments)
     for dataset in config["datasets"]:
@@ -145,7 +147,9 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
 
 def _known(where: str, key: str, value: str, known: Any) -> None:
     if value not in known:
-        raise InputError(f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}")
+        raise InputError(
+            f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}"
+        )
 
 
 def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
@@ -153,7 +157,9 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
     lines = []
     for name, facts in datasets.items():
         if "miniworld" not in facts and not Path(facts["root"]).is_dir():
-            lines.append(f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}")
+            lines.append(
+                f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}"
+            )
     for name, generator in config["generators"].items():
         if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
             lines.append(f"generator {name}: {generator['path']}; from {generator.get('address', '?')}")

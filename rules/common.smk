@@ -19,7 +19,7 @@ try:
     checks.check_schema(config, "config", ", ".join(map(str, workflow.configfiles)))
     DATASETS = {name: checks.read_dataset(name, config) for name in config["datasets"]}
     MODELS = checks.read_yaml(config["models"])
-    # checks.check_schema(MODELS, "models", config["models"])
+    checks.check_schema(MODELS, "models", config["models"])
     EXPERIMENTS = checks.read_experiments(config)
     checks.check_references(config, EXPERIMENTS, MODELS)
 except InputError as error:

@@ -22,4 +22,4 @@ rule evaluate:
         runtime="4h",
     shell:
         "python scripts/evaluate.py --config {input.config:q} --weights {input.weights:q}"
-        " --metrics {output.metrics:q} --per-class {output.per_class_iou:q} --threads {threads} --log {log:q}"
+        " --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q} --threads {threads} --log {log:q}"

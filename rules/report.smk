@@ -173,7 +173,9 @@ rule plot_hardness:
     """Histogram of mask hardness, and the images that plans give the masks."""
     input:
         hardness="results/{dataset}/hardness.tsv",
-        plans=lambda wildcards: [f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)],
+        plans=lambda wildcards: [
+            f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)
+        ],
         script="scripts/plot_hardness.py",
     output:
         figures=report(

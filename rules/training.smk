@@ -20,7 +20,7 @@ def training_pairs(wildcards):
     """The pairs options of a regime: real, synthetic, or both."""
     row = experiment_row(wildcards)
     real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
-    return option("--real", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
+    return option("--train", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
 
 
 def model_settings(wildcards):
@@ -46,19 +46,17 @@ rule training_config:
     conda:
         "../envs/segmentation.yaml"
     params:
-        models=config["models"],
-        model=lambda wildcards: experiment_row(wildcards).model,
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         ignored_label=fact("ignored_label"),
-        gpus=f"--gpus {config['training_gpus']}" if config["training_gpus"] else "",
+        gpus=config["training_gpus"],
         pairs=training_pairs,
-        initial=lambda wildcards: option("--load-from", pretrained_weights(wildcards)),
+        initial=lambda wildcards: option("--initial", pretrained_weights(wildcards)),
     shell:
-        "python {input.script:q} --models {params.models:q} --model {params.model} --dataset {wildcards.dataset}"
-        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed} {params.gpus}"
-        " {params.pairs} {params.initial} --validation {input.val:q} --classes {input.classes:q}"
+        "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset}"
+        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed}"
+        " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
 
 

@@ -19,9 +19,7 @@ def nearest(labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return labels[:, rows][:, :, columns]
 
 
-def visibility(
-    labels: torch.Tensor, token_labels: torch.Tensor, height: int, width: int
-) -> torch.Tensor:
+def visibility(labels: torch.Tensor, token_labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Which text token each query pixel may look at.
 
     A token of label -1 (start, end, padding, free words) is visible to all; so no row is ever empty. A class that
@@ -44,9 +42,7 @@ def resolutions(unet: UNet2DConditionModel, height: int, width: int) -> list[tup
     return sizes
 
 
-def visibilities(
-    labels: torch.Tensor, token_labels: torch.Tensor, sizes: list[tuple[int, int]]
-) -> Visibility:
+def visibilities(labels: torch.Tensor, token_labels: torch.Tensor, sizes: list[tuple[int, int]]) -> Visibility:
     """`visibility` at every resolution of the UNet, keyed by the number of query pixels."""
     return {height * width: visibility(labels, token_labels, height, width) for height, width in sizes}
 

@@ -185,7 +185,9 @@ class FreestylePipeline(DiffusionPipeline):
         if labels.ndim != 3 or labels.dtype != np.uint8:
             raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
         if not len(labels) == len(mask_ids) == len(seeds):
-            raise InputError(f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds: give one of each an image")
+            raise InputError(
+                f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds: give one of each an image"
+            )
         unit = self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if labels.shape[1] % unit or labels.shape[2] % unit:
             raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {unit}")

@@ -58,7 +58,9 @@ class TrainingSettings:
                 f"gradient_accumulation {self.gradient_accumulation} doesn't divide batch_size {self.batch_size}"
             )
         if not 0 <= self.prompt_dropout < 1:
-            raise InputError(f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)")
+            raise InputError(
+                f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)"
+            )
 
 
 class LatentPairs(Dataset):
