@@ -17,13 +17,15 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/prepare.smk"
 include: "rules/hardness.smk"
 include: "rules/synthesis.smk"
 include: "rules/filtering.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
-include: "rules/report.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
 
 
 onstart:

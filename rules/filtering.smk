@@ -32,13 +32,6 @@ rule measure_margins:
         " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
 
-def margins_unless_infinite(wildcards):
-    """No filtering (alpha = inf) needs no margin maps."""
-    if wildcards.alpha == "inf":
-        return []
-    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
-
-
 rule filter_masks:
     """Masks of a shard in which pixels with loss > alpha * class-wise mean loss are ignored; the share of them."""
     input:

@@ -29,16 +29,6 @@ rule train_generator:
         " --folder {params.folder:q} --threads {threads} --log {log:q}"
 
 
-def generator_source(wildcards):
-    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there)."""
-    generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
-    path = Path(generator["path"])
-    path = path / "model_index.json" if generator["source"] == "pipeline" else path
-    return str(path) if path.exists() else []
-
-
 rule prepare_generator:
     """Make the diffusers pipeline folder that synthesizes: check and convert, or link what is one already."""
     input:

@@ -1,33 +1,6 @@
 # Needs: index/*.tsv, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/{config.py,weights.pth}.
 
 
-def synthetic_pairs(wildcards):
-    """The synthetic set of a regime that trains on one."""
-    row = experiment_row(wildcards)
-    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
-
-
-def pretrained_weights(wildcards):
-    """What finetune starts from: the same model trained on the same synthetic set with the same train seed."""
-    row = experiment_row(wildcards)
-    if row.regime != "finetune":
-        return []
-    pretraining = checks.pretraining_of(row, EXPERIMENTS)
-    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
-
-
-def training_pairs(wildcards):
-    """The pairs options of a regime: real, synthetic, or both."""
-    row = experiment_row(wildcards)
-    real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
-    return option("--train", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
-
-
-def model_settings(wildcards):
-    """The model's entry of the models file: a change of it reruns its trainings and no others."""
-    return json.dumps(MODELS[experiment_row(wildcards).model])
-
-
 rule training_config:
     """Resolve the mmengine configuration of one training."""
     input:

@@ -1,7 +1,8 @@
 """temp"""
 
-import argparse, shutil
+import shutil
 from pathlib import Path
+
 from freemask import cli
 
 p = cli.parser(__doc__)

@@ -36,7 +36,7 @@ def visibility(labels: torch.Tensor, token_labels: torch.Tensor, height: int, wi
 def resolutions(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int]]:
     """The (height, width) that queries have in the UNet for latents of height x width, largest first."""
     sizes = []
-    for level in range(len(unet.config.block_out_channels)):
+    for _ in range(len(unet.config.block_out_channels)):
         sizes.append((height, width))
         height, width = (height + 1) // 2, (width + 1) // 2  # as a convolution of stride 2 and padding 1 rounds
     return sizes

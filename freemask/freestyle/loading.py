@@ -1,4 +1,4 @@
-"""Pipelines from and to folders: safetensors only, and a tokenizer from the installed vocabulary where none is shipped."""
+"""Pipelines from and to folders: safetensors only; the tokenizer is the installed one where none is shipped."""
 
 import copy
 from pathlib import Path

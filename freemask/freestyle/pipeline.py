@@ -200,4 +200,4 @@ class FreestylePipeline(DiffusionPipeline):
             raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
 
 
-__all__ = ["FreestylePipeline", "SCHEDULERS", "TOKENS", "make_scheduler", "noise_for"]
+__all__ = ["SCHEDULERS", "TOKENS", "FreestylePipeline", "make_scheduler", "noise_for"]

@@ -21,7 +21,8 @@ def clip_tokenizer() -> CLIPTokenizer:
     """CLIP's tokenizer, built offline from the byte-pair merges that mmsegmentation ships (49,408 tokens)."""
     package = importlib.util.find_spec("mmseg")
     path = Path(package.origin).parent / "utils" / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.open(path, "rt", encoding="utf-8").read().split("\n")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
     merges = lines[1 : 49152 - 256 - 2 + 1]  # as CLIP's own simple_tokenizer cuts them
     characters = list(_bytes_to_unicode().values())
     words = characters + [character + "</w>" for character in characters]

@@ -77,7 +77,7 @@ class LatentPairs(Dataset):
 
 
 class FilePairs(Dataset):
-    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks nearest as resize_masks has it."""
+    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as resize_masks has them."""
 
     def __init__(self, table: Path, size: int, flip: bool):
         self.rows, self.size, self.flip = read_table(table, ["image", "mask"]), size, flip
