@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import shlex
+import subprocess
 import sys
 import time
 import traceback
@@ -12,6 +14,7 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from freemask import __version__
 from freemask.errors import InputError
 
 T = TypeVar("T")
@@ -35,6 +38,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, _commit(), shlex.join(sys.argv))
     try:
         main(arguments)
     except InputError as error:
@@ -43,6 +47,15 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     except Exception:
         tell(traceback.format_exc())
         sys.exit(1)
+
+
+def _commit() -> str:
+    """The commit of the code that runs, for the log; 'unknown' outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
 
 
 def tell(message: str) -> None:

@@ -37,6 +37,10 @@ def refuse_missing_raw_data():
         raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(MISSING))
 
 
+# Jobs import the library from this folder, also in environments that conda makes.
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+
+
 def any_of(names):
     """A wildcard constraint that matches exactly these names."""
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"

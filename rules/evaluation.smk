@@ -19,6 +19,7 @@ rule evaluate:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=32000,
         runtime="4h",
     shell:
         "python scripts/evaluate.py --config {input.config:q} --weights {input.weights:q}"

@@ -21,6 +21,7 @@ rule measure_margins:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=16000,
         runtime="8h",
     params:
         margins_dir="results/{dataset}/margins/{generator}",

@@ -19,6 +19,7 @@ rule class_loss:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=16000,
         runtime="8h",
     params:
         ignored_label=fact("ignored_label"),

@@ -17,6 +17,7 @@ rule train_generator:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=64000,
         runtime="48h",
     params:
         settings=lambda wildcards: json.dumps(generator_setting("training")(wildcards)),
@@ -69,6 +70,7 @@ rule synthesize:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=24000,
         runtime="24h",
     params:
         images_dir="results/{dataset}/synthesis/{generator}/images",

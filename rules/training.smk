@@ -48,9 +48,10 @@ rule train:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
     conda:
         "../envs/segmentation.yaml"
-    threads: config["threads"]
+    threads: max(config["threads"], 4 * config["training_gpus"])  # four loaders a GPU
     resources:
         gpu=config["training_gpus"],
+        mem_mb=128000,
         runtime="72h",
     params:
         launch=(
@@ -58,7 +59,8 @@ rule train:
             if config["training_gpus"] > 1
             else "python"
         ),
+        torch_threads=config["threads"],
         launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
         "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
-        " --launcher {params.launcher} --threads {threads} --log {log:q}"
+        " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"
