@@ -75,7 +75,7 @@ def test_word_by_word_equals_the_whole_caption(name):
 
 @pytest.mark.parametrize(("count", "cut"), [(74, 0), (75, 0), (76, 1), (77, 2), (120, 45)])
 def test_captions_over_75_tokens_lose_their_last_words(count, cut, caplog):
-    words = {label: "tree" for label in range(1, 151)}
+    words = dict.fromkeys(range(1, 151), "tree")
     prompt = make_prompt(range(1, count + 1), words, clip_tokenizer())
     kept = min(count, 75)
     assert prompt.cut == cut
