@@ -17,13 +17,15 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/prepare.smk"
 include: "rules/hardness.smk"
 include: "rules/synthesis.smk"
 include: "rules/filtering.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
-include: "rules/report.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
 
 
 onstart:
@@ -52,13 +54,15 @@ rule synthesis_all:
 for dataset in DATASETS:
 
     rule:
-        name: f"table_{dataset}"
+        name:
+            f"table_{dataset}"
         input:
             f"results/{dataset}/tables/miou.md",
 
     for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
 
         rule:
-            name: f"{dataset}_{experiment.experiment}"
+            name:
+                f"{dataset}_{experiment.experiment}"
             input:
                 metrics_of(experiment),

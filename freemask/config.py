@@ -92,35 +92,48 @@ def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
 def check_references(config: dict, experiments: pd.DataFrame, models: dict) -> None:
     """Everything that is named must be there: data sets, generators, plans, sets, models, scorers, comparisons."""
     for name, chosen in config["synthetic_sets"].items():
-        where = f"synthetic_sets.{name}"
-        _known(where, "generator", chosen["generator"], config["generators"])
-        _known(where, "plan", chosen["plan"], config["plans"])
-        if config["generators"][chosen["generator"]]["dataset"] != chosen["dataset"]:
-            raise InputError(
-                f"{where}.generator = {chosen['generator']!r} paints "
-                f"{config['generators'][chosen['generator']]['dataset']}, not {chosen['dataset']}; choose another"
-            )
-        steps = chosen["alpha"] / 0.05
-        if not math.isinf(steps) and (abs(steps - round(steps)) > 1e-6 or not 1 <= round(steps) <= 254):
-            raise InputError(f"{where}.alpha = {chosen['alpha']}, want .inf or a multiple of 0.05 in 0.05..12.7")
+        _check_set(f"synthetic_sets.{name}", chosen, config)
     for name, generator in config["generators"].items():
         wanted = "training" if generator["source"] == "train" else "path"
         if wanted not in generator:
             raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
     for row in experiments.itertuples():
-        where = f"{config['experiments']}: experiment {row.experiment}"
-        _known(where, "model", row.model, models)
-        if row.regime == "real":
-            if row.synthetic_set:
-                raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")
-            continue
-        _known(where, "synthetic_set", row.synthetic_set, config["synthetic_sets"])
-        if config["synthetic_sets"][row.synthetic_set]["dataset"] != row.dataset:
-            raise InputError(f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own")
-        if row.regime == "finetune":
-            pretraining_of(experiments.loc[row.Index], experiments)
+        _check_experiment(experiments.loc[row.Index], config, experiments, models)
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
+
+
+def _check_set(where: str, chosen: dict, config: dict) -> None:
+    """A synthetic set's generator, plan and alpha."""
+    _known(where, "generator", chosen["generator"], config["generators"])
+    _known(where, "plan", chosen["plan"], config["plans"])
+    painted = config["generators"][chosen["generator"]]["dataset"]
+    if painted != chosen["dataset"]:
+        raise InputError(
+            f"{where}.generator = {chosen['generator']!r} paints {painted}, not {chosen['dataset']}; choose another"
+        )
+    steps = chosen["alpha"] / 0.05
+    if not math.isinf(steps) and (abs(steps - round(steps)) > 1e-6 or not 1 <= round(steps) <= 255):
+        raise InputError(f"{where}.alpha = {chosen['alpha']}, want .inf or a multiple of 0.05 in 0.05..12.75")
+
+
+def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, models: dict) -> None:
+    """A row's model, synthetic set and pre-training."""
+    where = f"{config['experiments']}: experiment {row.experiment}"
+    _known(where, "model", row.model, models)
+    if row.dataset not in models[row.model]["iterations"]:
+        raise InputError(
+            f"{where}: model {row.model!r} has no iterations for {row.dataset} in {config['models']}; add them there"
+        )
+    if row.regime == "real":
+        if row.synthetic_set:
+            raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")
+        return
+    _known(where, "synthetic_set", row.synthetic_set, config["synthetic_sets"])
+    if config["synthetic_sets"][row.synthetic_set]["dataset"] != row.dataset:
+        raise InputError(f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own")
+    if row.regime == "finetune":
+        pretraining_of(row, experiments)
 
 
 def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> None:
@@ -145,7 +158,9 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
 
 def _known(where: str, key: str, value: str, known: Any) -> None:
     if value not in known:
-        raise InputError(f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}")
+        raise InputError(
+            f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}"
+        )
 
 
 def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
@@ -153,7 +168,9 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
     lines = []
     for name, facts in datasets.items():
         if "miniworld" not in facts and not Path(facts["root"]).is_dir():
-            lines.append(f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}")
+            lines.append(
+                f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}"
+            )
     for name, generator in config["generators"].items():
         if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
             lines.append(f"generator {name}: {generator['path']}; from {generator.get('address', '?')}")

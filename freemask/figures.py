@@ -221,13 +221,13 @@ def plot_training(curves: dict[str, pd.DataFrame]) -> Figure:
     figure = Figure(figsize=(11, 4.2 + 0.2 * len(curves)), layout="constrained")
     left, right = figure.subplots(1, 2)
     for color, (name, curve) in zip(sns.color_palette("tab10", len(curves)), curves.items(), strict=True):
-        smooth = curve.loss.rolling(max(1, len(curve) // 50), min_periods=1).mean()
+        smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
         left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
         left.plot(curve.step, smooth, color=color, linewidth=1.8, label=f"{name}: {smooth.iloc[-1]:.3f} at the end")
         right.plot(curve.step, curve.lr, color=color, linewidth=1.8)
     left.set(title="Training loss", xlabel="iteration", ylabel="loss")
     right.set(title="Learning rate", xlabel="iteration", ylabel="learning rate")
-    right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    right.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=10)
     sns.despine(figure)
     return figure

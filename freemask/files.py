@@ -81,7 +81,9 @@ def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
     text = {"mask_id", "image", "mask", "sha256", "name", "word", "experiment", "counts"}
     try:
         # keep_default_na=False: a class may be called "null", a mask "NA".
-        table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=["nan", ""])
+        table = pd.read_csv(
+            path, sep="\t", dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=["nan", ""]
+        )
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

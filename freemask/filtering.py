@@ -16,11 +16,11 @@ from freemask.files import read_mask
 from freemask.masks import write_mask
 
 STEP = 0.05  # margin code k: loss > (k * STEP) * h_j
-LARGEST_CODE = 254  # 255 is where codes saturate
+LARGEST_CODE = 255  # where codes saturate: it stands for 255 and more, so alpha 12.75 is still exact
 
 
 def parse_alpha(text: str) -> float:
-    """Read a tolerance margin: a multiple of 0.05 from 0.05 to 12.7, or inf (no filtering).
+    """Read a tolerance margin: a multiple of 0.05 from 0.05 to 12.75, or inf (no filtering).
 
     Raises: InputError with the value.
     """

@@ -65,7 +65,9 @@ class LabelSpace:
         train = lut[raw]
         if (train < 0).any():
             unknown = np.unique(raw[train < 0]).tolist()
-            raise InputError(f"{source}: label(s) {unknown} not in the data set's class table; fix the mask or add them")
+            raise InputError(
+                f"{source}: label(s) {unknown} not in the data set's class table; fix the mask or add them"
+            )
         return train.astype(np.uint8)
 
     def to_raw(self, train: np.ndarray) -> np.ndarray:

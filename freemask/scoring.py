@@ -37,7 +37,7 @@ class ClassSums:
 
     def mean(self) -> torch.Tensor:
         """Class-wise mean loss (K,) float64: sum / (count + 1e-5), 0 for a class without pixels."""
-        return self.loss / (self.pixels + 1e-5)
+        return self.loss / (self.pixels.double() + 1e-5)
 
 
 def thresholds(class_loss: torch.Tensor) -> torch.Tensor:

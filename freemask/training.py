@@ -20,15 +20,15 @@ REGIMES = ("real", "synthetic", "finetune", "joint")
 class Experiment:
     """What one training is: paths as they shall stand in the config, relative to the working directory.
 
-    model: entry of models.yaml; regime: see REGIMES; schedule: multiple of the model's real-image iterations;
+    name: what messages call it; regime: see REGIMES; schedule: multiple of the model's real-image iterations;
     real, synthetic, validation: tables with the columns image, mask; classes, ignored: see LabelSpace.read;
-    load_from: weights that finetune starts from; initial_weights: local copy of the entry's initial weights;
-    gpus: processes of one step (the entry's number if None; a divisor of it accumulates gradients);
+    initial: weights that finetune starts from; initial_weights: local copy of the entry's initial weights;
+    gpus: processes of one step (a divisor of the entry's number accumulates gradients; 0: one process, on the CPU);
     precision: fp32, fp16 or bf16; balance: "exact" halves in joint batches, "repeat" as released;
     work_dir: mmengine's folder.
     """
 
-    model: str
+    name: str
     dataset: str
     classes: str
     ignored: int
@@ -39,9 +39,9 @@ class Experiment:
     work_dir: str
     real: str | None = None
     synthetic: str | None = None
-    load_from: str | None = None
+    initial: str | None = None
     initial_weights: str | None = None
-    gpus: int | None = None
+    gpus: int = 0
     precision: str = "fp32"
     balance: str = "exact"
 
@@ -74,13 +74,13 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     return {
         "custom_imports": {"imports": imports, "allow_failed_imports": False},
         "default_scope": "mmseg",
-        "experiment": {"model": experiment.model, "dataset": experiment.dataset, "regime": experiment.regime,
+        "experiment": {"name": experiment.name, "dataset": experiment.dataset, "regime": experiment.regime,
                        "schedule": experiment.schedule, "train_seed": experiment.train_seed,
                        "iterations": steps // accumulate},
-        "gpus": experiment.gpus or entry["gpus"],
+        "gpus": max(experiment.gpus, 1),
         "work_dir": experiment.work_dir,
         "randomness": {"seed": experiment.train_seed},
-        "load_from": experiment.load_from,
+        "load_from": experiment.initial,
         "resume": False,
         "model": _model(config["model"], classes, entry, experiment),
         "optim_wrapper": _optimizer(config["optim_wrapper"], accumulate, experiment),
@@ -105,18 +105,18 @@ def _check(entry: dict[str, Any], experiment: Experiment) -> None:
     regime = experiment.regime
     if regime not in REGIMES:
         raise InputError(f"regime {regime!r}, want one of {', '.join(REGIMES)}")
-    needed = {"real": ("real",), "synthetic": ("synthetic",), "finetune": ("real", "load_from"),
+    needed = {"real": ("real",), "synthetic": ("synthetic",), "finetune": ("real", "initial"),
               "joint": ("real", "synthetic")}[regime]  # fmt: skip
     for field in needed:
-        if getattr(experiment, field) is None:
-            raise InputError(f"regime {regime} of {experiment.model}: --{field.replace('_', '-')} is missing; give it")
-    if experiment.load_from and regime != "finetune":
-        raise InputError(f"regime {regime} of {experiment.model}: --load-from is for finetune only; leave it out")
+        if not getattr(experiment, field):
+            raise InputError(f"regime {regime} of {experiment.name} needs {field}; give it")
+    if experiment.initial and regime != "finetune":
+        raise InputError(f"regime {regime} of {experiment.name}: initial is for finetune only; leave it out")
     if experiment.dataset not in entry["iterations"]:
         known = ", ".join(entry["iterations"])
         raise InputError(
-            f"models.yaml: {experiment.model}.iterations has no {experiment.dataset!r} (only {known}); add the"
-            " iterations of a training on its real images"
+            f"models file, model of {experiment.name}: no iterations for {experiment.dataset!r} (only {known}); add"
+            " those of a training on its real images"
         )
     if experiment.schedule < 1:
         raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
@@ -124,9 +124,9 @@ def _check(entry: dict[str, Any], experiment: Experiment) -> None:
 
 def _accumulate(entry: dict[str, Any], experiment: Experiment) -> int:
     """Steps that accumulate gradients so that an update sees as many images as on the entry's GPUs."""
-    gpus = experiment.gpus or entry["gpus"]
-    if gpus < 1 or entry["gpus"] % gpus:
-        raise InputError(f"gpus {gpus}: want a divisor of {experiment.model}'s {entry['gpus']}, so that batches agree")
+    gpus = max(experiment.gpus, 1)
+    if entry["gpus"] % gpus:
+        raise InputError(f"gpus {gpus}: want a divisor of {experiment.name}'s {entry['gpus']}, so that batches agree")
     return entry["gpus"] // gpus
 
 
@@ -158,7 +158,7 @@ def _model(model: dict[str, Any], classes: int, entry: dict[str, Any], experimen
         if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
             head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
     weights = entry.get("initial_weights")
-    where = (experiment.initial_weights or weights["url"]) if weights and not experiment.load_from else None
+    where = (experiment.initial_weights or weights["url"]) if weights and not experiment.initial else None
     if "pretrained" in model:
         model["pretrained"] = where if "Pretrained" not in str(model["backbone"].get("init_cfg")) else None
     if "Pretrained" in str(model["backbone"].get("init_cfg")):
@@ -187,14 +187,19 @@ def _optimizer(wrapper: dict[str, Any], accumulate: int, experiment: Experiment)
 def _schedule(
     config: dict[str, Any], steps: int, accumulate: int, entry: dict[str, Any], experiment: Experiment
 ) -> list[dict[str, Any]]:
-    """Stretch the base schedule to `steps`; its warm-up is the entry's for schedule 1 and 2, linear beyond."""
+    """Stretch the base schedule to `steps`; a warm-up becomes the entry's for this data set if it has one.
+
+    The entry gives it for schedule 1 and 2; longer schedules continue the line.
+    """
     end = config["train_cfg"]["max_iters"]
-    once, twice = entry.get("warmup", {}).get(experiment.dataset, (0, 0))
-    warmup = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
-    places = {0: 0, end: steps}
+    warmup = entry.get("warmup", {}).get(experiment.dataset)
     for scheduler in config["param_scheduler"]:
         for key in ("begin", "end"):
-            scheduler[key] = places.get(scheduler[key], warmup)
+            if warmup and scheduler[key] not in (0, end):
+                once, twice = warmup
+                scheduler[key] = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
+            else:
+                scheduler[key] = round(scheduler[key] * steps / end)
     return config["param_scheduler"]
 
 
@@ -267,7 +272,7 @@ def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> d
     hooks["checkpoint"] |= {"interval": hooks["checkpoint"]["interval"] * accumulate, "max_keep_ckpts": 2}
     if not config["train_cfg"]["val_interval"]:
         hooks["checkpoint"].pop("save_best", None)
-    name = f"{experiment.model}, {experiment.regime} x{experiment.schedule}, train seed {experiment.train_seed}"
+    name = f"{experiment.name}, train seed {experiment.train_seed}"
     return {
         "default_hooks": {**hooks, "sampler_seed": None},
         "custom_hooks": [

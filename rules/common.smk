@@ -19,7 +19,7 @@ try:
     checks.check_schema(config, "config", ", ".join(map(str, workflow.configfiles)))
     DATASETS = {name: checks.read_dataset(name, config) for name in config["datasets"]}
     MODELS = checks.read_yaml(config["models"])
-    # checks.check_schema(MODELS, "models", config["models"])
+    checks.check_schema(MODELS, "models", config["models"])
     EXPERIMENTS = checks.read_experiments(config)
     checks.check_references(config, EXPERIMENTS, MODELS)
 except InputError as error:
@@ -35,6 +35,10 @@ def refuse_missing_raw_data():
     """Stop a real run (not a dry run) before its first job where raw data are missing."""
     if MISSING:
         raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(MISSING))
+
+
+# Jobs import the library from this folder, also in environments that conda makes.
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 
 def any_of(names):
@@ -80,59 +84,3 @@ def generator_setting(key):
 def plan_setting(key):
     """A setting of the plan, e.g. n_max."""
     return lambda wildcards: config["plans"][wildcards.plan][key]
-
-
-def experiment_row(wildcards):
-    """The row of the experiments table."""
-    rows = EXPERIMENTS[(EXPERIMENTS.dataset == wildcards.dataset) & (EXPERIMENTS.experiment == wildcards.experiment)]
-    if rows.empty:
-        raise WorkflowError(f"{config['experiments']}: no experiment {wildcards.experiment} on {wildcards.dataset}")
-    return rows.iloc[0]
-
-
-def experiment_folder(row, train_seed):
-    """Where one trained model lives."""
-    return f"results/{row.dataset}/training/{row.experiment}/seed-{train_seed}"
-
-
-def metrics_of(row):
-    """The metrics of every train seed of an experiment."""
-    return [f"{experiment_folder(row, seed)}/metrics.json" for seed in row.train_seeds]
-
-
-def scorer_file(name):
-    """A file of the segmentor that scores, trained on real images."""
-
-    def path(wildcards):
-        scorer = config["scorers"][wildcards.dataset]
-        return f"results/{wildcards.dataset}/training/{scorer['experiment']}/seed-{scorer['train_seed']}/{name}"
-
-    return path
-
-
-def set_alpha(synthetic_set):
-    """The tolerance margin of a synthetic set as it stands in paths: 1.25, 0.9, inf."""
-    alpha = config["synthetic_sets"][synthetic_set]["alpha"]
-    return "inf" if math.isinf(alpha) else f"{alpha:g}"
-
-
-def set_shards(pattern):
-    """The shards that a synthetic set gathers; {generator}, {plan} and {alpha} are the set's."""
-
-    def paths(wildcards):
-        chosen = config["synthetic_sets"][wildcards.synthetic_set]
-        filled = pattern.format(
-            dataset=wildcards.dataset,
-            generator=chosen["generator"],
-            plan=chosen["plan"],
-            alpha=set_alpha(wildcards.synthetic_set),
-            scatteritem="{scatteritem}",
-        )
-        return gather.shard(filled)
-
-    return paths
-
-
-def set_plan(wildcards):
-    """The plan of a synthetic set."""
-    return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"

@@ -19,7 +19,8 @@ rule evaluate:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=32000,
         runtime="4h",
     shell:
         "python scripts/evaluate.py --config {input.config:q} --weights {input.weights:q}"
-        " --metrics {output.metrics:q} --per-class {output.per_class_iou:q} --threads {threads} --log {log:q}"
+        " --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q} --threads {threads} --log {log:q}"

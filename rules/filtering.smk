@@ -21,22 +21,16 @@ rule measure_margins:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=16000,
         runtime="8h",
     params:
         margins_dir="results/{dataset}/margins/{generator}",
         ignored_label=fact("ignored_label"),
     shell:
-        "python scripts/measure_margins.py --images {input.manifest:q} --masks {input.masks:q}"
+        "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
         " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
-
-
-def margins_unless_infinite(wildcards):
-    """No filtering (alpha = inf) needs no margin maps."""
-    if wildcards.alpha == "inf":
-        return []
-    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
 
 
 rule filter_masks:

@@ -19,11 +19,12 @@ rule class_loss:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=16000,
         runtime="8h",
     params:
         ignored_label=fact("ignored_label"),
     shell:
-        "python scripts/class_loss.py --pairs {input.index:q} --classes {input.classes:q}"
+        "python scripts/class_loss.py --index {input.index:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --config {input.config:q} --weights {input.weights:q}"
         " --class-loss {output.class_loss:q} --threads {threads} --log {log:q}"
 

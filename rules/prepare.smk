@@ -22,15 +22,6 @@ rule make_miniworld:
         " --log {log:q}"
 
 
-def raw_data(wildcards):
-    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
-    facts = DATASETS[wildcards.dataset]
-    if "miniworld" in facts:
-        return f"results/{wildcards.dataset}/raw.tsv"
-    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
-    return [str(folder) for folder in folders if folder.is_dir()]
-
-
 rule index_dataset:
     """Pair images and masks of a split by name; refuses an image without a mask and the reverse."""
     input:

@@ -17,6 +17,7 @@ rule train_generator:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=64000,
         runtime="48h",
     params:
         settings=lambda wildcards: json.dumps(generator_setting("training")(wildcards)),
@@ -27,16 +28,6 @@ rule train_generator:
         "python scripts/train_generator.py --settings {params.settings:q} --index {input.index:q}"
         " --classes {input.classes:q} --ignored-label {params.ignored_label} --image-size {params.image_size}"
         " --folder {params.folder:q} --threads {threads} --log {log:q}"
-
-
-def generator_source(wildcards):
-    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there)."""
-    generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
-    path = Path(generator["path"])
-    path = path / "model_index.json" if generator["source"] == "pipeline" else path
-    return str(path) if path.exists() else []
 
 
 rule prepare_generator:
@@ -79,6 +70,7 @@ rule synthesize:
     threads: config["threads"]
     resources:
         gpu=1,
+        mem_mb=24000,
         runtime="24h",
     params:
         images_dir="results/{dataset}/synthesis/{generator}/images",

@@ -1,33 +1,6 @@
 # Needs: index/*.tsv, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/{config.py,weights.pth}.
 
 
-def synthetic_pairs(wildcards):
-    """The synthetic set of a regime that trains on one."""
-    row = experiment_row(wildcards)
-    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
-
-
-def pretrained_weights(wildcards):
-    """What finetune starts from: the same model trained on the same synthetic set with the same train seed."""
-    row = experiment_row(wildcards)
-    if row.regime != "finetune":
-        return []
-    pretraining = checks.pretraining_of(row, EXPERIMENTS)
-    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
-
-
-def training_pairs(wildcards):
-    """The pairs options of a regime: real, synthetic, or both."""
-    row = experiment_row(wildcards)
-    real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
-    return option("--real", real) + " " + option("--synthetic", synthetic_pairs(wildcards))
-
-
-def model_settings(wildcards):
-    """The model's entry of the models file: a change of it reruns its trainings and no others."""
-    return json.dumps(MODELS[experiment_row(wildcards).model])
-
-
 rule training_config:
     """Resolve the mmengine configuration of one training."""
     input:
@@ -46,19 +19,17 @@ rule training_config:
     conda:
         "../envs/segmentation.yaml"
     params:
-        models=config["models"],
-        model=lambda wildcards: experiment_row(wildcards).model,
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         ignored_label=fact("ignored_label"),
-        gpus=f"--gpus {config['training_gpus']}" if config["training_gpus"] else "",
+        gpus=config["training_gpus"],
         pairs=training_pairs,
-        initial=lambda wildcards: option("--load-from", pretrained_weights(wildcards)),
+        initial=lambda wildcards: option("--initial", pretrained_weights(wildcards)),
     shell:
-        "python {input.script:q} --models {params.models:q} --model {params.model} --dataset {wildcards.dataset}"
-        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed} {params.gpus}"
-        " {params.pairs} {params.initial} --validation {input.val:q} --classes {input.classes:q}"
+        "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset}"
+        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed}"
+        " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
 
 
@@ -77,9 +48,10 @@ rule train:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
     conda:
         "../envs/segmentation.yaml"
-    threads: config["threads"]
+    threads: max(config["threads"], 4 * config["training_gpus"])  # four loaders a GPU
     resources:
         gpu=config["training_gpus"],
+        mem_mb=128000,
         runtime="72h",
     params:
         launch=(
@@ -87,7 +59,8 @@ rule train:
             if config["training_gpus"] > 1
             else "python"
         ),
+        torch_threads=config["threads"],
         launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
         "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
-        " --launcher {params.launcher} --threads {threads} --log {log:q}"
+        " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"

@@ -15,7 +15,7 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="config.py of the segmentor")
     parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the segmentor")
-    parser.add_argument("--pairs", type=Path, required=True, help="table of real training pairs: image, mask")
+    parser.add_argument("--index", type=Path, required=True, help="table of real training pairs: image, mask")
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--class-loss", type=Path, required=True, help="output: class_loss.tsv")
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     device = pick_device(arguments.device, arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    table = files.read_table(arguments.pairs, ["image", "mask"])
+    table = files.read_table(arguments.index, ["image", "mask"])
     pairs = list(zip(table["image"], table["mask"], strict=True))
     model = load_segmentor(read_config(arguments.config), arguments.weights, device)
     sums = ClassSums(len(labels))

@@ -12,7 +12,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
     parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training")
     parser.add_argument("--metrics", type=Path, required=True, help="output: metrics.json")
-    parser.add_argument("--per-class", type=Path, required=True, help="output: per_class_iou.tsv")
+    parser.add_argument("--per-class-iou", type=Path, required=True, help="output: per_class_iou.tsv")
     parser.add_argument("--predictions", type=Path, help="folder to write predictions to, as PNGs of raw labels")
     parser.add_argument("--pictures", type=int, default=8, help="how many predictions to write")
     parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         picture = files.png_bytes(labels.to_raw(prediction))
         files.write_atomic(arguments.predictions / f"{Path(name).stem}.png", picture)
     table = pd.DataFrame({"label": labels.ids, "name": labels.names, **evaluator.per_class})
-    files.write_table(arguments.per_class, table)
+    files.write_table(arguments.per_class_iou, table)
     files.write_json(arguments.metrics, {**metrics, "images": evaluator.images, "iterations": iterations})
 
 

@@ -14,7 +14,9 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="output: folder of the data set")
-    parser.add_argument("--world", type=json.loads, required=True, help="JSON: training, validation, image_size, world_seed")
+    parser.add_argument(
+        "--world", type=json.loads, required=True, help="JSON: training, validation, image_size, world_seed"
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="output: table of the files")
     return parser
 

@@ -14,7 +14,7 @@ from freemask import cli, files
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="shard of mask_id, seed, image, sha256 (synthesize)")
+    parser.add_argument("--shard", type=Path, required=True, help="shard of mask_id, seed, image, sha256 (synthesize)")
     parser.add_argument("--masks", type=Path, required=True, help="table of mask_id, mask (resize_masks)")
     parser.add_argument("--class-loss", type=Path, required=True, help="class_loss.tsv of the same segmentor")
     parser.add_argument("--config", type=Path, required=True, help="config.py of the segmentor")
@@ -50,11 +50,11 @@ def join_masks(arguments: argparse.Namespace):
     """The shard's rows with their mask's path; InputError for a mask that the table doesn't hold."""
     from freemask.errors import InputError
 
-    shard = files.read_table(arguments.images, ["mask_id", "seed", "image", "sha256"])
+    shard = files.read_table(arguments.shard, ["mask_id", "seed", "image", "sha256"])
     masks = files.read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
     unknown = shard.mask_id[~shard.mask_id.isin(masks.index)]
     if len(unknown):
-        raise InputError(f"{arguments.images}: {arguments.masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
+        raise InputError(f"{arguments.shard}: {arguments.masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
     return shard.assign(mask=masks.reindex(shard.mask_id).to_numpy())
 
 

@@ -1,7 +1,8 @@
 """Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
 
-Resumes from the last readable checkpoint in the config's work folder. On one core, the same config gives the same
-weights. Several GPUs: torchrun --nproc-per-node N scripts/train.py --launcher pytorch, or srun with --launcher slurm.
+Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
+weights. On one core, the same inputs give the same weights. Several GPUs: torchrun --nproc-per-node N scripts/train.py,
+or srun with --launcher slurm.
 """
 
 import argparse
@@ -15,8 +16,11 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="config.py from training_config.py")
+    parser.add_argument("--work-dir", help="mmengine's folder: checkpoints, logs (default: the config's)")
     parser.add_argument("--weights", type=Path, required=True, help="output: weights.pth")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
+    parser.add_argument(
+        "--launcher", choices=["auto", "none", "pytorch", "slurm"], default="auto", help="auto: torchrun"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
     return parser
 
@@ -25,21 +29,32 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, then write weights."""
     import torch
 
-    from freemask.segmentation.runner import read_config, train
+    from freemask.segmentation.runner import pick_device, read_config, remove_checkpoints, train
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    weights = train(read_config(arguments.config), arguments.launcher)
-    if _rank() == 0:
+    pick_device("auto", arguments.threads)
+    config = read_config(arguments.config)
+    config.work_dir = arguments.work_dir or config.work_dir
+    weights = train(config, launcher(arguments))
+    if rank(arguments) == 0:
         files.write_atomic(arguments.weights, lambda file: torch.save(weights, file))
+        remove_checkpoints(config.work_dir)
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+def launcher(arguments: argparse.Namespace) -> str:
+    """How processes were started; torchrun is recognised by what it sets."""
+    if arguments.launcher == "auto":
+        return "pytorch" if "TORCHELASTIC_RUN_ID" in os.environ else "none"
+    return arguments.launcher
+
+
+def rank(arguments: argparse.Namespace) -> int:
+    """Which of the processes this is."""
+    variable = {"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher(arguments)]
+    return int(os.environ.get(variable, "0"))
 
 
 if __name__ == "__main__":
     given = options().parse_args()
-    if given.launcher != "none" and _rank() > 0:
+    if rank(given) > 0:
         given.log = None  # the log is the first process's
     cli.run(main, given)

@@ -35,7 +35,7 @@ def test_filter_by_hand():
     assert filter_mask(mask, margin_map(mask, loss), 1.25, ignored=255)[0, 2] == 255
 
 
-@pytest.mark.parametrize("k", [1, 5, 20, 25, 40, 254])
+@pytest.mark.parametrize("k", [1, 5, 20, 25, 40, 255])
 def test_filter_is_the_released_rule(k):
     random = np.random.default_rng(k)
     mask = random.choice(np.array([0, 1, 2, 7], np.uint8), (40, 50))
@@ -54,9 +54,9 @@ def test_a_larger_alpha_filters_less():
 
 
 def test_alpha_is_a_multiple_of_0_05_or_inf():
-    assert [margin_code(parse_alpha(text)) for text in ("0.05", "0.15", "1.25", "12.7")] == [1, 3, 25, 254]
+    assert [margin_code(parse_alpha(text)) for text in ("0.05", "0.15", "1.25", "12.75")] == [1, 3, 25, 255]
     assert parse_alpha("inf") == float("inf")
-    for text in ("0", "-1", "1.26", "12.75", "nan", "-inf", "much", ""):
+    for text in ("0", "-1", "1.26", "12.8", "nan", "-inf", "much", ""):
         with pytest.raises(InputError, match="want a multiple of 0.05"):
             parse_alpha(text)
 

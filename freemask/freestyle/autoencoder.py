@@ -55,7 +55,7 @@ def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, settings: Autoenco
             if step % 500 == 0 or step == settings.steps - 1:
                 tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr(decoded, batch):.1f} dB")
     vae.eval()
-    _normalise(vae, images[: 2048], settings.batch_size, device)
+    _normalise(vae, images[:2048], settings.batch_size, device)
 
 
 def _crops(rng: np.random.Generator, images: np.ndarray, count: int, side: int) -> np.ndarray:

@@ -12,7 +12,7 @@ TEXT_WIDTH = 24  # CLIP's 49,408 tokens take most of the text encoder: 24 wide t
 
 
 def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
-    """A FreestylePipeline with random weights for square images (multiples of 8): v-prediction, latents at a quarter."""
+    """A FreestylePipeline with random weights for square images (sides in multiples of 8): v-prediction."""
     torch.manual_seed(seed)
     tokenizer = clip_tokenizer()
     vae = AutoencoderKL(

@@ -157,7 +157,9 @@ class Shard:
             images[blank] = self.paint_again(labels, names, seeds)[blank]
             blank = [i for i in blank if is_blank(images[i])]
         if blank:
-            raise InputError(f"mask {names[blank[0]]}, seed {seeds[blank[0]]}: a blank image; check the generator's weights")
+            raise InputError(
+                f"mask {names[blank[0]]}, seed {seeds[blank[0]]}: a blank image; check the generator's weights"
+            )
         return images
 
     def _write(self, request: Request, image: np.ndarray) -> None:

@@ -58,7 +58,9 @@ class TrainingSettings:
                 f"gradient_accumulation {self.gradient_accumulation} doesn't divide batch_size {self.batch_size}"
             )
         if not 0 <= self.prompt_dropout < 1:
-            raise InputError(f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)")
+            raise InputError(
+                f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)"
+            )
 
 
 class LatentPairs(Dataset):
@@ -75,7 +77,7 @@ class LatentPairs(Dataset):
 
 
 class FilePairs(Dataset):
-    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks nearest as resize_masks has it."""
+    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as resize_masks has them."""
 
     def __init__(self, table: Path, size: int, flip: bool):
         self.rows, self.size, self.flip = read_table(table, ["image", "mask"]), size, flip

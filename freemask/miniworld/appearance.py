@@ -162,54 +162,134 @@ def surface(rng: np.random.Generator, mode: Mode, side: int) -> np.ndarray:
     return (dark + blend * (light - dark)).astype(np.float32)
 
 
+@dataclass
+class _Canvas:
+    """What a texture is made of, each (side, side) float32; lengths are in pixels of a 128-pixel canvas."""
+
+    rng: np.random.Generator
+    side: int
+    x: np.ndarray
+    y: np.ndarray
+    fine: np.ndarray
+    middle: np.ndarray
+    coarse: np.ndarray
+    phase: float
+    pitch: float
+
+
 def _texture(rng: np.random.Generator, family: str, side: int) -> np.ndarray:
-    """(side, side) float32 in about 0..1; lengths are in pixels of a 128-pixel canvas."""
+    """(side, side) float32 in about 0..1."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) * (128 / side)
     fine, middle, coarse = (smooth_noise(rng, side, cell) for cell in (2, 8, 32))
     phase, pitch = rng.uniform(0, 8), rng.uniform(0.8, 1.25)
-    if family == "plain":
-        return 0.3 + 0.5 * coarse + 0.2 * fine
-    if family == "grain":
-        return 0.6 * fine + 0.4 * coarse
-    if family == "blotches":
-        return (middle > 0.55) * 0.8 + 0.2 * fine
-    if family == "fade":
-        return np.clip(y / 90 + 0.15 * coarse, 0, 1)
-    if family == "clouds":
-        return np.clip(2.2 * (0.7 * coarse + 0.3 * middle) - 0.75, 0, 1)
-    if family == "leaves":
-        return np.clip(0.55 * middle + 0.65 * fine - 0.1, 0, 1)
-    if family == "blades":
-        return 0.5 * fine + 0.3 * smooth_noise(rng, side, 4) + 0.2 * coarse
-    if family == "mown":
-        return 0.6 * (np.sin((x + 0.6 * y) / (3.0 * pitch) + phase) > 0) + 0.4 * fine
-    if family == "waves":
-        return np.clip(0.5 + 0.35 * np.sin(y / (1.3 * pitch) + 5 * coarse + 3 * middle) + 0.3 * (fine - 0.5), 0, 1)
-    if family == "glitter":
-        return np.clip(1.6 * fine * middle + 0.25 * np.sin(y / (1.1 * pitch) + 4 * middle), 0, 1)
-    if family == "ripples":
-        return np.clip(1.2 * np.abs(np.sin(6 * middle + 4 * coarse + x / 12)) - 0.1, 0, 1)
-    if family == "tiles":
-        return np.where(((x + phase) % (6 * pitch) < 1.5) | ((y + phase) % (5 * pitch) < 1.5), 1.0, 0.3 * middle)
-    if family == "dunes":
-        return np.clip(0.5 + 0.4 * np.sin(y / (3.2 * pitch) + 7 * coarse) + 0.2 * (fine - 0.5), 0, 1)
-    if family == "cobbles":
-        row = np.floor(y / (4.5 * pitch))
-        gap = ((y % (4.5 * pitch)) < 1.2) | (((x + 3 * (row % 2)) % (6.5 * pitch)) < 1.2)
-        return np.where(gap, 0.0, 0.45 + 0.55 * middle)
-    if family == "lanes":
-        dash = (np.abs(x - 64 - 0.4 * (y - 64) * rng.uniform(-1, 1)) < 1.6) & ((y + phase) % 12 < 7)
-        return np.where(dash, 1.0, 0.15 * fine + 0.1 * coarse)
-    if family == "bricks":
-        row = np.floor(y / (3.6 * pitch))
-        gap = ((y % (3.6 * pitch)) < 1.0) | (((x + 4 * (row % 2)) % (8 * pitch)) < 1.0)
-        return np.where(gap, 1.0, 0.5 * fine)
-    if family == "planks":
-        return np.where((x + phase) % (5 * pitch) < 1.2, 0.0, 0.5 + 0.5 * fine)
-    if family == "windows":
-        window = ((x + phase) % (9 * pitch) > 4.5) & ((y + phase) % (10 * pitch) > 5)
-        return np.where(window, 0.05 + 0.2 * middle, 0.8 + 0.2 * fine)
-    if family == "curtain":
-        frame = ((x + phase) % (4.2 * pitch) < 1.2) | ((y + phase) % (6 * pitch) < 1.2)
-        return np.where(frame, 0.1, 0.45 + 0.55 * coarse)
-    raise ValueError(f"texture family {family!r} is not known")
+    return TEXTURES[family](_Canvas(rng, side, x, y, fine, middle, coarse, phase, pitch))
+
+
+def _plain(c: _Canvas) -> np.ndarray:
+    return 0.3 + 0.5 * c.coarse + 0.2 * c.fine
+
+
+def _grain(c: _Canvas) -> np.ndarray:
+    return 0.6 * c.fine + 0.4 * c.coarse
+
+
+def _blotches(c: _Canvas) -> np.ndarray:
+    return (c.middle > 0.55) * 0.8 + 0.2 * c.fine
+
+
+def _fade(c: _Canvas) -> np.ndarray:
+    return np.clip(c.y / 90 + 0.15 * c.coarse, 0, 1)
+
+
+def _clouds(c: _Canvas) -> np.ndarray:
+    return np.clip(2.2 * (0.7 * c.coarse + 0.3 * c.middle) - 0.75, 0, 1)
+
+
+def _leaves(c: _Canvas) -> np.ndarray:
+    return np.clip(0.55 * c.middle + 0.65 * c.fine - 0.1, 0, 1)
+
+
+def _blades(c: _Canvas) -> np.ndarray:
+    return 0.5 * c.fine + 0.3 * smooth_noise(c.rng, c.side, 4) + 0.2 * c.coarse
+
+
+def _mown(c: _Canvas) -> np.ndarray:
+    return 0.6 * (np.sin((c.x + 0.6 * c.y) / (3.0 * c.pitch) + c.phase) > 0) + 0.4 * c.fine
+
+
+def _waves(c: _Canvas) -> np.ndarray:
+    return np.clip(
+        0.5 + 0.35 * np.sin(c.y / (1.3 * c.pitch) + 5 * c.coarse + 3 * c.middle) + 0.3 * (c.fine - 0.5), 0, 1
+    )
+
+
+def _glitter(c: _Canvas) -> np.ndarray:
+    return np.clip(1.6 * c.fine * c.middle + 0.25 * np.sin(c.y / (1.1 * c.pitch) + 4 * c.middle), 0, 1)
+
+
+def _ripples(c: _Canvas) -> np.ndarray:
+    return np.clip(1.2 * np.abs(np.sin(6 * c.middle + 4 * c.coarse + c.x / 12)) - 0.1, 0, 1)
+
+
+def _tiles(c: _Canvas) -> np.ndarray:
+    return np.where(
+        ((c.x + c.phase) % (6 * c.pitch) < 1.5) | ((c.y + c.phase) % (5 * c.pitch) < 1.5), 1.0, 0.3 * c.middle
+    )
+
+
+def _dunes(c: _Canvas) -> np.ndarray:
+    return np.clip(0.5 + 0.4 * np.sin(c.y / (3.2 * c.pitch) + 7 * c.coarse) + 0.2 * (c.fine - 0.5), 0, 1)
+
+
+def _cobbles(c: _Canvas) -> np.ndarray:
+    row = np.floor(c.y / (4.5 * c.pitch))
+    gap = ((c.y % (4.5 * c.pitch)) < 1.2) | (((c.x + 3 * (row % 2)) % (6.5 * c.pitch)) < 1.2)
+    return np.where(gap, 0.0, 0.45 + 0.55 * c.middle)
+
+
+def _lanes(c: _Canvas) -> np.ndarray:
+    dash = (np.abs(c.x - 64 - 0.4 * (c.y - 64) * c.rng.uniform(-1, 1)) < 1.6) & ((c.y + c.phase) % 12 < 7)
+    return np.where(dash, 1.0, 0.15 * c.fine + 0.1 * c.coarse)
+
+
+def _bricks(c: _Canvas) -> np.ndarray:
+    row = np.floor(c.y / (3.6 * c.pitch))
+    gap = ((c.y % (3.6 * c.pitch)) < 1.0) | (((c.x + 4 * (row % 2)) % (8 * c.pitch)) < 1.0)
+    return np.where(gap, 1.0, 0.5 * c.fine)
+
+
+def _planks(c: _Canvas) -> np.ndarray:
+    return np.where((c.x + c.phase) % (5 * c.pitch) < 1.2, 0.0, 0.5 + 0.5 * c.fine)
+
+
+def _windows(c: _Canvas) -> np.ndarray:
+    window = ((c.x + c.phase) % (9 * c.pitch) > 4.5) & ((c.y + c.phase) % (10 * c.pitch) > 5)
+    return np.where(window, 0.05 + 0.2 * c.middle, 0.8 + 0.2 * c.fine)
+
+
+def _curtain(c: _Canvas) -> np.ndarray:
+    frame = ((c.x + c.phase) % (4.2 * c.pitch) < 1.2) | ((c.y + c.phase) % (6 * c.pitch) < 1.2)
+    return np.where(frame, 0.1, 0.45 + 0.55 * c.coarse)
+
+
+TEXTURES = {
+    "plain": _plain,
+    "grain": _grain,
+    "blotches": _blotches,
+    "fade": _fade,
+    "clouds": _clouds,
+    "leaves": _leaves,
+    "blades": _blades,
+    "mown": _mown,
+    "waves": _waves,
+    "glitter": _glitter,
+    "ripples": _ripples,
+    "tiles": _tiles,
+    "dunes": _dunes,
+    "cobbles": _cobbles,
+    "lanes": _lanes,
+    "bricks": _bricks,
+    "planks": _planks,
+    "windows": _windows,
+    "curtain": _curtain,
+}

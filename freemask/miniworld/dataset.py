@@ -48,4 +48,3 @@ def render_stream(count: int, seed: int, side: int, missing: float) -> tuple[np.
         rendered = list(progress(pool.map(_chunk, chunks), "rendering the stream", "x100 scenes", len(chunks)))
     images, labels = (list(part) for part in zip(*rendered, strict=True))
     return np.concatenate(images), np.concatenate(labels)
-

@@ -3,11 +3,13 @@
 from freemask.segmentation.datasets import PairListDataset
 from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.metrics import PerClassIoU
+from freemask.segmentation.optimizers import MergedGroups
 from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 from freemask.segmentation.transforms import RawToTrainIds
 
 __all__ = [
     "BalancedSampler",
+    "MergedGroups",
     "PairListDataset",
     "PerClassIoU",
     "ProgressLines",

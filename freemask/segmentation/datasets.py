@@ -1,11 +1,8 @@
 """Image and mask pairs listed in tables."""
 
-import copy
-import random
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -14,6 +11,7 @@ from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.labels import LabelSpace
 from freemask.segmentation.samplers import Draw
+from freemask.segmentation.seeds import seed_all
 
 
 @DATASETS.register_module()
@@ -60,10 +58,7 @@ class PairListDataset(BaseSegDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One pair through the pipeline."""
         if isinstance(index, Draw):
-            seed = np.random.SeedSequence(index.entropy).generate_state(1).item()
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
+            seed_all(*index.entropy)
         return super().__getitem__(int(index))
 
     def prepare_data(self, index: int) -> Any:
@@ -72,4 +67,8 @@ class PairListDataset(BaseSegDataset):
             return super().prepare_data(index)
         if index not in self._decoded:
             self._decoded[index] = self._decode(self.get_data_info(index))
-        return self._augment(copy.deepcopy(self._decoded[index]))
+        fresh = {
+            key: value.copy() if isinstance(value, np.ndarray | list) else value
+            for key, value in self._decoded[index].items()
+        }
+        return self._augment(fresh)

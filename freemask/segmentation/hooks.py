@@ -1,16 +1,15 @@
 """What happens around an iteration: seeds, a check of the loss, progress for people."""
 
-import random
+import math
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from freemask import cli
 from freemask.errors import InputError
+from freemask.segmentation.seeds import seed_all
 
 
 @HOOKS.register_module()
@@ -27,10 +26,7 @@ class SeedEachIteration(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed before the forward pass."""
-        state = np.random.SeedSequence((self.seed, runner.iter, get_rank())).generate_state(1).item()
-        random.seed(state)
-        np.random.seed(state)
-        torch.manual_seed(state)
+        seed_all(self.seed, runner.iter, get_rank())
 
 
 @HOOKS.register_module()
@@ -42,7 +38,7 @@ class RefuseNonFiniteLoss(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Raises: InputError with iteration, loss and file names."""
         loss = outputs["loss"].item()
-        if not np.isfinite(loss):
+        if not math.isfinite(loss):
             names = ", ".join(sample.img_path for sample in data_batch["data_samples"])
             raise InputError(
                 f"iteration {runner.iter + 1}: loss is {loss}; look at the batch's images and masks, or lower the"

@@ -1,126 +1,6 @@
-# Needs: metrics and IoU per class of the experiments, synthetic sets, hardness. Makes: tables/, figures/.
+# Needs: tables, hardness, class losses, synthetic sets, training logs. Makes: figures/.
 
 FIGURES = ["png", "pdf"]
-
-
-def experiments_of(dataset):
-    """The experiments of a data set, as rows."""
-    return list(EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples())
-
-
-def all_metrics(wildcards):
-    """metrics.json of every training of the data set."""
-    return [path for row in experiments_of(wildcards.dataset) for path in metrics_of(row)]
-
-
-def all_ious(wildcards):
-    """per_class_iou.tsv of every training of the data set."""
-    return [path.replace("metrics.json", "per_class_iou.tsv") for path in all_metrics(wildcards)]
-
-
-def compared(role):
-    """IoU per class of the experiment that plays a role (baseline, improved) in the comparison, shared train seeds."""
-
-    def paths(wildcards):
-        row = compared_row(wildcards, role)
-        return [f"{experiment_folder(row, seed)}/per_class_iou.tsv" for seed in shared_seeds(wildcards)]
-
-    return paths
-
-
-def compared_row(wildcards, role):
-    """The experiments row that plays a role in the data set's comparison."""
-    rows = EXPERIMENTS[EXPERIMENTS.dataset == wildcards.dataset].set_index("experiment", drop=False)
-    return rows.loc[config["report"][wildcards.dataset][role]]
-
-
-def shared_seeds(wildcards):
-    """Train seeds that both sides of the comparison have."""
-    baseline, improved = (compared_row(wildcards, role).train_seeds for role in ("baseline", "improved"))
-    return sorted(set(baseline) & set(improved))
-
-
-def sets_of(dataset):
-    """Synthetic sets that the data set's experiments train on, in the configuration's order."""
-    used = {row.synthetic_set for row in experiments_of(dataset)}
-    return [name for name in config["synthetic_sets"] if name in used]
-
-
-def plans_of(dataset):
-    """Plans of the data set's synthetic sets."""
-    return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
-
-
-def report_files(dataset):
-    """What `all` asks of a data set."""
-    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training"]
-    return [
-        f"results/{dataset}/tables/miou.md",
-        f"results/{dataset}/tables/most_improved.tsv",
-        f"results/{dataset}/figures/contact_sheet.png",
-        *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
-    ]
-
-
-rule result_tables:
-    """mIoU [%] of every experiment (mean and deviation over train seeds) with gains, and IoU per class [%]."""
-    input:
-        metrics=all_metrics,
-        per_class=all_ious,
-        experiments=config["experiments"],
-        masks="results/{dataset}/masks.tsv",
-        classes=fact("classes"),
-        reported="config/reported.yaml",
-        script="scripts/result_tables.py",
-        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
-    output:
-        markdown=report("results/{dataset}/tables/miou.md", category="Tables", caption="../report/miou.rst"),
-        csv=report("results/{dataset}/tables/miou.csv", category="Tables", caption="../report/miou.rst"),
-        latex="results/{dataset}/tables/miou.tex",
-        per_class=report(
-            "results/{dataset}/tables/per_class_iou.tsv", category="Tables", caption="../report/per_class_iou.rst"
-        ),
-    log:
-        "logs/{dataset}/result_tables.log",
-    benchmark:
-        "logs/{dataset}/result_tables.benchmark.tsv"
-    conda:
-        "../envs/report.yaml"
-    params:
-        training="results/{dataset}/training",
-        ignored_label=fact("ignored_label"),
-    shell:
-        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
-        " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
-        " --ignored-label {params.ignored_label} --reported {input.reported:q} --markdown {output.markdown:q}"
-        " --csv {output.csv:q} --latex {output.latex:q} --per-class {output.per_class:q} --log {log:q}"
-
-
-rule most_improved:
-    """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
-    input:
-        real=compared("baseline"),
-        joint=compared("improved"),
-        reported="config/reported.yaml",
-        script="scripts/most_improved.py",
-        code=["freemask/results.py", "freemask/tables.py"],
-    output:
-        table=report(
-            "results/{dataset}/tables/most_improved.tsv",
-            category="Tables",
-            caption="../report/most_improved_table.rst",
-        ),
-    log:
-        "logs/{dataset}/most_improved.log",
-    benchmark:
-        "logs/{dataset}/most_improved.benchmark.tsv"
-    conda:
-        "../envs/report.yaml"
-    params:
-        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards))),
-    shell:
-        "python {input.script:q} --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
-        " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 
 rule plot_most_improved:
@@ -173,7 +53,9 @@ rule plot_hardness:
     """Histogram of mask hardness, and the images that plans give the masks."""
     input:
         hardness="results/{dataset}/hardness.tsv",
-        plans=lambda wildcards: [f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)],
+        plans=lambda wildcards: [
+            f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)
+        ],
         script="scripts/plot_hardness.py",
     output:
         figures=report(

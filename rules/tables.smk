@@ -1,0 +1,62 @@
+# Needs: metrics and IoU per class of the experiments. Makes: tables/.
+
+
+rule result_tables:
+    """mIoU [%] of every experiment (mean and deviation over train seeds) with gains, and IoU per class [%]."""
+    input:
+        metrics=all_metrics,
+        per_class=all_ious,
+        experiments=config["experiments"],
+        masks="results/{dataset}/masks.tsv",
+        classes=fact("classes"),
+        reported="config/reported.yaml",
+        script="scripts/result_tables.py",
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
+    output:
+        markdown=report("results/{dataset}/tables/miou.md", category="Tables", caption="../report/miou.rst"),
+        csv=report("results/{dataset}/tables/miou.csv", category="Tables", caption="../report/miou.rst"),
+        latex="results/{dataset}/tables/miou.tex",
+        per_class=report(
+            "results/{dataset}/tables/per_class_iou.tsv", category="Tables", caption="../report/per_class_iou.rst"
+        ),
+    log:
+        "logs/{dataset}/result_tables.log",
+    benchmark:
+        "logs/{dataset}/result_tables.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        training="results/{dataset}/training",
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
+        " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --reported {input.reported:q} --markdown {output.markdown:q}"
+        " --csv {output.csv:q} --latex {output.latex:q} --per-class {output.per_class:q} --log {log:q}"
+
+
+rule most_improved:
+    """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
+    input:
+        real=compared("baseline"),
+        joint=compared("improved"),
+        reported="config/reported.yaml",
+        script="scripts/most_improved.py",
+        code=["freemask/results.py", "freemask/tables.py"],
+    output:
+        table=report(
+            "results/{dataset}/tables/most_improved.tsv",
+            category="Tables",
+            caption="../report/most_improved_table.rst",
+        ),
+    log:
+        "logs/{dataset}/most_improved.log",
+    benchmark:
+        "logs/{dataset}/most_improved.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards))),
+    shell:
+        "python {input.script:q} --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+        " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"

@@ -1,0 +1,64 @@
+"""Class-wise mean loss and margin codes against plain implementations."""
+
+import math
+
+import numpy as np
+import torch
+
+from freemask.scoring import ClassSums, margin_codes, pixel_loss, thresholds
+
+
+def test_pixel_loss_by_hand():
+    logits = torch.tensor([[[[0.0, 5.0]], [[math.log(3.0), 5.0]]]])  # (1, 2, 1, 2)
+    train = torch.tensor([[[1, 255]]], dtype=torch.uint8)
+    loss = pixel_loss(logits, train)
+    assert abs(loss[0, 0, 0].item() - math.log(4 / 3)) < 1e-6  # -log(3 / (1 + 3))
+    assert loss[0, 0, 1].item() == 0
+
+
+def test_class_sums_equal_a_plain_loop():
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.rand((3, 5, 7), generator=generator)
+    train = torch.randint(0, 4, (3, 5, 7), generator=generator).to(torch.uint8)
+    train[train == 3] = 255
+    sums = ClassSums(4)
+    for one, mask in zip(loss, train, strict=True):
+        sums.add(one, mask)
+    total, count = [0.0] * 4, [0] * 4
+    for value, label in zip(loss.flatten().tolist(), train.flatten().tolist(), strict=True):
+        if label != 255:
+            total[label] += value
+            count[label] += 1
+    assert sums.pixels.tolist() == count
+    np.testing.assert_allclose(sums.loss, total, rtol=1e-14)
+    np.testing.assert_allclose(sums.mean(), [t / (c + 1e-5) for t, c in zip(total, count, strict=True)], rtol=1e-14)
+    assert sums.mean()[3] == 0
+
+
+def test_codes_say_at_which_alphas_the_released_comparison_filters():
+    generator = torch.Generator().manual_seed(1)
+    class_loss = torch.tensor([0.3, 0.017, 2.5], dtype=torch.float64)
+    limits = thresholds(class_loss)
+    train = torch.randint(0, 3, (40, 50), generator=generator).to(torch.uint8)
+    loss = torch.rand((40, 50), generator=generator) * 4 * class_loss[train.long()].float()
+    train[0, :10] = 255
+    # on the grid itself, and one float32 step to either side
+    for column, k in enumerate((1, 20, 25, 30)):
+        value = torch.tensor(class_loss[2].item() * float(f"{0.05 * k:.2f}"))
+        train[1:4, column] = 2
+        loss[1:4, column] = torch.stack([value, torch.nextafter(value, value * 2), torch.nextafter(value, value * 0)])
+    codes = margin_codes(loss, train, limits)
+    for k in range(1, 256):
+        alpha = float(f"{k * 0.05:.2f}")
+        for label in range(3):
+            here = train == label
+            released = loss[here] > class_loss[label].item() * alpha
+            assert torch.equal(codes[here] >= k, released), (k, label)
+    assert (codes[train == 255] == 0).all()
+
+
+def test_codes_saturate_and_a_class_without_loss_is_always_filtered():
+    limits = thresholds(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    loss = torch.tensor([100.0, 12.75, 12.8, 1e-30, 0.0])
+    train = torch.tensor([0, 0, 0, 1, 1], dtype=torch.uint8)
+    assert margin_codes(loss, train, limits).tolist() == [255, 254, 255, 255, 0]
