@@ -70,15 +70,19 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
 
 
 def claim_folder(images_dir: Path, settings: dict) -> None:
-    """Record the settings that make the images of a folder; refuse a folder made with others.
+    """Record the settings that make the images of a folder; refuse a folder that holds images made with others.
 
     Raises: InputError naming the setting and both values.
     """
     path = images_dir / "settings.json"
-    if not path.exists():
+    found = read_json(path) if path.exists() else None
+    if found == settings:
+        return
+    if next(images_dir.glob("*/*.jpg"), None) is None:  # settings of a run that made nothing bind no one
         write_json(path, settings)
         return
-    found = read_json(path)
+    if found is None:
+        raise InputError(f"{images_dir}: holds images but no settings.json, so what made them isn't known; delete them")
     for key in sorted(set(found) | set(settings)):
         if found.get(key) != settings.get(key):
             raise InputError(

@@ -151,10 +151,16 @@ def test_old_temporary_files_are_swept_and_young_ones_left(world):
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
+    claim_folder(tmp_path, {"guidance_scale": 3.0, "steps": 20})
+    claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})  # nothing was made with the first
+    (tmp_path / "m0").mkdir()
+    (tmp_path / "m0" / "42.jpg").touch()
     claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
     with pytest.raises(InputError, match="guidance_scale = 2.0, now it is 3.0"):
         claim_folder(tmp_path, {"guidance_scale": 3.0, "steps": 20})
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(InputError, match="holds images but no settings.json"):
+        claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
 
 
 @pytest.mark.parametrize("item", ["3", "0-of-2", "3-of-2", "a-of-b"])
