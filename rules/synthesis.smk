@@ -35,7 +35,7 @@ rule prepare_generator:
     input:
         source=generator_source,
         script="scripts/prepare_generator.py",
-        code="freemask/freestyle/checkpoint.py",
+        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py"],
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
     log:
