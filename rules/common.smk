@@ -38,7 +38,7 @@ def refuse_missing_raw_data():
 
 
 # Jobs import the library from this folder, also in environments that conda makes.
-shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 
 def any_of(names):
