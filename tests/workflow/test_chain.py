@@ -109,6 +109,13 @@ def test_code_of_gpu_rules_reruns_nothing(rerun, path):
     assert NOTHING in snakemake(rerun, "-n")
 
 
+def test_the_same_masks_made_again_train_nothing(rerun):
+    append(rerun / "freemask/filtering.py", "\n# changed\n")
+    done = rules(planned(snakemake(rerun, "synthesis_all")))
+    assert {"filter_masks": 4, "synthetic_set": 2}.items() <= done.items()
+    assert NOTHING in snakemake(rerun, "-n")
+
+
 def test_a_models_learning_rate_reruns_its_trainings(rerun):
     change(rerun / "config/tiny_models.yaml", "other", "overrides", "optim_wrapper", "optimizer", "lr", value=0.001)
     jobs = planned(snakemake(rerun, "-n"))

@@ -1,5 +1,6 @@
 """A copy of the repository with a configuration so small that the whole chain takes about two minutes on two cores."""
 
+import copy
 import hashlib
 import os
 import re
@@ -45,7 +46,7 @@ def configure(folder: Path) -> None:
     model = read_yaml(folder / "config/models.yaml")["segformer_mini"]
     model |= {"iterations": {"miniworld": 12}, "batch_size": 4}
     model["overrides"]["default_hooks"] = {"checkpoint": {"interval": 4}, "logger": {"interval": 2}}
-    write_yaml(folder / "config/tiny_models.yaml", {"tiny": model, "other": model})
+    write_yaml(folder / "config/tiny_models.yaml", {"tiny": model, "other": copy.deepcopy(model)})
     lines = ["experiment\tdataset\tmodel\tregime\tschedule\tsynthetic_set\ttrain_seeds"]
     lines += [f"{name}\tminiworld\t{model}\t{regime}\t1\t{chosen}\t0" for name, model, regime, chosen in ROWS]
     (folder / "config/tiny_experiments.tsv").write_text("\n".join(lines) + "\n")
