@@ -21,7 +21,7 @@ try:
     MODELS = checks.read_yaml(config["models"])
     checks.check_schema(MODELS, "models", config["models"])
     EXPERIMENTS = checks.read_experiments(config)
-    checks.check_references(config, EXPERIMENTS, MODELS)
+    checks.check_references(config, DATASETS, EXPERIMENTS, MODELS)
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 

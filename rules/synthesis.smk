@@ -71,7 +71,7 @@ rule synthesize:
     resources:
         gpu=1,
         mem_mb=24000,
-        runtime="24h",
+        runtime="48h",
     params:
         images_dir="results/{dataset}/synthesis/{generator}/images",
         ignored_label=fact("ignored_label"),

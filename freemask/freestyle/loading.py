@@ -1,4 +1,4 @@
-"""Pipelines from and to folders: safetensors only; the tokenizer is the installed one where none is shipped."""
+"""Pipelines from and to folders: safetensors only; where no tokenizer is shipped, the installed vocabulary's."""
 
 import copy
 from pathlib import Path
@@ -13,7 +13,7 @@ from freemask.freestyle.prompt import clip_tokenizer
 
 
 def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> FreestylePipeline:
-    """Load a diffusers folder made by save_pipeline or prepare_generator.
+    """Load a diffusers folder made by save_pipeline or prepare_generator; its fp16 variant for half precision.
 
     Raises: InputError where it isn't one, or its weights are damaged.
     """
@@ -21,9 +21,11 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
     if not (folder / "model_index.json").exists():
         raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
     given = {} if (folder / "tokenizer").is_dir() else {"tokenizer": clip_tokenizer()}
+    if dtype is torch.float16 and next(folder.glob("unet/*.fp16.safetensors"), None):
+        given["variant"] = "fp16"
     try:
         pipeline = FreestylePipeline.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **given
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
@@ -41,5 +43,9 @@ def save_pipeline(pipeline: FreestylePipeline, folder: Path) -> None:
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings."""
-    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.glob("*/*.safetensors"))}
+    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings.
+
+    An fp16 variant is the same weights rounded, as loading in half precision rounds them, so it doesn't count.
+    """
+    full = [path for path in sorted(folder.glob("*/*.safetensors")) if ".fp16." not in path.name]
+    return {str(path.relative_to(folder)): sha256(path) for path in full}

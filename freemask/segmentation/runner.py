@@ -69,8 +69,9 @@ def _number(path: Path) -> re.Match | None:
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a resolved config without having mmengine reformat its text at every checkpoint."""
-    return Config.fromfile(str(path), format_python_code=False)
+    """Read a resolved config; mmengine then doesn't reformat its text at every checkpoint."""
+    read = Config.fromfile(str(path))  # forgets format_python_code
+    return Config(read.to_dict(), cfg_text=read.text, filename=read.filename, format_python_code=False)
 
 
 def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:

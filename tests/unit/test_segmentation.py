@@ -164,11 +164,15 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkey
 
 def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
     """The tables of an interrupted run change: training starts over."""
-    runner = script("train")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    config = configure("changed")
     with monkeypatch.context() as patch:
-        patch.setattr(runner.files, "write_atomic", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(files, "write_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
-            train("changed")
+            call("train", config=config, weights="changed/seed-0/weights.pth", threads=1)
     assert Path("changed/seed-0/work/iter_6.pth").exists()
     lines = Path("real.tsv").read_text().splitlines()
     try:
