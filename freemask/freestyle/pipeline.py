@@ -28,6 +28,8 @@ DIFFUSION = {
     "timestep_spacing": "leading",
 }
 
+KEPT_CONTEXTS = 512  # 236 kB each at Stable Diffusion's size in float32
+
 
 def make_scheduler(name: str, prediction_type: str = "epsilon") -> SchedulerMixin:
     """The sampler of that name: plms (the paper's), ddim or dpmsolver++."""
@@ -66,7 +68,6 @@ class FreestylePipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
-        self._prompts: dict[tuple, Prompt] = {}
         self._contexts: dict[bytes, torch.Tensor] = {}
 
     def forget_contexts(self) -> None:
@@ -101,17 +102,30 @@ class FreestylePipeline(DiffusionPipeline):
         """
         self._check(labels, words, mask_ids, seeds, ignored, steps, guidance_scale)
         prompts = [self.prompt(mask, words, ignored, name) for mask, name in zip(labels, mask_ids, strict=True)]
-        context, masks = self._guided_conditions(labels, prompts)
+        context, masks = self.conditions(labels, prompts)
         latents = self.initial_noise(mask_ids, seeds, labels.shape[1:])
+        return self.decode_latents(self.denoise(latents, context, masks, steps, guidance_scale))
+
+    @torch.no_grad()
+    def denoise(
+        self, latents: torch.Tensor, context: torch.Tensor, masks: Visibility, steps: int, guidance_scale: float
+    ) -> torch.Tensor:
+        """Sample from unit noise (B, C, h, w) to latents (B, C, h, w); context, masks: see `conditions`."""
         self.scheduler.set_timesteps(steps, device=self.device)
         latents = latents * self.scheduler.init_noise_sigma
         for t in self.scheduler.timesteps:
-            both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t)
-            predicted = self.unet(both, t, context, cross_attention_kwargs={"visibility": masks}).sample
-            unconditional, conditional = predicted.chunk(2)
+            unconditional, conditional = self.predict(latents, t, context, masks)
             guided = unconditional + guidance_scale * (conditional - unconditional)
             latents = self.scheduler.step(guided, t, latents, return_dict=False)[0]
-        return self.decode_latents(latents)
+        return latents
+
+    def predict(
+        self, latents: torch.Tensor, t: torch.Tensor | int, context: torch.Tensor, masks: Visibility
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The UNet's output at timestep t in one batched pass: unconditional and conditional, (B, C, h, w) each."""
+        both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t)
+        predicted = self.unet(both, t, context, cross_attention_kwargs={"visibility": masks}).sample
+        return predicted.chunk(2)
 
     def initial_noise(self, mask_ids: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
         """(B, C, h, w) noise on the pipeline's device, in its dtype."""
@@ -120,27 +134,25 @@ class FreestylePipeline(DiffusionPipeline):
         return noise.to(self.device, self.unet.dtype)
 
     def prompt(self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str) -> Prompt:
-        """The caption of a mask, cached per set of classes."""
-        present = present_labels(mask, ignored)
-        key = tuple((label, words[label]) for label in present)
-        if key not in self._prompts:
-            self._prompts[key] = make_prompt(present, words, self.tokenizer, mask_id)
-        return self._prompts[key]
+        """The caption of a mask; a warning names the mask where it doesn't fit."""
+        return make_prompt(present_labels(mask, ignored), words, self.tokenizer, mask_id)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, 77, D) last hidden states, each caption encoded once and kept."""
+        """(B, 77, D) last hidden states; each caption is encoded alone, and the latest KEPT_CONTEXTS are kept."""
+        found = []
         for prompt in prompts:
             key = prompt.tokens.tobytes()
             if key not in self._contexts:
                 tokens = torch.from_numpy(prompt.tokens)[None].to(self.device)
                 self._contexts[key] = self.text_encoder(tokens).last_hidden_state[0]
-        return torch.stack([self._contexts[prompt.tokens.tobytes()] for prompt in prompts])
+                if len(self._contexts) > KEPT_CONTEXTS:
+                    del self._contexts[next(iter(self._contexts))]
+            found.append(self._contexts[key])
+        return torch.stack(found)
 
     def empty_prompt(self) -> Prompt:
         """The unconditional prompt: no words, every token visible to all."""
-        if () not in self._prompts:
-            self._prompts[()] = make_prompt((), {}, self.tokenizer)
-        return self._prompts[()]
+        return make_prompt((), {}, self.tokenizer)
 
     def visibility(self, labels: np.ndarray, prompts: Sequence[Prompt]) -> Visibility:
         """The boolean masks of a batch at every resolution of the UNet, on the device."""
@@ -149,8 +161,12 @@ class FreestylePipeline(DiffusionPipeline):
         sizes = resolutions(self.unet, height, width)
         return visibilities(torch.from_numpy(labels).to(self.device), token_labels, sizes)
 
-    def _guided_conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
-        """Context and masks of the batched pass: unconditional half first, where every token is visible."""
+    @torch.no_grad()
+    def conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
+        """Context (2 B, 77, D) and masks of the batched pass: unconditional half first, where every token is visible.
+
+        Args: labels: (B, H, W) uint8 raw labels; prompts: one a mask.
+        """
         nothing = [self.empty_prompt()] * len(prompts)
         context = self.encode_prompts([*nothing, *prompts])
         masks = self.visibility(np.concatenate([labels, labels]), [*nothing, *prompts])
@@ -182,21 +198,32 @@ class FreestylePipeline(DiffusionPipeline):
         return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def _check(self, labels, words, mask_ids, seeds, ignored, steps, guidance_scale) -> None:
-        if labels.ndim != 3 or labels.dtype != np.uint8:
+        if labels.ndim != 3 or labels.dtype != np.uint8 or 0 in labels.shape:
             raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
         if not len(labels) == len(mask_ids) == len(seeds):
             raise InputError(
                 f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds: give one of each an image"
             )
+        for seed in seeds:
+            if not isinstance(seed, int | np.integer):
+                raise InputError(f"seed {seed!r}, want a whole number: the noise is made from how it is written")
         unit = self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if labels.shape[1] % unit or labels.shape[2] % unit:
             raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {unit}")
         unknown = sorted(set(np.unique(labels).tolist()) - set(words) - {ignored})
         if unknown:
             raise InputError(f"masks {list(mask_ids)[:3]}: labels {unknown} have no word; add them to the class table")
-        if not 1 <= steps <= self.scheduler.config.num_train_timesteps:
-            raise InputError(f"steps = {steps}, want 1..{self.scheduler.config.num_train_timesteps}")
-        if not guidance_scale >= 1:
+        self._check_sampling(steps, guidance_scale)
+
+    def _check_sampling(self, steps: int, guidance_scale: float) -> None:
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained // 2:
+            raise InputError(f"steps = {steps}, want 1..{trained // 2}")
+        if trained % steps and not isinstance(self.scheduler, DPMSolverMultistepScheduler):
+            # timesteps are multiples of trained // steps: others would begin far below the noise that was trained
+            near = min((n for n in range(1, trained // 2 + 1) if trained % n == 0), key=lambda n: abs(n - steps))
+            raise InputError(f"steps = {steps} doesn't divide {trained}; use {near}, or the scheduler dpmsolver++")
+        if not 1 <= guidance_scale < np.inf:
             raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
 
 

@@ -56,6 +56,12 @@ def caption(labels: tuple[int, ...], words: Mapping[int, str]) -> str:
     return " ".join(words[label] for label in sorted(labels))
 
 
+@lru_cache(maxsize=4096)
+def word_tokens(word: str, tokenizer: CLIPTokenizer) -> tuple[int, ...]:
+    """CLIP ids of a class's word (which may be several words), without start and end."""
+    return tuple(tokenizer(word, add_special_tokens=False).input_ids)
+
+
 def make_prompt(
     labels: tuple[int, ...], words: Mapping[int, str], tokenizer: CLIPTokenizer, mask_id: str = "mask"
 ) -> Prompt:
@@ -66,7 +72,7 @@ def make_prompt(
     """
     tokens, owners = [], []
     for label in sorted(labels):
-        ids = tokenizer(words[label], add_special_tokens=False).input_ids
+        ids = word_tokens(words[label], tokenizer)
         tokens += ids
         owners += [label] * len(ids)
     if len(tokens) > ROOM:
