@@ -83,7 +83,7 @@ def convert(state: State, source: str = "checkpoint") -> FreestylePipeline:
     scheduler = make_scheduler("plms")
     schedule = state.get("alphas_cumprod")
     if schedule is not None and not torch.allclose(schedule.float(), scheduler.alphas_cumprod, atol=1e-5):
-        raise InputError(f"{source}: its alphas_cumprod aren't Stable Diffusion's; give a Stable Diffusion 1.x checkpoint")
+        raise InputError(f"{source}: alphas_cumprod aren't those of Stable Diffusion 1.x; give a checkpoint of it")
     known = (UNET, VAE, TEXT)
     left_over = [key for key in state if not key.startswith(known) and not UNUSED.fullmatch(key)]
     if left_over:
@@ -138,7 +138,7 @@ class _Shapes(dict):
 
 
 def unet_config(shapes: _Shapes) -> dict:
-    """diffusers' config of a UNet of Stable Diffusion 1.x's design, at any size."""
+    """The config of a UNet of Stable Diffusion 1.x's design, at any size."""
     levels: list[list[str]] = [[]]
     for number in shapes.numbers(r"input_blocks\.(\d+)\.")[1:]:
         block = f"input_blocks.{number}"
@@ -162,7 +162,7 @@ def unet_config(shapes: _Shapes) -> dict:
 
 
 def vae_config(shapes: _Shapes) -> dict:
-    """diffusers' config of an autoencoder of Stable Diffusion 1.x's design, at any size."""
+    """The config of an autoencoder of Stable Diffusion 1.x's design, at any size."""
     levels = shapes.numbers(r"encoder\.down\.(\d+)\.") or [0]
     return {
         "in_channels": shapes["encoder.conv_in.weight"][1],
@@ -178,7 +178,7 @@ def vae_config(shapes: _Shapes) -> dict:
 
 
 def text_config(shapes: _Shapes) -> dict:
-    """transformers' config of CLIP's text encoder, at any size."""
+    """The config of CLIP's text encoder, at any size."""
     vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
     return {
         "vocab_size": vocabulary,
