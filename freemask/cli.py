@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,7 +33,8 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     if arguments.log:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         _terminal = os.fdopen(os.dup(2), "w", buffering=1)
-        log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        first = os.environ.get("RANK", "0") == "0"  # torchrun's processes share one log; the first starts it anew
+        log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o644)
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
@@ -90,8 +90,3 @@ def progress(items: Iterable[T], description: str, unit: str, total: int | None 
         for item in items:
             yield item
             shown.update()
-
-
-def elapsed(start: float) -> str:
-    """Seconds since `start` (time.monotonic()) as text, e.g. '12.3 s'."""
-    return f"{time.monotonic() - start:.1f} s"

@@ -89,11 +89,16 @@ def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
     )
 
 
-def check_references(config: dict, experiments: pd.DataFrame, models: dict) -> None:
+def check_references(config: dict, datasets: dict[str, dict], experiments: pd.DataFrame, models: dict) -> None:
     """Everything that is named must be there: data sets, generators, plans, sets, models, scorers, comparisons."""
     for name, chosen in config["synthetic_sets"].items():
         _check_set(f"synthetic_sets.{name}", chosen, config)
     for name, generator in config["generators"].items():
+        if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
+            raise InputError(
+                f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
+                f"{datasets[generator['dataset']]['mask_size']}; make them agree"
+            )
         wanted = "training" if generator["source"] == "train" else "path"
         if wanted not in generator:
             raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")

@@ -21,7 +21,7 @@ try:
     MODELS = checks.read_yaml(config["models"])
     checks.check_schema(MODELS, "models", config["models"])
     EXPERIMENTS = checks.read_experiments(config)
-    checks.check_references(config, EXPERIMENTS, MODELS)
+    checks.check_references(config, DATASETS, EXPERIMENTS, MODELS)
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
@@ -38,7 +38,7 @@ def refuse_missing_raw_data():
 
 
 # Jobs import the library from this folder, also in environments that conda makes.
-shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 
 def any_of(names):

@@ -35,7 +35,7 @@ rule prepare_generator:
     input:
         source=generator_source,
         script="scripts/prepare_generator.py",
-        code="freemask/freestyle/checkpoint.py",
+        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py"],
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
     log:
@@ -71,7 +71,7 @@ rule synthesize:
     resources:
         gpu=1,
         mem_mb=24000,
-        runtime="24h",
+        runtime="48h",
     params:
         images_dir="results/{dataset}/synthesis/{generator}/images",
         ignored_label=fact("ignored_label"),

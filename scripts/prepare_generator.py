@@ -13,10 +13,9 @@ from freemask import cli
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--source", nargs="?", default="", const="", help="model_index.json, .ckpt or .safetensors")
+    parser.add_argument("--source", required=True, help="model_index.json, .ckpt or .safetensors")
     parser.add_argument("--kind", required=True, choices=["pipeline", "checkpoint", "train"], help="what --source is")
-    parser.add_argument("--sha256", nargs="?", default="", const="", help="SHA-256 of a checkpoint (default: any)")
-    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of converted weights")
+    parser.add_argument("--sha256", help="SHA-256 of a checkpoint (default: any)")
     parser.add_argument("--pipeline", type=Path, required=True, help="output: model_index.json of the folder")
     return parser
 
@@ -25,7 +24,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check or convert, then replace the folder."""
     from freemask.errors import InputError
 
-    if not arguments.source or not Path(arguments.source).exists():
+    if not Path(arguments.source).exists():
         raise InputError(
             f"generator {arguments.pipeline.parent.name}: nothing at --source {arguments.source!r}; download it from "
             "the generator's address in the config (FreestyleNet's weights: github.com/essunny310/FreestyleNet) and "
@@ -35,15 +34,11 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.sha256 and arguments.kind != "checkpoint":
         raise InputError(f"--sha256 is of a checkpoint, but {source} is of kind {arguments.kind}; leave it out")
 
-    import torch
-
     from freemask.freestyle import checkpoint, loading
 
     with loading.replaced_folder(arguments.pipeline.parent) as folder:
         if arguments.kind == "checkpoint":
-            pipeline = checkpoint.convert(checkpoint.read_state(source, arguments.sha256), str(source))
-            loading.check_finite(pipeline, source)
-            loading.save_pipeline(pipeline, folder, getattr(torch, arguments.dtype))
+            checkpoint.convert_checkpoint(source, folder, arguments.sha256, half=True)
         else:
             loading.adopt_pipeline(source.parent, folder)
         cli.tell(f"generator {arguments.pipeline.parent.name}: from {source}")

@@ -1,7 +1,8 @@
 """Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
 
-Resumes from the last readable checkpoint in the config's work folder. On one core, the same config gives the same
-weights. Several GPUs: torchrun --nproc-per-node N scripts/train.py, or srun with --launcher slurm.
+Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
+weights. On one core, the same inputs give the same weights. Several GPUs: torchrun --nproc-per-node N scripts/train.py,
+or srun with --launcher slurm.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, then write weights."""
     import torch
 
-    from freemask.segmentation.runner import pick_device, read_config, train
+    from freemask.segmentation.runner import pick_device, read_config, remove_checkpoints, train
 
     pick_device("auto", arguments.threads)
     config = read_config(arguments.config)
@@ -36,6 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
     weights = train(config, launcher(arguments))
     if rank(arguments) == 0:
         files.write_atomic(arguments.weights, lambda file: torch.save(weights, file))
+        remove_checkpoints(config.work_dir)
 
 
 def launcher(arguments: argparse.Namespace) -> str:

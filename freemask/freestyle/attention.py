@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-Visibility = dict[int, torch.Tensor]  # query pixels (h * w) -> (B, 1, h * w, 77) bool, True = visible
+from freemask.errors import InputError
+
+# query pixels (h * w) -> (B, 1, h * w, 77) bool, True = visible. The number of pixels names a level of the UNet, also
+# where images aren't square: every level has fewer pixels than the one above.
+Visibility = dict[int, torch.Tensor]
 
 
 def nearest(labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -36,7 +40,7 @@ def visibility(labels: torch.Tensor, token_labels: torch.Tensor, height: int, wi
 def resolutions(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int]]:
     """The (height, width) that queries have in the UNet for latents of height x width, largest first."""
     sizes = []
-    for _ in range(len(unet.config.block_out_channels)):
+    for _level in range(len(unet.config.block_out_channels)):
         sizes.append((height, width))
         height, width = (height + 1) // 2, (width + 1) // 2  # as a convolution of stride 2 and padding 1 rounds
     return sizes
@@ -77,5 +81,19 @@ class RectifiedAttnProcessor:
 
 
 def rectify(unet: UNet2DConditionModel) -> None:
-    """Give every attention layer of a UNet the rectified processor (self-attention ignores the masks)."""
+    """Give every attention layer of a UNet the rectified processor.
+
+    Self-attention layers too, since diffusers hands cross_attention_kwargs to both; they ignore the masks.
+
+    Raises: InputError for a UNet with attention that Stable Diffusion 1.x doesn't have.
+    """
+    for name, layer in unet.named_modules():
+        if not isinstance(layer, Attention):
+            continue
+        extras = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k", "add_k_proj")
+        used = [extra for extra in extras if getattr(layer, extra, None) is not None]
+        if used or layer.residual_connection or layer.rescale_output_factor != 1:
+            raise InputError(
+                f"UNet layer {name} has {used or 'a residual'}, which Stable Diffusion 1.x has not; use its UNet"
+            )
     unet.set_attn_processor(RectifiedAttnProcessor())

@@ -22,26 +22,25 @@ COPIED = 50_000_000  # bytes
 
 
 def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> FreestylePipeline:
-    """Load a diffusers folder made by save_pipeline or prepare_generator.
+    """Load a diffusers folder made by save_pipeline or prepare_generator; its fp16 variant for half precision.
 
     Raises: InputError where it isn't one, or its weights are damaged.
     """
     folder = Path(folder)
     if not (folder / "model_index.json").exists():
         raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
+    shipped = (folder / "tokenizer").is_dir()
     try:
         pipeline = FreestylePipeline(
-            _strictly(AutoencoderKL, folder / "vae", dtype),
-            _strictly(CLIPTextModel, folder / "text_encoder", dtype),
-            CLIPTokenizer.from_pretrained(folder / "tokenizer")
-            if (folder / "tokenizer").is_dir()
-            else clip_tokenizer(),
-            _strictly(UNet2DConditionModel, folder / "unet", dtype),
-            make_scheduler("plms", _prediction_type(folder)),
+            vae=_strictly(AutoencoderKL, folder / "vae", dtype),
+            text_encoder=_strictly(CLIPTextModel, folder / "text_encoder", dtype),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer(),
+            unet=_strictly(UNet2DConditionModel, folder / "unet", dtype),
+            scheduler=make_scheduler("plms", _prediction_type(folder)),
         )
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -49,8 +48,14 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
 
 def _strictly(kind: type, folder: Path, dtype: torch.dtype):
     """Load one network; from_pretrained alone would leave weights that aren't in the file at random."""
+    variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
     model, report = kind.from_pretrained(
-        folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        folder,
+        torch_dtype=dtype,
+        variant=variant,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = [str(key) for key in report[what] if "position_ids" not in str(key)]
@@ -77,8 +82,12 @@ def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype 
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings."""
-    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.glob("*/*.safetensors"))}
+    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings.
+
+    An fp16 variant is the same weights rounded, as loading in half precision rounds them, so it doesn't count.
+    """
+    full = [path for path in sorted(folder.glob("*/*.safetensors")) if ".fp16." not in path.name]
+    return {str(path.relative_to(folder)): sha256(path) for path in full}
 
 
 def adopt_pipeline(source: Path, folder: Path) -> None:

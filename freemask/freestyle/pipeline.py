@@ -1,6 +1,7 @@
 """FreestyleNet as a diffusers pipeline: masks and words in, images out."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
 from freemask.freestyle.attention import Visibility, rectify, resolutions, visibilities
-from freemask.freestyle.prompt import TOKENS, Prompt, make_prompt, present_labels
+from freemask.freestyle.prompt import TOKENS, Part, Prompt, make_prompt, present_labels, warn_if_cut
 
 SCHEDULERS = {
     "plms": (PNDMScheduler, {"skip_prk_steps": True}),
@@ -27,18 +28,22 @@ DIFFUSION = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
+KEPT_CONTEXTS = 1024  # captions whose embeddings are kept: 0.2 GB at Stable Diffusion's width, in float32
 
 KEPT_CONTEXTS = 512  # 236 kB each at Stable Diffusion's size in float32
 
 
-def make_scheduler(name: str, prediction_type: str = "epsilon") -> SchedulerMixin:
-    """The sampler of that name: plms (the paper's), ddim or dpmsolver++."""
+def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> SchedulerMixin:
+    """The sampler of that name: plms (the paper's), ddim or dpmsolver++.
+
+    noise: beta_start, beta_end, beta_schedule or num_train_timesteps of a model trained with other ones.
+    """
     if name not in SCHEDULERS:
         raise InputError(f"scheduler {name!r} is not known; use one of {', '.join(SCHEDULERS)}")
     kind, options = SCHEDULERS[name]
     if kind is not DPMSolverMultistepScheduler:
         options = options | {"set_alpha_to_one": False}
-    return kind(**DIFFUSION, **options, prediction_type=prediction_type)
+    return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
 
 
 def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -69,6 +74,7 @@ class FreestylePipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
         self._contexts: dict[bytes, torch.Tensor] = {}
+        self._warned: set[str] = set()
 
     def forget_contexts(self) -> None:
         """Drop the kept text embeddings, needed where the text encoder's weights changed."""
@@ -81,7 +87,9 @@ class FreestylePipeline(DiffusionPipeline):
 
     def use_scheduler(self, name: str) -> None:
         """Sample with plms, ddim or dpmsolver++ from now on."""
-        self.scheduler = make_scheduler(name, self.scheduler.config.prediction_type)
+        trained = self.scheduler.config
+        noise = {key: trained[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
+        self.scheduler = make_scheduler(name, trained.prediction_type, **noise)
 
     @torch.no_grad()
     def __call__(
@@ -93,66 +101,77 @@ class FreestylePipeline(DiffusionPipeline):
         ignored: int,
         steps: int = 50,
         guidance_scale: float = 2.0,
+        parts: Sequence[Sequence[Part]] | None = None,
     ) -> np.ndarray:
         """Synthesize one image per mask and seed.
 
-        Args: labels: (B, H, W) uint8 raw labels; words: raw label -> word; ignored: raw label left out of the caption.
-        Returns: (B, H, W, 3) uint8.
+        Args: labels: (B, H, W) uint8 raw labels; words: raw label -> word; ignored: raw label left out of the caption;
+        parts: extra text in each image's prompt.
+        Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is all black.
         Raises: InputError for sizes, labels or settings that can't be painted.
         """
-        self._check(labels, words, mask_ids, seeds, ignored, steps, guidance_scale)
-        prompts = [self.prompt(mask, words, ignored, name) for mask, name in zip(labels, mask_ids, strict=True)]
-        context, masks = self.conditions(labels, prompts)
-        latents = self.initial_noise(mask_ids, seeds, labels.shape[1:])
-        return self.decode_latents(self.denoise(latents, context, masks, steps, guidance_scale))
+        parts = [()] * len(mask_ids) if parts is None else parts
+        self._check(labels, words, mask_ids, seeds, ignored, parts)
+        self._check_sampling(steps, guidance_scale)
+        each = zip(labels, mask_ids, parts, strict=True)
+        prompts = [self.prompt(mask, words, ignored, name, extra) for mask, name, extra in each]
+        context, masks = self._guided_conditions(labels, prompts)
+        noise = self.initial_noise(mask_ids, seeds, labels.shape[1:])
+        return self.decode_latents(self.denoise(noise, context, masks, steps, guidance_scale))
 
     @torch.no_grad()
     def denoise(
-        self, latents: torch.Tensor, context: torch.Tensor, masks: Visibility, steps: int, guidance_scale: float
+        self, noise: torch.Tensor, context: torch.Tensor, masks: Visibility, steps: int, guidance_scale: float
     ) -> torch.Tensor:
-        """Sample from unit noise (B, C, h, w) to latents (B, C, h, w); context, masks: see `conditions`."""
-        self.scheduler.set_timesteps(steps, device=self.device)
-        latents = latents * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            unconditional, conditional = self.predict(latents, t, context, masks)
+        """Sample latents (B, C, h, w) from noise of that shape; both float32, the UNet computes in its own dtype.
+
+        Args: context: (2B, 77, D), unconditional half first; masks: `visibilities` of the 2B.
+        """
+        self.scheduler.set_timesteps(steps)  # on the CPU, where looking a number up doesn't wait for the GPU
+        latents = noise * self.scheduler.init_noise_sigma
+        for t, t_device in zip(self.scheduler.timesteps, self.scheduler.timesteps.to(noise.device), strict=True):
+            both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t).to(self.unet.dtype)
+            predicted = self.unet(both, t_device, context, cross_attention_kwargs={"visibility": masks}).sample
+            unconditional, conditional = predicted.float().chunk(2)
             guided = unconditional + guidance_scale * (conditional - unconditional)
             latents = self.scheduler.step(guided, t, latents, return_dict=False)[0]
         return latents
 
-    def predict(
-        self, latents: torch.Tensor, t: torch.Tensor | int, context: torch.Tensor, masks: Visibility
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The UNet's output at timestep t in one batched pass: unconditional and conditional, (B, C, h, w) each."""
-        both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t)
-        predicted = self.unet(both, t, context, cross_attention_kwargs={"visibility": masks}).sample
-        return predicted.chunk(2)
-
     def initial_noise(self, mask_ids: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
-        """(B, C, h, w) noise on the pipeline's device, in its dtype."""
+        """(B, C, h, w) float32 noise on the pipeline's device for masks of a size in pixels."""
         shape = (self.unet.config.in_channels, size[0] // self.downscale, size[1] // self.downscale)
-        noise = torch.stack([noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)])
-        return noise.to(self.device, self.unet.dtype)
+        noise = [noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)]
+        return torch.stack(noise).to(self.device)
 
-    def prompt(self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str) -> Prompt:
-        """The caption of a mask; a warning names the mask where it doesn't fit."""
-        return make_prompt(present_labels(mask, ignored), words, self.tokenizer, mask_id)
+    def prompt(
+        self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
+    ) -> Prompt:
+        """The caption of a mask, cached per set of classes; one that is cut is warned of once per mask."""
+        present = present_labels(mask, ignored)
+        key = (tuple((label, words[label]) for label in present), tuple(parts))
+        if key not in self._prompts:
+            self._prompts[key] = make_prompt(present, words, self.tokenizer, parts)
+        if self._prompts[key].cut and mask_id not in self._warned:
+            self._warned.add(mask_id)
+            warn_if_cut(self._prompts[key], mask_id)
+        return self._prompts[key]
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, 77, D) last hidden states; each caption is encoded alone, and the latest KEPT_CONTEXTS are kept."""
-        found = []
-        for prompt in prompts:
-            key = prompt.tokens.tobytes()
-            if key not in self._contexts:
-                tokens = torch.from_numpy(prompt.tokens)[None].to(self.device)
-                self._contexts[key] = self.text_encoder(tokens).last_hidden_state[0]
-                if len(self._contexts) > KEPT_CONTEXTS:
-                    del self._contexts[next(iter(self._contexts))]
-            found.append(self._contexts[key])
-        return torch.stack(found)
+        """(B, 77, D) last hidden states; a caption is encoded alone, so that its neighbours don't matter, and kept."""
+        return torch.stack([self._context(prompt) for prompt in prompts])
+
+    def _context(self, prompt: Prompt) -> torch.Tensor:
+        key = prompt.tokens.tobytes()
+        if key not in self._contexts:
+            if len(self._contexts) >= KEPT_CONTEXTS:
+                del self._contexts[next(iter(self._contexts))]  # the oldest
+            tokens = torch.from_numpy(prompt.tokens)[None].to(self.device)
+            self._contexts[key] = self.text_encoder(tokens).last_hidden_state[0]
+        return self._contexts[key]
 
     def empty_prompt(self) -> Prompt:
         """The unconditional prompt: no words, every token visible to all."""
-        return make_prompt((), {}, self.tokenizer)
+        return self.prompt(np.zeros((1, 1), np.uint8), {}, ignored=0, mask_id="")
 
     def visibility(self, labels: np.ndarray, prompts: Sequence[Prompt]) -> Visibility:
         """The boolean masks of a batch at every resolution of the UNet, on the device."""
@@ -187,43 +206,43 @@ class FreestylePipeline(DiffusionPipeline):
             latents = (latents - statistics[0]) / statistics[1]
         return latents * self.vae.config.scaling_factor
 
+    @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents (B, C, h, w) to images (B, H, W, 3) uint8; NaN stays visible as black."""
+        """Latents (B, C, h, w) to images (B, H, W, 3) uint8; an image with a NaN or an infinity becomes black."""
         latents = latents / self.vae.config.scaling_factor
         statistics = self._latent_statistics()
         if statistics is not None:
             latents = latents * statistics[1] + statistics[0]
         decoded = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
-        pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().nan_to_num(0)
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        finite = decoded.isfinite().all(dim=(1, 2, 3), keepdim=True)
+        pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
+        return torch.where(finite, pixels, 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
-    def _check(self, labels, words, mask_ids, seeds, ignored, steps, guidance_scale) -> None:
-        if labels.ndim != 3 or labels.dtype != np.uint8 or 0 in labels.shape:
+    def _check(self, labels, words, mask_ids, seeds, ignored, parts) -> None:
+        """Refuse masks that can't be painted, before any work."""
+        if labels.ndim != 3 or labels.dtype != np.uint8 or labels.size == 0:
             raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
-        if not len(labels) == len(mask_ids) == len(seeds):
-            raise InputError(
-                f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds: give one of each an image"
-            )
-        for seed in seeds:
-            if not isinstance(seed, int | np.integer):
-                raise InputError(f"seed {seed!r}, want a whole number: the noise is made from how it is written")
-        unit = self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if labels.shape[1] % unit or labels.shape[2] % unit:
-            raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {unit}")
-        unknown = sorted(set(np.unique(labels).tolist()) - set(words) - {ignored})
-        if unknown:
-            raise InputError(f"masks {list(mask_ids)[:3]}: labels {unknown} have no word; add them to the class table")
-        self._check_sampling(steps, guidance_scale)
+        if not len(labels) == len(mask_ids) == len(seeds) == len(parts):
+            found = f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds, {len(parts)} lists of parts"
+            raise InputError(f"{found}: give one of each an image")
+        if labels.shape[1] % self.downscale or labels.shape[2] % self.downscale:
+            raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {self.downscale}")
+        for mask, name in zip(labels, mask_ids, strict=True):
+            unknown = [label for label in present_labels(mask, ignored) if label not in words]
+            if unknown:
+                raise InputError(f"mask {name}: label(s) {unknown} have no word; add them to the class table")
 
     def _check_sampling(self, steps: int, guidance_scale: float) -> None:
-        trained = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained // 2:
-            raise InputError(f"steps = {steps}, want 1..{trained // 2}")
-        if trained % steps and not isinstance(self.scheduler, DPMSolverMultistepScheduler):
-            # timesteps are multiples of trained // steps: others would begin far below the noise that was trained
-            near = min((n for n in range(1, trained // 2 + 1) if trained % n == 0), key=lambda n: abs(n - steps))
-            raise InputError(f"steps = {steps} doesn't divide {trained}; use {near}, or the scheduler dpmsolver++")
-        if not 1 <= guidance_scale < np.inf:
+        noise = self.scheduler.config
+        if not 1 <= steps <= noise.num_train_timesteps:
+            raise InputError(f"steps = {steps}, want 1..{noise.num_train_timesteps}")
+        multistep = isinstance(self.scheduler, DPMSolverMultistepScheduler)
+        if noise.num_train_timesteps % steps and noise.timestep_spacing == "leading" and not multistep:
+            raise InputError(
+                f"steps = {steps} doesn't divide the {noise.num_train_timesteps} noise levels, so that the noisiest"
+                " would be left out; use 10, 20, 25, 40, 50, 100, ... or the scheduler dpmsolver++"
+            )
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
             raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
 
 

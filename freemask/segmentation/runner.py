@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from freemask import files
 from freemask.errors import InputError
 
 
@@ -19,7 +21,8 @@ class AtomicRunner(Runner):
     """A Runner that writes checkpoints under a temporary name first and loads weights strictly."""
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:
-        """Save out_dir/filename: temporary name, fsync, rename."""
+        """Save out_dir/filename, with what the run was made from: temporary name, fsync, rename."""
+        options["meta"] = {**(options.get("meta") or {}), "inputs": self.cfg.inputs}
         temporary = Path(out_dir, f".{filename}.tmp")
         super().save_checkpoint(out_dir, temporary.name, *arguments, **options)
         if is_main_process():
@@ -35,19 +38,29 @@ class AtomicRunner(Runner):
             raise InputError(f"{filename}: not the weights of this model; check the experiment ({error})") from None
 
 
-def latest_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint iter_<n>.pth of the highest n that can be read; damaged ones are removed.
+def inputs_digest(config: Config) -> str:
+    """Digest of what a training depends on: config, class table, tables of pairs, weights it starts from."""
+    data = config.train_dataloader.dataset
+    paths = [config.filename, data.classes, *data.lists, *([config.load_from] if config.load_from else [])]
+    return files.digest([files.sha256(path) for path in paths])
+
+
+def latest_checkpoint(work_dir: str | Path, inputs: str) -> Path | None:
+    """The checkpoint iter_<n>.pth of the highest n that can be read and was made from `inputs`; others are removed.
 
     Returns: its path, or None where there is none.
     """
     numbered = [(int(match[1]), path) for path in Path(work_dir).glob("iter_*.pth") if (match := _number(path))]
     for _, path in sorted(numbered, reverse=True):
         try:
-            torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-            return path
+            checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
             print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
-            path.unlink()
+        else:
+            if checkpoint["meta"].get("inputs") == inputs:
+                return path
+            print_log(f"{path}: checkpoint of another config or other tables removed", logger="current")
+        path.unlink(missing_ok=True)
     return None
 
 
@@ -56,8 +69,9 @@ def _number(path: Path) -> re.Match | None:
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a resolved config without having mmengine reformat its text at every checkpoint."""
-    return Config.fromfile(str(path), format_python_code=False)
+    """Read a resolved config; mmengine then doesn't reformat its text at every checkpoint."""
+    read = Config.fromfile(str(path))  # forgets format_python_code
+    return Config(read.to_dict(), cfg_text=read.text, filename=read.filename, format_python_code=False)
 
 
 def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
@@ -69,10 +83,13 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     processes = _join(launcher)
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
-    checkpoint = latest_checkpoint(config.work_dir)
+    config.inputs = inputs_digest(config)
+    checkpoint = latest_checkpoint(config.work_dir, config.inputs)
     if checkpoint is not None:
         config.load_from, config.resume = str(checkpoint), True
         config.model = without_initial_weights(config.model)
+    elif is_main_process():
+        shutil.rmtree(config.work_dir, ignore_errors=True)  # logs of a run with other inputs
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
@@ -80,6 +97,12 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     runner.train()
     model = runner.model.module if hasattr(runner.model, "module") else runner.model
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def remove_checkpoints(work_dir: str | Path) -> None:
+    """Remove what a finished run no longer resumes from; logs and the best checkpoint stay."""
+    for path in Path(work_dir).glob("iter_*.pth"):
+        path.unlink(missing_ok=True)
 
 
 def _join(launcher: str) -> int:

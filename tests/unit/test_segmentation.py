@@ -118,7 +118,7 @@ def test_every_regime_trains(trained):
         assert all(torch.isfinite(value).all() for value in state.values()), regime
     head = "decode_head.conv_seg.weight"
     assert len({weights[regime][head].sum().item() for regime in weights}) == 4
-    assert Path("joint/seed-0/work/iter_12.pth").exists() and not Path("real/seed-0/work/iter_12.pth").exists()
+    assert not list(Path("joint/seed-0/work").glob("*.pth"))  # nothing is left to resume from
 
 
 def test_configs_hold_no_absolute_path_and_load_by_themselves(trained, world):
@@ -162,10 +162,27 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkey
     assert files.sha256(weights) == files.sha256(trained[regime])
 
 
-def test_a_finished_run_that_lost_its_weights_only_writes_them(trained):
-    before = load(trained["synthetic"])
-    trained["synthetic"].unlink()
-    assert same(load(train("synthetic", "synthetic")), before)
+def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
+    """The tables of an interrupted run change: training starts over."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    config = configure("changed")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            call("train", config=config, weights="changed/seed-0/weights.pth", threads=1)
+    assert Path("changed/seed-0/work/iter_6.pth").exists()
+    lines = Path("real.tsv").read_text().splitlines()
+    try:
+        files.write_atomic("real.tsv", "\n".join(lines[:-1]).encode())
+        changed = load(train("changed"))
+        fresh = load(train("fresh"))
+    finally:
+        files.write_atomic("real.tsv", ("\n".join(lines) + "\n").encode())
+    assert same(changed, fresh)
+    assert not same(changed, load(trained["real"]))
 
 
 def test_evaluation_writes_percentages_and_pictures(trained):

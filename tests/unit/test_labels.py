@@ -1,0 +1,48 @@
+"""Raw labels, train ids, colours; strictness."""
+
+import numpy as np
+import pytest
+
+from freemask.errors import InputError
+from freemask.labels import IGNORE_INDEX, LabelSpace
+
+SPACE = LabelSpace((3, 7, 104), ("sky", "road", "ship"), ("sky", "road", "ship"), ((1, 2, 3),) * 3, ignored=0)
+
+
+def test_raw_to_train_and_back():
+    raw = np.array([[3, 104], [0, 7]], np.uint8)
+    train = SPACE.to_train(raw)
+    assert train.tolist() == [[0, 2], [IGNORE_INDEX, 1]]
+    assert (SPACE.to_raw(train) == raw).all()
+
+
+def test_an_undefined_label_is_an_error_that_names_it():
+    with pytest.raises(InputError, match=r"harbour: label\(s\) \[9\]"):
+        SPACE.to_train(np.array([[3, 9]], np.uint8), "harbour")
+
+
+def test_ignored_pixels_are_black():
+    assert SPACE.colorize(np.array([[0, 3]], np.uint8)).tolist() == [[[0, 0, 0], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("3\tsky\tsky\t#0000ff", "more than one line"),
+        ("300\tx\tx\t#0000ff", "want a whole number in 0..255"),
+        ("0\tx\tx\t#0000ff", "also the data set's ignored label"),
+        ("4\tx\t\t#0000ff", "has no word"),
+        ("4\tx\tx\tblue", "want #rrggbb"),
+        ("4\tx\tx\t#00zzff", "want #rrggbb"),
+    ],
+)
+def test_bad_class_tables(tmp_path, line, message):
+    path = tmp_path / "classes.tsv"
+    path.write_text(f"label\tname\tword\tcolor\n3\tsky\tsky\t#0000ff\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        LabelSpace.read(path, ignored=0)
+
+
+def test_coco_stuff_has_no_train_id_for_eleven_raw_ids():
+    space = LabelSpace.read("config/datasets/cocostuff164k.tsv", ignored=255)
+    assert sorted(set(range(182)) - set(space.ids)) == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
