@@ -30,8 +30,6 @@ DIFFUSION = {
 }
 KEPT_CONTEXTS = 1024  # captions whose embeddings are kept: 0.2 GB at Stable Diffusion's width, in float32
 
-KEPT_CONTEXTS = 512  # 236 kB each at Stable Diffusion's size in float32
-
 
 def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> SchedulerMixin:
     """The sampler of that name: plms (the paper's), ddim or dpmsolver++.
@@ -73,6 +71,7 @@ class FreestylePipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
+        self._prompts: dict[tuple, Prompt] = {}
         self._contexts: dict[bytes, torch.Tensor] = {}
         self._warned: set[str] = set()
 
@@ -180,12 +179,8 @@ class FreestylePipeline(DiffusionPipeline):
         sizes = resolutions(self.unet, height, width)
         return visibilities(torch.from_numpy(labels).to(self.device), token_labels, sizes)
 
-    @torch.no_grad()
-    def conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
-        """Context (2 B, 77, D) and masks of the batched pass: unconditional half first, where every token is visible.
-
-        Args: labels: (B, H, W) uint8 raw labels; prompts: one a mask.
-        """
+    def _guided_conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
+        """Context and masks of the batched pass: unconditional half first, where every token is visible."""
         nothing = [self.empty_prompt()] * len(prompts)
         context = self.encode_prompts([*nothing, *prompts])
         masks = self.visibility(np.concatenate([labels, labels]), [*nothing, *prompts])

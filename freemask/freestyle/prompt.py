@@ -105,12 +105,6 @@ def caption(labels: Sequence[int], words: Mapping[int, str]) -> str:
     return " ".join(words[label] for label in sorted(labels))
 
 
-@lru_cache(maxsize=4096)
-def word_tokens(word: str, tokenizer: CLIPTokenizer) -> tuple[int, ...]:
-    """CLIP ids of a class's word (which may be several words), without start and end."""
-    return tuple(tokenizer(word, add_special_tokens=False).input_ids)
-
-
 def make_prompt(
     labels: Sequence[int], words: Mapping[int, str], tokenizer: CLIPTokenizer, parts: Sequence[Part] = ()
 ) -> Prompt:
