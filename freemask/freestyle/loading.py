@@ -36,7 +36,7 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
             text_encoder=_strictly(CLIPTextModel, folder / "text_encoder", dtype),
             tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer(),
             unet=_strictly(UNet2DConditionModel, folder / "unet", dtype),
-            scheduler=make_scheduler("plms", _prediction_type(folder)),
+            scheduler=make_scheduler("plms", **_noise(folder)),
         )
     except InputError:
         raise
@@ -67,9 +67,11 @@ def _strictly(kind: type, folder: Path, dtype: torch.dtype):
     return model
 
 
-def _prediction_type(folder: Path) -> str:
-    """What the UNet predicts: epsilon or v_prediction."""
-    return read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
+def _noise(folder: Path) -> dict:
+    """What the UNet was trained to predict, and at which noise levels, where the folder says so."""
+    saved = read_json(folder / "scheduler" / "scheduler_config.json")
+    told = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+    return {key: saved[key] for key in told if key in saved}
 
 
 def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
