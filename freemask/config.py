@@ -166,17 +166,3 @@ def _known(where: str, key: str, value: str, known: Any) -> None:
         raise InputError(
             f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}"
         )
-
-
-def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
-    """What isn't on disk yet and where to get it, one line each; [] if everything is there."""
-    lines = []
-    for name, facts in datasets.items():
-        if "miniworld" not in facts and not Path(facts["root"]).is_dir():
-            lines.append(
-                f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}"
-            )
-    for name, generator in config["generators"].items():
-        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
-            lines.append(f"generator {name}: {generator['path']}; from {generator.get('address', '?')}")
-    return lines

@@ -13,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from freemask import config as checks
+from freemask import sources
 from freemask.errors import InputError
 
 try:
@@ -26,15 +27,22 @@ except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
 SYNTHETIC_SETS = pd.DataFrame([{"name": name, **chosen} for name, chosen in config["synthetic_sets"].items()])
-MISSING = checks.missing_raw_data(config, DATASETS)
+MISSING = sources.missing(config, DATASETS)
 if MISSING:
-    logger.warning("Raw data missing, nothing can run before they are there:\n  " + "\n  ".join(MISSING))
+    logger.warning("Not here yet (-n shows the plan without it):\n  " + "\n  ".join(MISSING.values()))
 
 
 def refuse_missing_raw_data():
-    """Stop a real run (not a dry run) before its first job where raw data are missing."""
-    if MISSING:
-        raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(MISSING))
+    """Stop a real run (not a dry run) before its first job where raw data or generators that it needs are missing.
+
+    Nothing of that size is fetched unasked; jobs that fetch need none of it.
+    """
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.rule.name.startswith("fetch_")]
+    needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
+    needed |= {("generator", job.wildcards["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
+    lines = [line for key, line in MISSING.items() if key in needed]
+    if lines:
+        raise WorkflowError("this run needs what isn't here (-n shows its plan without it):\n  " + "\n  ".join(lines))
 
 
 # Jobs import the library from this folder, also in environments that conda makes.
