@@ -33,21 +33,29 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
 
 
-def missing(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
-    """What isn't on disk: ("data set" or "generator", id) -> where it should lie, what to do."""
+def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
+    """What isn't on disk: ("data set" or "generator", id) -> where it should lie and how to get it, one line."""
     lines = {}
     for name, facts in datasets.items():
-        folders = [Path(facts["root"]) / folder for kind in ("images", "masks") for folder in facts[kind].values()]
-        absent = [str(folder) for folder in folders if not folder.is_dir()]
-        if "miniworld" not in facts and absent:
-            how = f"from {facts.get('source', 'where you have them')}"
-            how = f"`snakemake --cores 1 fetch_{name}` fetches them" if "archives" in facts else how
-            lines["data set", name] = f"data set {name}: no folder {absent[0]}; {how}, or give data_roots.{name}"
+        root = Path(facts["root"])
+        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val"))]
+        absent = [str(folder) for folder in wanted if not folder.is_dir()]
+        if absent and "miniworld" not in facts:
+            lines["data set", name] = (
+                f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
+            )
     for name, generator in config["generators"].items():
-        if generator["dataset"] not in datasets or generator["source"] == "train" or Path(generator["path"]).exists():
-            continue
-        how = f"from {generator.get('address', 'where you have it')}"
-        if "address" in generator and PurePosixPath(generator["path"]).is_relative_to(WEIGHTS):
-            how = f"`snakemake --cores 1 {generator['path']}` fetches it, or save or link it there"
-        lines["generator", name] = f"generator {name}: no {generator['path']}; {how}"
+        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
+            where = generator.get("address", "whoever made it (the configuration has no address)")
+            fetchable = "address" in generator and PurePosixPath(generator["path"]).is_relative_to(WEIGHTS)
+            how = f"; `snakemake --cores 1 {generator['path']}` fetches it" if fetchable else ""
+            lines["generator", name] = f"generator {name}: {generator['path']}; from {where}{how}"
     return lines
+
+
+def _source(name: str, facts: dict) -> str:
+    """Where a data set comes from, and the command that fetches it."""
+    if "archives" in facts:
+        urls = ", ".join(archive["url"] for archive in facts["archives"])
+        return f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+    return f"from {facts.get('source', 'where its makers publish it').strip()}"
