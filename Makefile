@@ -52,6 +52,13 @@ demo: $(PACKAGES) ## raw data set in, stronger segmentor, tables and report out:
 report: $(PACKAGES) ## write the HTML report of what is there (CONFIG=config/config.yaml for the paper's run)
 	@$(write_report)
 
+TRAINED := results/miniworld/generator_training/miniature/pipeline
+
+.PHONY: generator
+generator: $(PACKAGES) ## train the miniature generator from scratch, as the shipped one was (90 minutes on one core)
+	@$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete $(TRAINED)/model_index.json
+	echo "generator: $(CURDIR)/$(TRAINED); sample pictures beside it; to ship it, copy it to resources/miniature-generator"
+
 .PHONY: test
 test: $(OPS) ## all tests; compiles mmcv's ops once per user (18 minutes on 2 cores)
 	@$(BIN)/pytest -m "not slurm" $(PYTEST_ARGS)

@@ -90,4 +90,3 @@ def progress(items: Iterable[T], description: str, unit: str, total: int | None 
         for item in items:
             yield item
             shown.update()
-

@@ -1,38 +1,43 @@
 # Configuration read and checked, wildcard constraints, small input functions named after what they return.
 # Needs: config/. Makes: DATASETS, EXPERIMENTS, MODELS, SYNTHETIC_SETS and the functions below.
 
+import atexit
 import json
 import math
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from freemask import config as checks
 from freemask.errors import InputError
 
 try:
-    checks.check_schema(config, "config", ", ".join(map(str, workflow.configfiles)))
-    DATASETS = {name: checks.read_dataset(name, config) for name in config["datasets"]}
-    MODELS = checks.read_yaml(config["models"])
-    checks.check_schema(MODELS, "models", config["models"])
-    EXPERIMENTS = checks.read_experiments(config)
-    checks.check_references(config, EXPERIMENTS, MODELS)
+    DATASETS, MODELS, EXPERIMENTS = checks.read_run(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
 SYNTHETIC_SETS = pd.DataFrame([{"name": name, **chosen} for name, chosen in config["synthetic_sets"].items()])
 MISSING = checks.missing_raw_data(config, DATASETS)
-if MISSING:
-    logger.warning("Raw data missing, nothing can run before they are there:\n  " + "\n  ".join(MISSING))
+
+
+def tell_missing_raw_data():
+    """Say at the end of a dry run, below its many jobs, what must be there before a real one."""
+    if MISSING:
+        lines = ["Raw data missing, nothing can run before they are there:", *MISSING]
+        sys.stderr.write("\n  ".join(lines) + "\n")
+
+
+atexit.register(tell_missing_raw_data)
 
 
 def refuse_missing_raw_data():
     """Stop a real run (not a dry run) before its first job where raw data are missing."""
+    atexit.unregister(tell_missing_raw_data)
     if MISSING:
         raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(MISSING))
 

@@ -8,6 +8,7 @@ rule plot_most_improved:
     input:
         table="results/{dataset}/tables/most_improved.tsv",
         script="scripts/plot_most_improved.py",
+        code="freemask/figures.py",
     output:
         figures=report(
             multiext("results/{dataset}/figures/most_improved", *[f".{suffix}" for suffix in FIGURES]),
@@ -33,6 +34,7 @@ rule plot_class_loss:
     input:
         class_loss="results/{dataset}/class_loss.tsv",
         script="scripts/plot_class_loss.py",
+        code="freemask/figures.py",
     output:
         figures=report(
             multiext("results/{dataset}/figures/class_loss", *[f".{suffix}" for suffix in FIGURES]),
@@ -57,6 +59,7 @@ rule plot_hardness:
             f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)
         ],
         script="scripts/plot_hardness.py",
+        code="freemask/figures.py",
     output:
         figures=report(
             multiext("results/{dataset}/figures/hardness", *[f".{suffix}" for suffix in FIGURES]),
@@ -83,6 +86,7 @@ rule plot_filtered_share:
             f"results/{wildcards.dataset}/synthetic/{name}/classes.tsv" for name in sets_of(wildcards.dataset)
         ],
         script="scripts/plot_filtered_share.py",
+        code="freemask/figures.py",
     output:
         figures=report(
             multiext("results/{dataset}/figures/filtered_share", *[f".{suffix}" for suffix in FIGURES]),
@@ -107,6 +111,7 @@ rule plot_training:
     input:
         weights=lambda wildcards: [path.replace("metrics.json", "weights.pth") for path in all_metrics(wildcards)],
         script="scripts/plot_training.py",
+        code="freemask/figures.py",
     output:
         figures=report(
             multiext("results/{dataset}/figures/training", *[f".{suffix}" for suffix in FIGURES]),
@@ -137,6 +142,7 @@ rule contact_sheet:
         index="results/{dataset}/index/train.tsv",
         classes=fact("classes"),
         script="scripts/contact_sheet.py",
+        code="freemask/contact_sheet.py",
     output:
         figure=report(
             "results/{dataset}/figures/contact_sheet.png", category="Figures", caption="../report/contact_sheet.rst"

@@ -4,6 +4,7 @@ Images that are there already are kept; a killed run loses at most the batch it 
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from freemask import cli
@@ -28,16 +29,25 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--images-dir", type=Path, required=True, help="output: folder of <mask_id>/<seed>.jpg")
     parser.add_argument("--manifest", type=Path, required=True, help="output: the shard's table")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--prompt-parts", type=json.loads, default=[], help='JSON: [{"text": ..., "label": ..., "seeds": [...]}, ...]'
+    )
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Find what is there, make what isn't, write the manifest."""
+    import torch
+
+    from freemask.errors import InputError
     from freemask.files import read_table, write_table
     from freemask.freestyle.loading import weights_sha256
     from freemask.freestyle.shard import Shard, claim_folder, manifest, requests, shard_rows
     from freemask.labels import LabelSpace
 
+    for name, low, high in (("batch_size", 1, 4096), ("jpeg_quality", 1, 100), ("threads", 1, 1024)):
+        if not low <= getattr(arguments, name) <= high:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: want {low}..{high}")
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     words = dict(zip(labels.ids, labels.words, strict=True))
     rows = shard_rows(read_table(arguments.plan, ["mask_id", "seed"]), arguments.shard)
@@ -46,10 +56,13 @@ def main(arguments: argparse.Namespace) -> None:
     chosen = ("scheduler", "steps", "guidance_scale", "image_size", "dtype", "batch_size", "jpeg_quality")
     settings = {key: getattr(arguments, key) for key in chosen}
     settings["weights_sha256"] = weights_sha256(arguments.generator.parent)
+    settings["cpu_threads"] = None if torch.cuda.is_available() else arguments.threads  # they change bytes on a CPU
+    if arguments.prompt_parts:
+        settings["prompt_parts"] = arguments.prompt_parts
+    both = painters(arguments, words)
     claim_folder(arguments.images_dir, settings)
-    made = Shard(*painters(arguments, words), arguments.batch_size, arguments.jpeg_quality).make(
-        wanted, f"synthesize {arguments.shard}"
-    )
+    shard = Shard(*both, arguments.batch_size, arguments.jpeg_quality, arguments.image_size)
+    made = shard.make(wanted, f"synthesize {arguments.shard}")
     cli.tell(f"synthesize {arguments.shard}: {made} images made, {len(wanted) - made} were there")
     write_table(arguments.manifest, manifest(wanted))
 
@@ -60,7 +73,9 @@ def painters(arguments: argparse.Namespace, words: dict[int, str]):
 
     from freemask.errors import InputError
     from freemask.freestyle.loading import load_pipeline
+    from freemask.freestyle.prompt import read_parts
 
+    parts_of = read_parts(arguments.prompt_parts, words)
     torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, arguments.dtype)
@@ -75,9 +90,8 @@ def painters(arguments: argparse.Namespace, words: dict[int, str]):
             if not loaded:  # only a shard that has something to make pays for loading
                 loaded.append(load_pipeline(arguments.generator.parent, dtype).to(device))
                 loaded[0].use_scheduler(arguments.scheduler)
-            return loaded[0](
-                labels, words, names, seeds, arguments.ignored_label, arguments.steps, arguments.guidance_scale
-            )
+            sampling = (arguments.ignored_label, arguments.steps, arguments.guidance_scale)
+            return loaded[0](labels, words, names, seeds, *sampling, parts=[parts_of(seed) for seed in seeds])
 
         return paint
 

@@ -6,7 +6,7 @@ Source: FreestyleNet (CVPR 2023), section 3.2; its code has the token counts typ
 import gzip
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,26 @@ class Part:
 
     text: str
     label: int | None = None
+
+
+def read_parts(entries: Sequence[Mapping], words: Mapping[int, str]) -> Callable[[int], tuple[Part, ...]]:
+    """A function from an image's seed to its extra parts.
+
+    Args: entries: each with text and, if wanted, label (whose pixels alone see it) and seeds (the only ones it is for).
+    Raises: InputError naming the entry for an unknown key, an empty text or a label without a word.
+    """
+    for entry in entries:
+        unknown = set(entry) - {"text", "label", "seeds"}
+        if unknown or not str(entry.get("text", "")).strip() or not isinstance(entry.get("seeds", []), list):
+            raise InputError(f"prompt part {dict(entry)}: want text, and if need be label and a list of seeds")
+        if entry.get("label") is not None and entry["label"] not in words:
+            raise InputError(f"prompt part {dict(entry)}: label {entry['label']} isn't in the class table")
+
+    def of_seed(seed: int) -> tuple[Part, ...]:
+        chosen = [entry for entry in entries if seed in entry.get("seeds", [seed])]
+        return tuple(Part(entry["text"], entry.get("label")) for entry in chosen)
+
+    return of_seed
 
 
 @dataclass(frozen=True)

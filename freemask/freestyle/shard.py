@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from types import FrameType
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
 from freemask.cli import bar
 from freemask.errors import InputError
 from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, write_atomic, write_json
+from freemask.parallel import some
 
 logger = logging.getLogger(__name__)
 Paint = Callable[[np.ndarray, list[str], list[int]], np.ndarray]  # labels (B, H, W), mask ids, seeds -> (B, H, W, 3)
@@ -67,15 +70,19 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
 
 
 def claim_folder(images_dir: Path, settings: dict) -> None:
-    """Record the settings that make the images of a folder; refuse a folder made with others.
+    """Record the settings that make the images of a folder; refuse a folder that holds images made with others.
 
     Raises: InputError naming the setting and both values.
     """
     path = images_dir / "settings.json"
-    if not path.exists():
+    found = read_json(path) if path.exists() else None
+    if found == settings:
+        return
+    if next(images_dir.glob("*/*.jpg"), None) is None:  # settings of a run that made nothing bind no one
         write_json(path, settings)
         return
-    found = read_json(path)
+    if found is None:
+        raise InputError(f"{images_dir}: holds images but no settings.json, so what made them isn't known; delete them")
     for key in sorted(set(found) | set(settings)):
         if found.get(key) != settings.get(key):
             raise InputError(
@@ -106,69 +113,98 @@ class Terminated(SystemExit):
 
 
 class Shard:
-    """Makes the missing images of a shard in batches of one fixed shape, the last one filled up by repetition."""
+    """Makes the missing images of a shard in batches of one fixed shape, the last one filled up by repetition.
 
-    def __init__(self, paint: Paint, paint_again: Paint | None, batch_size: int, quality: int):
-        """paint_again: for images that come out blank, in float32; None where paint is float32 already."""
+    The shape matters: in float32 on a CPU an image has the same bytes wherever it stands in a batch, whatever its
+    neighbours, but a batch of another size (or another number of threads) changes 1 byte in 10,000 by one level.
+    """
+
+    def __init__(
+        self, paint: Paint, paint_again: Paint | None, batch_size: int, quality: int, image_size: int | None = None
+    ):
+        """paint_again: for images that come out blank, in float32; None where paint is float32 already.
+
+        image_size: side that masks must have [pixels]; None: any.
+        """
         self.paint, self.paint_again = paint, paint_again
-        self.batch_size, self.quality = batch_size, quality
+        self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
         self.stop = False
+        self.blank: list[Request] = []
 
     def make(self, wanted: list[Request], description: str) -> int:
         """Make what isn't there; returns how many images were made.
 
-        Raises: Terminated after SIGTERM; InputError for an image that is blank in float32 as well.
+        Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
+        well (they aren't written).
         """
         missing = [request for request in wanted if not is_made(request)]
+        _sweep({request.image.parent for request in missing})
         batches = [missing[start : start + self.batch_size] for start in range(0, len(missing), self.batch_size)]
         previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             with ThreadPoolExecutor(2) as pool, bar(description, len(wanted), "image") as shown:
-                shown.update(len(wanted) - len(missing))
-                writing: list[Future] = []
-                for batch, labels in _ahead(pool, batches, _load):
-                    for done in writing:  # a full disk is noticed within one batch
-                        done.result()
-                    images = self._paint_batch(batch, labels)
-                    writing = [pool.submit(self._write, r, i) for r, i in zip(batch, images, strict=True)]
-                    shown.update(len(batch))
-                    if self.stop:
-                        break
-                for done in writing:
-                    done.result()
+                shown.initial = shown.n = len(wanted) - len(missing)  # found, so they don't count as speed
+                self._make_batches(pool, batches, shown)
         finally:
             signal.signal(signal.SIGTERM, previous)
         if self.stop:
             raise Terminated(128 + signal.SIGTERM)
+        if self.blank:
+            listed = some([f"{request.mask_id}/{request.seed}" for request in self.blank])
+            raise InputError(f"{len(self.blank)} blank images, in float32 too: {listed}; check the generator's weights")
         return len(missing)
+
+    def _make_batches(self, pool: ThreadPoolExecutor, batches: list[list[Request]], shown: tqdm) -> None:
+        """Masks of the next batch are read, and images of the last one written, while a batch is being painted."""
+        writing: list[Future] = []
+        for batch, labels in _ahead(pool, batches, self._load):
+            images = self._paint_batch(batch, labels)
+            for done in writing:  # raises here where it failed: a full disk is noticed within a batch
+                done.result()
+            writing = [pool.submit(self._write, r, i) for r, i in zip(batch, images, strict=True) if i is not None]
+            shown.update(len(batch))
+            if self.stop:
+                break
+        for done in writing:
+            done.result()
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
         logger.warning("SIGTERM: finishing the batch")
         self.stop = True
 
-    def _paint_batch(self, batch: list[Request], labels: np.ndarray) -> np.ndarray:
-        filled = [batch[min(i, len(batch) - 1)] for i in range(self.batch_size)]
-        labels = labels[[min(i, len(batch) - 1) for i in range(self.batch_size)]]
-        names, seeds = [r.mask_id for r in filled], [r.seed for r in filled]
+    def _load(self, batch: list[Request]) -> np.ndarray:
+        labels = [read_mask(request.mask) for request in batch]
+        for mask, request in zip(labels, batch, strict=True):
+            if self.image_size and mask.shape != (self.image_size, self.image_size):
+                size, found = f"{self.image_size}x{self.image_size}", "x".join(map(str, mask.shape))
+                raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
+        return np.stack(labels)
+
+    def _paint_batch(self, batch: list[Request], labels: np.ndarray) -> list[np.ndarray | None]:
+        """Paint a batch; None for an image that is blank in float32 as well."""
+        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
+        labels, names, seeds = labels[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index]
         images = self.paint(labels, names, seeds)[: len(batch)]
         blank = [i for i, image in enumerate(images) if is_blank(image)]
         if blank and self.paint_again is not None:
             logger.warning("blank, again in float32: %s", ", ".join(f"{names[i]}/{seeds[i]}" for i in blank))
             images[blank] = self.paint_again(labels, names, seeds)[blank]
             blank = [i for i in blank if is_blank(images[i])]
-        if blank:
-            raise InputError(
-                f"mask {names[blank[0]]}, seed {seeds[blank[0]]}: a blank image; check the generator's weights"
-            )
-        return images
+        for i in blank:
+            logger.error("blank in float32, not written: %s/%d", names[i], seeds[i])
+        self.blank += [batch[i] for i in blank]
+        return [None if i in blank else image for i, image in enumerate(images)]
 
     def _write(self, request: Request, image: np.ndarray) -> None:
         write_atomic(request.image, jpeg_bytes(image, self.quality, comment=request.stamp))
         logger.info("made %s", request.image)
 
 
-def _load(batch: list[Request]) -> np.ndarray:
-    return np.stack([read_mask(request.mask) for request in batch])
+def _sweep(folders: set[Path]) -> None:
+    """Remove temporary files that a killed run left; younger ones than an hour may be another job's."""
+    for stray in (stray for folder in folders for stray in folder.glob(".*.tmp")):
+        if time.time() - stray.stat().st_mtime > 3600:
+            stray.unlink(missing_ok=True)
 
 
 def _ahead(

@@ -10,7 +10,15 @@ import pytest
 
 from freemask.errors import InputError
 from freemask.freestyle import prompt as module
-from freemask.freestyle.prompt import Part, caption, clip_tokenizer, make_prompt, present_labels, warn_if_cut
+from freemask.freestyle.prompt import (
+    Part,
+    caption,
+    clip_tokenizer,
+    make_prompt,
+    present_labels,
+    read_parts,
+    warn_if_cut,
+)
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"
 BOS, EOS = 49406, 49407
@@ -113,3 +121,18 @@ def test_missing_vocabulary_is_named(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="vocabulary, isn't installed"):
         module._vocabulary()
+
+
+def test_parts_by_seed():
+    parts_of = read_parts([{"text": "at night", "seeds": [43]}, {"text": "red", "label": 3}], {3: "sky"})
+    assert parts_of(42) == (Part("red", 3),)
+    assert parts_of(43) == (Part("at night"), Part("red", 3))
+    assert read_parts([], {})(42) == ()
+
+
+@pytest.mark.parametrize(
+    "entry", [{"txt": "red"}, {"text": " "}, {"text": "red", "label": 9}, {"text": "red", "seeds": 42}, {"label": 3}]
+)
+def test_bad_parts_are_named(entry):
+    with pytest.raises(InputError, match="prompt part {"):
+        read_parts([entry], {3: "sky"})

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,14 @@ def test_shards_cut_the_plan_without_overlap_and_give_the_same_bytes(world, tmp_
     assert len(set(painter.painted)) == 10
 
 
+def test_every_batch_has_one_shape(world):
+    """10 images in batches of 4: the last one is filled up by repeating its last image."""
+    painter = Painter()
+    make(world, painter)
+    assert painter.calls == 3 and len(painter.painted) == 12
+    assert painter.painted[9:] == [("m4", 43)] * 3
+
+
 def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
     killer = Painter(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
     with pytest.raises(Terminated) as stopped:
@@ -99,17 +108,67 @@ def test_blank_images_are_painted_again_in_float32(world):
     assert again.calls == 1
 
 
-def test_an_image_that_stays_blank_stops_the_shard_and_names_it(world):
-    blank = [("m1", 42)]
-    with pytest.raises(InputError, match="mask m1, seed 42: a blank image"):
+def test_images_that_stay_blank_are_named_once_the_others_are_made(world):
+    blank = [("m1", 42), ("m3", 43)]
+    with pytest.raises(InputError, match="2 blank images, in float32 too: m1/42, m3/43;"):
         make(world, Painter(blank), again=Painter(blank))
+    there = [(request.mask_id, request.seed) for request in wanted(world) if is_made(request)]
+    assert len(there) == 8 and not set(blank) & set(there)
+
+
+def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
+    """The first batch's writes can't end before the second batch has begun; they must not be waited for."""
+    second_begun = threading.Event()
+    write = Shard._write
+
+    def slow_write(self, request, image):
+        assert second_begun.wait(timeout=20)
+        write(self, request, image)
+
+    monkeypatch.setattr(Shard, "_write", slow_write)
+    assert make(world, Painter(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
+
+
+def test_a_failed_write_stops_the_shard(world, monkeypatch):
+    def full(self, request, image):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Shard, "_write", full)
+    painter = Painter()
+    with pytest.raises(OSError, match="No space left"):
+        make(world, painter)
+    assert painter.calls == 2  # noticed after the batch that was being painted
+
+
+def test_a_mask_of_another_size_is_named(world):
+    with open(world[1]["m2"], "wb") as file:
+        file.write(png_bytes(np.full((8, 4), 3, np.uint8)))
+    with pytest.raises(InputError, match=r"m2\.png: 8x4 pixels, want 8x8"):
+        Shard(Painter(), None, batch_size=4, quality=95, image_size=8).make(wanted(world), "test")
+
+
+def test_old_temporary_files_are_swept_and_young_ones_left(world):
+    folder = world[2] / "m1"
+    folder.mkdir(parents=True)
+    old, young = folder / ".42.jpg.aaaa.tmp", folder / ".43.jpg.bbbb.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half an image")
+    os.utime(old, (1, 1))
+    make(world, Painter())
+    assert not old.exists() and young.exists()
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
+    claim_folder(tmp_path, {"guidance_scale": 3.0, "steps": 20})
+    claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})  # nothing was made with the first
+    (tmp_path / "m0").mkdir()
+    (tmp_path / "m0" / "42.jpg").touch()
     claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
     with pytest.raises(InputError, match="guidance_scale = 2.0, now it is 3.0"):
         claim_folder(tmp_path, {"guidance_scale": 3.0, "steps": 20})
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(InputError, match="holds images but no settings.json"):
+        claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
 
 
 @pytest.mark.parametrize("item", ["3", "0-of-2", "3-of-2", "a-of-b"])

@@ -118,7 +118,7 @@ def transformer(add, name: str, width: int) -> None:
 
 
 def vae_keys(add) -> None:
-    """The original's AutoencoderKL: ch 32, ch_mult [1, 1, 2], one residual block per level, attention in the middle only."""
+    """The original's AutoencoderKL: ch 32, ch_mult [1, 1, 2], one residual block, attention in the middle only."""
     root = "first_stage_model."
     for side, blocks, first, last in (
         ("encoder", [("down.0", 32, 32), ("down.1", 32, 32), ("down.2", 32, 64)], (32, 3), (8, 64)),
