@@ -5,6 +5,7 @@ rule train_generator:
     """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
     input:
         index="results/{dataset}/index/train.tsv",
+        check="results/{dataset}/check/train.tsv",
         classes=fact("classes"),
     output:
         pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
