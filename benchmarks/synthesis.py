@@ -266,7 +266,8 @@ def report(numbers: dict[str, float], arguments: argparse.Namespace) -> None:
     """Print what was found."""
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
     cli.tell(
-        f"{arguments.size}, batch {arguments.batch_size}, {arguments.dtype}, {where}, torch {torch.__version__}, {arguments.clock} time"
+        f"{arguments.size}, batch {arguments.batch_size}, {arguments.dtype}, {where}, torch {torch.__version__},"
+        f" {arguments.clock} time"
     )
     cli.tell(f"{numbers['seconds']:.2f} s an image (50 PLMS steps with guidance, {arguments.steps} timed steps):")
     for name in ("masks", "text", "UNet", "sampler", "VAE", "JPEG"):
