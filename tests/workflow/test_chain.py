@@ -9,6 +9,8 @@ from tiny_run import CONFIG, ROWS, WORLD, change, finished, hashes, planned, rul
 pytestmark = pytest.mark.slow
 IMAGES = "results/miniworld/synthesis/miniature/images/*/*.jpg"
 PLAN = "results/miniworld/plans/hardness-2.tsv"
+GPU_CODE = ["scripts/train.py", "scripts/synthesize.py", "scripts/measure_margins.py", "scripts/class_loss.py",
+            "freemask/segmentation/runner.py", "envs/synthesis.yaml"]  # fmt: skip
 NOTHING = "Nothing to be done"
 
 
@@ -102,8 +104,7 @@ def test_only_a_changed_content_counts(rerun):
     assert NOTHING in snakemake(rerun, "-n")
 
 
-@pytest.mark.parametrize("path", ["scripts/train.py", "scripts/synthesize.py", "scripts/measure_margins.py",
-                                  "scripts/class_loss.py", "freemask/segmentation/runner.py", "envs/synthesis.yaml"])  # fmt: skip
+@pytest.mark.parametrize("path", GPU_CODE)
 def test_code_of_gpu_rules_reruns_nothing(rerun, path):
     append(rerun / path, "\n# changed\n")
     assert NOTHING in snakemake(rerun, "-n")
