@@ -29,14 +29,15 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
             file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """The process's umask: what temporary files don't heed and final ones must."""
     current = os.umask(0)
     os.umask(current)
     return current

@@ -35,7 +35,7 @@ rule prepare_generator:
     input:
         source=generator_source,
         script="scripts/prepare_generator.py",
-        code="freemask/freestyle/checkpoint.py",
+        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py"],
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
     log:
@@ -82,10 +82,11 @@ rule synthesize:
         dtype=generator_setting("dtype"),
         batch_size=generator_setting("batch_size"),
         jpeg_quality=generator_setting("jpeg_quality"),
+        prompt_parts=prompt_parts,
     shell:
         "python scripts/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
         " --classes {input.classes:q} --ignored-label {params.ignored_label} --generator {input.generator:q}"
         " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
         " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
         " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
-        " --threads {threads} --log {log:q}"
+        " {params.prompt_parts} --threads {threads} --log {log:q}"

@@ -230,3 +230,11 @@ def test_training_sees_the_same_masks_as_sampling(pipeline):
     kwargs = {"visibility": seen}
     made = pipeline.unet(torch.randn(2, 3, 8, 8), torch.tensor([5, 900]), context, cross_attention_kwargs=kwargs)
     assert made.sample.isfinite().all()
+
+
+def test_loading_keeps_the_noise_levels_of_training(tmp_path):
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = make_scheduler("plms", "v_prediction", beta_end=0.02)
+    save_pipeline(pipeline, tmp_path)
+    config = load_pipeline(tmp_path).scheduler.config
+    assert (config.prediction_type, config.beta_end, config.beta_start) == ("v_prediction", 0.02, 0.00085)

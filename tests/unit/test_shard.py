@@ -70,6 +70,14 @@ def test_shards_cut_the_plan_without_overlap_and_give_the_same_bytes(world, tmp_
     assert len(set(painter.painted)) == 10
 
 
+def test_every_batch_has_one_shape(world):
+    """10 images in batches of 4: the last one is filled up by repeating its last image."""
+    painter = Painter()
+    make(world, painter)
+    assert painter.calls == 3 and len(painter.painted) == 12
+    assert painter.painted[9:] == [("m4", 43)] * 3
+
+
 def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
     killer = Painter(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
     with pytest.raises(Terminated) as stopped:

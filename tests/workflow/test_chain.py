@@ -9,8 +9,6 @@ from tiny_run import CONFIG, ROWS, WORLD, change, finished, hashes, planned, rul
 pytestmark = pytest.mark.slow
 IMAGES = "results/miniworld/synthesis/miniature/images/*/*.jpg"
 PLAN = "results/miniworld/plans/hardness-2.tsv"
-GPU_CODE = ["scripts/train.py", "scripts/synthesize.py", "scripts/measure_margins.py", "scripts/class_loss.py",
-            "freemask/segmentation/runner.py", "envs/synthesis.yaml"]  # fmt: skip
 NOTHING = "Nothing to be done"
 
 
@@ -102,6 +100,13 @@ def test_only_a_changed_content_counts(rerun):
     for script in (rerun / "scripts").glob("*.py"):
         script.touch()
     assert NOTHING in snakemake(rerun, "-n")
+
+
+GPU_CODE = [
+    *(f"scripts/{name}.py" for name in ("train", "synthesize", "measure_margins", "class_loss")),
+    "freemask/segmentation/runner.py",
+    "envs/synthesis.yaml",
+]
 
 
 @pytest.mark.parametrize("path", GPU_CODE)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from tiny_run import ROOT, announced, environment, planned, rules, run_snakemake
 
-SOURCES = {"ade20k": "ADEChallengeData2016.zip", "cocostuff164k": "stuffthingmaps_trainval2017.zip"}
 PLANNING = 20.0  # seconds of one core
 
 
@@ -21,8 +20,10 @@ def missing(output: str) -> str:
 
 
 def check_message(text: str) -> None:
-    """Each data set and generator with its path and source, a line each."""
-    for dataset, source in SOURCES.items():
+    for dataset, source in [
+        ("ade20k", "ADEChallengeData2016.zip"),
+        ("cocostuff164k", "stuffthingmaps_trainval2017.zip"),
+    ]:
         assert re.search(rf"data set {dataset}: folder data/{dataset}\S* .*data_roots.{dataset}.*{source}", text), text
         assert re.search(rf"generator freestyle-{dataset}: weights/\S+\.ckpt; from https://", text), text
     assert len(text.splitlines()) == 5
@@ -79,4 +80,4 @@ def test_a_run_stops_before_its_first_job(fresh):
     assert "Traceback" not in done.stdout
     assert not re.search(r"^(?:local)?rule ", done.stdout, flags=re.MULTILINE)
     assert not os.path.exists(fresh / "results")
-    assert not list((fresh / ".snakemake").glob("locks/*"))
+    assert not list((fresh / ".snakemake/locks").iterdir())
