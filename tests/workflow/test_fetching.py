@@ -6,9 +6,8 @@ import re
 import zipfile
 
 import pytest
-from tiny_run import change, copy_repository, planned, read_yaml, run_snakemake, snakemake, write_yaml
-
 from file_server import FileServer, Page
+from tiny_run import change, copy_repository, planned, read_yaml, run_snakemake, snakemake, write_yaml
 
 FACTS, MODELS, RUN = "config/datasets/ade20k.yaml", "config/models.yaml", "config/config.yaml"
 WEIGHTS = "weights/mit_b2_20220624-66e8bf70.pth"
