@@ -6,6 +6,7 @@ rule training_config:
     input:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
+        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
         synthetic=synthetic_pairs,
         classes=fact("classes"),
         script="scripts/training_config.py",

@@ -47,7 +47,9 @@ def test_the_tiny_configuration_is_right(clone):
 WRONG_KEYS = {
     "unknown key": (CONFIG, ["shard"], 3, ["tiny.yaml", "'shard'", "shards"]),
     "unknown key, deeper": (CONFIG, ["plans", "hardness-2", "nmax"], 3, ["plans.hardness-2", "'nmax'", "n_max"]),
-    "unknown key of a generator": (CONFIG, ["generators", "miniature", "guidance"], 2, ["'guidance'", "guidance_scale"]),
+    "unknown key of a generator": (
+        CONFIG, ["generators", "miniature", "guidance"], 2, ["'guidance'", "guidance_scale"],
+    ),  # fmt: skip
     "unknown key of a model": (MODELS, ["tiny", "lr"], 0.1, ["tiny_models.yaml", "tiny", "'lr'", "overrides"]),
     "unknown key of a data set": (FACTS, ["label"], 0, ["miniworld.yaml", "'label'", "ignored_label"]),
     "wrong type": (CONFIG, ["shards"], "two", ["tiny.yaml", "shards = 'two'", "integer", "Parts"]),
