@@ -2,14 +2,12 @@
 
 for dataset in DATASETS:
 
-    # No output: it runs whenever it is asked for. No input: it looks at what is there, and makes nothing.
+    # No output and no benchmark: it runs whenever it is asked for. No input: it looks at what is there, and makes nothing.
     rule:
         name:
             f"verify_{dataset}"
         log:
             f"logs/{dataset}/verify.log",
-        benchmark:
-            f"logs/{dataset}/verify.benchmark.tsv"
         conda:
             "../envs/workflow.yaml"
         threads: config["threads"]
