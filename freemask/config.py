@@ -139,8 +139,8 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
             raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
         if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
             raise InputError(
-                f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000 noise"
-                " levels, e.g. 20, 25, 40, 50"
+                f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
+                " noise levels, e.g. 20, 25, 40, 50"
             )
     for row in experiments.itertuples():
         _check_experiment(experiments.loc[row.Index], config, experiments, models)
@@ -214,20 +214,3 @@ def _known(where: str, key: str, value: str, known: Any, place: str = "") -> Non
         raise InputError(
             f"{where}: {key} {value!r} isn't defined{place}; use one of: {', '.join(map(str, known)) or '(none)'}"
         )
-
-
-def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
-    """What isn't on disk yet and where to get it, one line each; [] if everything is there."""
-    lines = []
-    for name, facts in datasets.items():
-        root = Path(facts["root"])
-        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val"))]
-        missing = [str(folder) for folder in wanted if not folder.is_dir()]
-        if missing and "miniworld" not in facts:
-            where = facts.get("source", "where its makers publish it").strip()
-            lines.append(f"data set {name}: folder {missing[0]} (data_roots.{name} if it lies elsewhere); from {where}")
-    for name, generator in config["generators"].items():
-        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
-            where = generator.get("address", "whoever made it (the configuration has no address)")
-            lines.append(f"generator {name}: {generator['path']}; from {where}")
-    return lines

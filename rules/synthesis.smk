@@ -53,12 +53,6 @@ rule prepare_generator:
         " --pipeline {output.pipeline:q} --log {log:q}"
 
 
-def prompt_parts(wildcards):
-    """The option that adds the generator's extra prompt parts, if it has any."""
-    parts = config["generators"][wildcards.generator].get("prompt_parts")
-    return option("--prompt-parts", json.dumps(parts) if parts else "")
-
-
 rule synthesize:
     """Synthesize one shard of the plan on one GPU; images that are there already aren't made again."""
     input:

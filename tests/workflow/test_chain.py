@@ -102,8 +102,14 @@ def test_only_a_changed_content_counts(rerun):
     assert NOTHING in snakemake(rerun, "-n")
 
 
-@pytest.mark.parametrize("path", ["scripts/train.py", "scripts/synthesize.py", "scripts/measure_margins.py",
-                                  "scripts/class_loss.py", "freemask/segmentation/runner.py", "envs/synthesis.yaml"])  # fmt: skip
+GPU_CODE = [
+    *(f"scripts/{name}.py" for name in ("train", "synthesize", "measure_margins", "class_loss")),
+    "freemask/segmentation/runner.py",
+    "envs/synthesis.yaml",
+]
+
+
+@pytest.mark.parametrize("path", GPU_CODE)
 def test_code_of_gpu_rules_reruns_nothing(rerun, path):
     append(rerun / path, "\n# changed\n")
     assert NOTHING in snakemake(rerun, "-n")

@@ -9,6 +9,7 @@ from tiny_run import CONFIG, change, read_yaml, run_snakemake, write_yaml
 from freemask import config as checks
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
+from freemask.sources import missing_raw_data
 
 MODELS, EXPERIMENTS = "config/tiny_models.yaml", "config/tiny_experiments.tsv"
 FACTS, CLASSES = "config/datasets/miniworld.yaml", "config/datasets/miniworld.tsv"
@@ -46,7 +47,9 @@ def test_the_tiny_configuration_is_right(clone):
 WRONG_KEYS = {
     "unknown key": (CONFIG, ["shard"], 3, ["tiny.yaml", "'shard'", "shards"]),
     "unknown key, deeper": (CONFIG, ["plans", "hardness-2", "nmax"], 3, ["plans.hardness-2", "'nmax'", "n_max"]),
-    "unknown key of a generator": (CONFIG, ["generators", "miniature", "guidance"], 2, ["'guidance'", "guidance_scale"]),
+    "unknown key of a generator": (
+        CONFIG, ["generators", "miniature", "guidance"], 2, ["'guidance'", "guidance_scale"],
+    ),  # fmt: skip
     "unknown key of a model": (MODELS, ["tiny", "lr"], 0.1, ["tiny_models.yaml", "tiny", "'lr'", "overrides"]),
     "unknown key of a data set": (FACTS, ["label"], 0, ["miniworld.yaml", "'label'", "ignored_label"]),
     "wrong type": (CONFIG, ["shards"], "two", ["tiny.yaml", "shards = 'two'", "integer", "Parts"]),
@@ -188,7 +191,7 @@ def test_missing_raw_data_says_what_and_where_from(clone, tmp_path):
     config = read_yaml(clone / "config/config.yaml") | {"data_roots": {"ade20k": str(tmp_path / "ade")}}
     datasets = {"ade20k": checks.read_dataset("ade20k", config, clone)}
     (tmp_path / "ade/images/training").mkdir(parents=True)
-    lines = checks.missing_raw_data(config, datasets)
+    lines = list(missing_raw_data(config, datasets).values())
     assert len(lines) == 2  # COCO-Stuff's generator isn't this run's
     assert f"{tmp_path}/ade/images/validation" in lines[0]
     assert "data_roots.ade20k" in lines[0]

@@ -20,7 +20,10 @@ def missing(output: str) -> str:
 
 
 def check_message(text: str) -> None:
-    for dataset, source in [("ade20k", "ADEChallengeData2016.zip"), ("cocostuff164k", "stuffthingmaps_trainval2017.zip")]:
+    for dataset, source in [
+        ("ade20k", "ADEChallengeData2016.zip"),
+        ("cocostuff164k", "stuffthingmaps_trainval2017.zip"),
+    ]:
         assert re.search(rf"data set {dataset}: folder data/{dataset}\S* .*data_roots.{dataset}.*{source}", text), text
         assert re.search(rf"generator freestyle-{dataset}: weights/\S+\.ckpt; from https://", text), text
     assert len(text.splitlines()) == 5
