@@ -104,8 +104,8 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
             raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
         if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
             raise InputError(
-                f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000 noise"
-                " levels, e.g. 20, 25, 40, 50"
+                f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
+                " noise levels, e.g. 20, 25, 40, 50"
             )
     for row in experiments.itertuples():
         _check_experiment(experiments.loc[row.Index], config, experiments, models)
