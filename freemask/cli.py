@@ -77,9 +77,21 @@ class _Lines:
         """Nothing is held back."""
 
 
-def bar(description: str, total: int | None, unit: str) -> tqdm:
-    """A progress bar that prints a line at most every five seconds: done, rate, remaining time."""
-    return tqdm(desc=description, total=total, unit=unit, file=_Lines(), mininterval=5, maxinterval=30, ncols=90)
+def bar(description: str, total: int | None, unit: str, scaled: bool = False) -> tqdm:
+    """A progress bar that prints a line at most every five seconds: done, rate, remaining time.
+
+    scaled: thousands as k, M, G.
+    """
+    return tqdm(
+        desc=description,
+        total=total,
+        unit=unit,
+        unit_scale=scaled,
+        file=_Lines(),
+        mininterval=5,
+        maxinterval=30,
+        ncols=90,
+    )
 
 
 def progress(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:

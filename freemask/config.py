@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,27 @@ from freemask.files import read_table
 from freemask.labels import LabelSpace
 
 SCHEMAS = Path("config/schemas")
+DATASETS = Path("config/datasets")
 EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
+
+
+def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict, dict, pd.DataFrame]:
+    """Everything that a configuration names, checked.
+
+    Args: source: what messages call the configuration; base: the repository.
+    Returns: facts of the data sets by id, entries of the models file by id, the experiments table.
+    Raises: InputError for the first fault, naming file, key, value and remedy.
+    """
+    check_schema(config, "config", source, base)
+    datasets = {name: read_dataset(name, config, base) for name in config["datasets"]}
+    models = read_yaml(base / config["models"])
+    check_schema(models, "models", config["models"], base)
+    experiments = read_experiments(config, base)
+    try:
+        check_references(config, datasets, experiments, models)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    return datasets, models, experiments
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -25,7 +46,7 @@ def read_yaml(path: str | Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+        raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 
 
 def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path()) -> None:
@@ -39,18 +60,21 @@ def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path(
         return
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
     if error.validator == "additionalProperties":
-        extra = sorted(set(error.instance) - set(error.schema["properties"]))
+        extra = [name for name in error.instance if name not in error.schema["properties"]]
         known = ", ".join(error.schema["properties"])
         raise InputError(f"{source}: {key}: unknown key {extra[0]!r}; remove it or use one of: {known}")
     if error.validator == "required":
         raise InputError(f"{source}: {key}: {error.message}; add it ({error.schema.get('description', 'see README')})")
-    hint = error.schema.get("description", "see config/README.md")
-    raise InputError(f"{source}: {key} = {error.instance!r}: {error.message}; {hint}")
+    value, message = (textwrap.shorten(text, 120) for text in (repr(error.instance), error.message))
+    if error.validator == "pattern":
+        message = f"want {error.validator_value}"
+    raise InputError(f"{source}: {key} = {value}: {message}; {error.schema.get('description', 'see config/README.md')}")
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
     """Facts of one data set with `root` as the run's data_roots has it, and its `labels` (a LabelSpace)."""
-    path = base / "config" / "datasets" / f"{name}.yaml"
+    path = base / DATASETS / f"{name}.yaml"
+    _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path, base)
     facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
@@ -61,15 +85,26 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
     """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
     path = base / config["experiments"]
-    table = read_table(path, EXPERIMENT_COLUMNS).fillna({"synthetic_set": ""})
-    table["train_seeds"] = table.train_seeds.astype(str)
+    table = read_table(path, EXPERIMENT_COLUMNS)
+    # a column of numbers or of nothing at all isn't read as text
+    text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
+    table = table.assign(**text)
     for number, row in enumerate(table.to_dict("records"), start=2):
         check_schema(row, "experiments", f"{path}, line {number}", base)
+        _known(f"{path}, line {number}", "dataset", row["dataset"], _datasets(base), f" in {DATASETS}")
     table = table[table.dataset.isin(config["datasets"])].reset_index(drop=True)
+    for dataset in config["datasets"]:
+        if dataset not in set(table.dataset):
+            raise InputError(f"{path}: no experiment of data set {dataset}; add its rows or take it out of datasets")
     for row in table[table.duplicated(["dataset", "experiment"])].itertuples():
         raise InputError(f"{path}: experiment {row.experiment!r} stands twice for {row.dataset}; rename one")
     table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
     return table
+
+
+def _datasets(base: Path) -> list[str]:
+    """Data sets that have a file of facts."""
+    return sorted(path.stem for path in (base / DATASETS).glob("*.yaml"))
 
 
 def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
@@ -123,7 +158,8 @@ def _check_set(where: str, chosen: dict, config: dict) -> None:
             f"{where}.generator = {chosen['generator']!r} paints {painted}, not {chosen['dataset']}; choose another"
         )
     steps = chosen["alpha"] / 0.05
-    if not math.isinf(steps) and (abs(steps - round(steps)) > 1e-6 or not 1 <= round(steps) <= 255):
+    whole = math.isfinite(steps) and abs(steps - round(steps)) < 1e-6
+    if steps != math.inf and not (whole and 1 <= round(steps) <= 255):
         raise InputError(f"{where}.alpha = {chosen['alpha']}, want .inf or a multiple of 0.05 in 0.05..12.75")
 
 
@@ -163,25 +199,18 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
     for key in ("baseline", "control", "improved"):
         if key in comparison:
             _known(f"report.{dataset}", key, comparison[key], rows.index)
-    _known(f"report.{dataset}", "contact_sheet", comparison["contact_sheet"], config["synthetic_sets"])
+    baseline, improved = (set(rows.loc[comparison[key]].train_seeds) for key in ("baseline", "improved"))
+    if not baseline & improved:
+        raise InputError(
+            f"report.{dataset}: baseline {comparison['baseline']!r} and improved {comparison['improved']!r} have no "
+            f"train seed in common in {config['experiments']}; give them one, gains are taken seed by seed"
+        )
+    own = [name for name, chosen in config["synthetic_sets"].items() if chosen["dataset"] == dataset]
+    _known(f"report.{dataset}", "contact_sheet", comparison["contact_sheet"], own)
 
 
-def _known(where: str, key: str, value: str, known: Any) -> None:
+def _known(where: str, key: str, value: str, known: Any, place: str = "") -> None:
     if value not in known:
         raise InputError(
-            f"{where}: {key} {value!r} isn't defined; use one of: {', '.join(map(str, known)) or '(none)'}"
+            f"{where}: {key} {value!r} isn't defined{place}; use one of: {', '.join(map(str, known)) or '(none)'}"
         )
-
-
-def missing_raw_data(config: dict, datasets: dict[str, dict]) -> list[str]:
-    """What isn't on disk yet and where to get it, one line each; [] if everything is there."""
-    lines = []
-    for name, facts in datasets.items():
-        if "miniworld" not in facts and not Path(facts["root"]).is_dir():
-            lines.append(
-                f"data set {name}: folder {facts['root']} (or data_roots.{name}); from {facts.get('source', '?')}"
-            )
-    for name, generator in config["generators"].items():
-        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
-            lines.append(f"generator {name}: {generator['path']}; from {generator.get('address', '?')}")
-    return lines

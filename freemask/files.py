@@ -1,11 +1,14 @@
 """Files written whole or not at all, their hashes, and tab-separated tables."""
 
+import csv
 import hashlib
 import io
 import json
 import os
+import struct
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +17,9 @@ import pandas as pd
 from PIL import Image
 
 from freemask.errors import InputError
+
+# what Pillow raises for damaged files
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
@@ -95,6 +101,34 @@ def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
+def stream_table(path: str | Path, columns: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a tab-separated table as text, `columns` only, without holding the table in memory.
+
+    Raises: InputError naming file and column.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            header = next(rows, [])
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(header)})")
+            places = [header.index(column) for column in columns]
+            for row in rows:
+                if len(row) != len(header):
+                    raise InputError(f"{path}, line {rows.line_num}: {len(row)} fields, want {len(header)}")
+                yield tuple(row[place] for place in places)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
+
+
+def count_rows(path: str | Path) -> int:
+    """How many rows a tab-separated table has, without its header."""
+    return sum(1 for _ in stream_table(path, []))
+
+
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
@@ -105,7 +139,7 @@ def read_mask(path: str | Path) -> np.ndarray:
             image.load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
-    except OSError as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
@@ -136,5 +170,5 @@ def read_image(path: str | Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
-    except OSError as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None

@@ -33,10 +33,14 @@ class LabelSpace:
     def read(cls, classes: str | Path, ignored: int) -> "LabelSpace":
         """Read a class table with the columns label, name, word, color (#rrggbb).
 
-        Raises: InputError for a repeated label, a label outside 0..255, the ignored label used as a class,
-        an empty word, or a color that isn't #rrggbb.
+        Raises: InputError for no class at all, a repeated label, a label outside 0..255 (the ignored one as well), the
+        ignored label used as a class, an empty name or word, or a color that isn't #rrggbb.
         """
+        if not (isinstance(ignored, int) and 0 <= ignored <= 255):
+            raise InputError(f"ignored_label = {ignored!r}, want a whole number in 0..255: masks hold 8 bits")
         table = read_table(classes, ["label", "name", "word", "color"])
+        if table.empty:
+            raise InputError(f"{classes}: no class; add a line for each")
         for row in table.itertuples():
             if not (isinstance(row.label, int) and 0 <= row.label <= 255):
                 raise InputError(f"{classes}: label {row.label!r}, want a whole number in 0..255")
@@ -44,6 +48,8 @@ class LabelSpace:
                 raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
             if not (isinstance(row.word, str) and row.word.strip()):
                 raise InputError(f"{classes}: label {row.label} has no word; the prompt needs one")
+            if not isinstance(row.name, str):
+                raise InputError(f"{classes}: label {row.label} has no name; tables and figures need one")
         repeated = table.label[table.label.duplicated()]
         if len(repeated):
             raise InputError(f"{classes}: label {repeated.iloc[0]} stands on more than one line; keep one")

@@ -75,10 +75,11 @@ def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:
     return mask[(index * height // side)[:, None], (index * width // side)[None, :]]
 
 
-def count_labels(mask: np.ndarray, ignored: int) -> str:
-    """Count a mask's labelled pixels as text, 'label:pixels label:pixels ...', ascending labels, ignored left out."""
+def count_labels(mask: np.ndarray, ignored: int | None = None) -> str:
+    """Count a mask's pixels as text, 'label:pixels label:pixels ...', ascending labels, `ignored` left out."""
     pixels = np.bincount(mask.ravel(), minlength=256)
-    pixels[ignored] = 0
+    if ignored is not None:
+        pixels[ignored] = 0
     return " ".join(f"{label}:{pixels[label]}" for label in np.flatnonzero(pixels))
 
 

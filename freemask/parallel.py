@@ -1,7 +1,9 @@
 """The same function over many files, on several processes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from freemask import cli
@@ -13,24 +15,45 @@ LISTED = 5  # offenders that an error names; it counts the others
 
 
 def map_files(
-    work: Callable[[Item], Result], items: Sequence[Item], processes: int, description: str, unit: str
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    processes: int,
+    description: str,
+    unit: str,
+    total: int | None = None,
 ) -> Iterator[Result]:
     """Yield work(item) in the items' order, with a progress bar; `work`: a module-level function or a partial of one.
 
-    Raises: InputError if processes < 1; whatever `work` raises, at the item's turn.
+    Items are taken as they are needed, so that memory doesn't grow with their number.
+    Args: total: how many items there are, where `items` has no length.
+    Raises: InputError if processes < 1; whatever `work` raises, at the turn of the item's chunk.
     """
     if processes < 1:
         raise InputError(f"--threads {processes}: want 1 or more")
-    if processes == 1:
-        yield from cli.progress(map(work, items), description, unit, total=len(items))
-        return
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    results = map(work, items) if processes == 1 else _spread(work, items, processes, total or 0)
+    yield from cli.progress(results, description, unit, total=total)
+
+
+def _spread(work: Callable, items: Iterable, processes: int, total: int) -> Iterator:
+    """`map` over several processes, a few chunks ahead."""
+    size = max(1, min(64, total // (processes * 4)))
+    remaining = iter(items)
     with ProcessPoolExecutor(processes) as pool:
-        chunk = max(1, min(64, len(items) // (processes * 4)))
-        results = pool.map(work, items, chunksize=chunk)
+        waiting: deque[Future] = deque()
         try:
-            yield from cli.progress(results, description, unit, total=len(items))
+            while chunk := list(islice(remaining, size)):
+                waiting.append(pool.submit(_each, work, chunk))
+                if len(waiting) >= 3 * processes:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _each(work: Callable, items: list) -> list:
+    return [work(item) for item in items]
 
 
 def some(offenders: Sequence[object]) -> str:

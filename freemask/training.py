@@ -158,7 +158,9 @@ def _model(model: dict[str, Any], classes: int, entry: dict[str, Any], experimen
         if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
             head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
     weights = entry.get("initial_weights")
-    where = (experiment.initial_weights or weights["url"]) if weights and not experiment.initial else None
+    where = None
+    if weights and not experiment.initial:
+        where = experiment.initial_weights or weights.get("path") or weights["url"]
     if "pretrained" in model:
         model["pretrained"] = where if "Pretrained" not in str(model["backbone"].get("init_cfg")) else None
     if "Pretrained" in str(model["backbone"].get("init_cfg")):

@@ -1,40 +1,55 @@
 # Configuration read and checked, wildcard constraints, small input functions named after what they return.
 # Needs: config/. Makes: DATASETS, EXPERIMENTS, MODELS, SYNTHETIC_SETS and the functions below.
 
+import atexit
 import json
 import math
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from freemask import config as checks
+from freemask import sources
 from freemask.errors import InputError
 
 try:
-    checks.check_schema(config, "config", ", ".join(map(str, workflow.configfiles)))
-    DATASETS = {name: checks.read_dataset(name, config) for name in config["datasets"]}
-    MODELS = checks.read_yaml(config["models"])
-    checks.check_schema(MODELS, "models", config["models"])
-    EXPERIMENTS = checks.read_experiments(config)
-    checks.check_references(config, DATASETS, EXPERIMENTS, MODELS)
+    DATASETS, MODELS, EXPERIMENTS = checks.read_run(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
 SYNTHETIC_SETS = pd.DataFrame([{"name": name, **chosen} for name, chosen in config["synthetic_sets"].items()])
-MISSING = checks.missing_raw_data(config, DATASETS)
-if MISSING:
-    logger.warning("Raw data missing, nothing can run before they are there:\n  " + "\n  ".join(MISSING))
+MISSING = sources.missing_raw_data(config, DATASETS)
+
+
+def missing_raw_data():
+    """What the planned jobs need and isn't here, one line each. Jobs that fetch need nothing."""
+    jobs = (
+        [job for job in workflow.dag.needrun_jobs() if not job.rule.name.startswith("fetch_")] if workflow.dag else []
+    )
+    needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
+    needed |= {("generator", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
+    return [line for key, line in MISSING.items() if key in needed]
+
+
+def tell_missing_raw_data():
+    """Say at the end of a dry run, below its many jobs, what must be there before a real one."""
+    if lines := missing_raw_data():
+        sys.stderr.write("\n  ".join(["Raw data missing, nothing can run before they are there:", *lines]) + "\n")
+
+
+atexit.register(tell_missing_raw_data)
 
 
 def refuse_missing_raw_data():
-    """Stop a real run (not a dry run) before its first job where raw data are missing."""
-    if MISSING:
-        raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(MISSING))
+    """Stop a real run (not a dry run) before its first job where raw data are missing: nobody wants 21 GB unasked."""
+    atexit.unregister(tell_missing_raw_data)
+    if lines := missing_raw_data():
+        raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(lines))
 
 
 # Jobs import the library from this folder, also in environments that conda makes.

@@ -65,14 +65,15 @@ rule plan_synthesis:
         "logs/{dataset}/plan_synthesis/{plan}.benchmark.tsv"
     conda:
         "../envs/workflow.yaml"
+    resources:
+        seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: an estimate makes no plan old
     params:
         strategy=plan_setting("strategy"),
         n_max=plan_setting("n_max"),
         first_seed=plan_setting("first_seed"),
         mask_size=fact("mask_size"),
-        seconds_per_image=config["seconds_per_image"],
     shell:
         "python {input.script:q} --hardness {input.hardness:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --strategy {params.strategy} --n-max {params.n_max}"
         " --first-seed {params.first_seed} --mask-size {params.mask_size}"
-        " --seconds-per-image {params.seconds_per_image} --plan {output.plan:q} --log {log:q}"
+        " --seconds-per-image {resources.seconds_per_image} --plan {output.plan:q} --log {log:q}"

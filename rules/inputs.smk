@@ -68,7 +68,10 @@ def raw_data(wildcards):
 
 
 def generator_source(wildcards):
-    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there)."""
+    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there).
+
+    Not fetched by being an input: it has some GB, and refuse_missing_raw_data names the command.
+    """
     generator = config["generators"][wildcards.generator]
     if generator["source"] == "train":
         return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
@@ -97,6 +100,18 @@ def pretrained_weights(wildcards):
         return []
     pretraining = checks.pretraining_of(row, EXPERIMENTS)
     return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
+
+
+def initial_weights(wildcards):
+    """The weights file that a model starts from, fetched where it has an address; finetune starts elsewhere."""
+    row = experiment_row(wildcards)
+    return [] if row.regime == "finetune" else sources.initial_weights(MODELS[row.model]) or []
+
+
+def initial_options(wildcards):
+    """What training starts from, as an option: pre-trained weights, the model's initial weights, or nothing."""
+    pretrained = option("--initial", pretrained_weights(wildcards))
+    return pretrained or option("--initial-weights", initial_weights(wildcards))
 
 
 def training_pairs(wildcards):
@@ -168,3 +183,9 @@ def report_files(dataset):
         f"results/{dataset}/figures/contact_sheet.png",
         *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
     ]
+
+
+def prompt_parts(wildcards):
+    """The option that adds the generator's extra prompt parts, if it has any."""
+    parts = config["generators"][wildcards.generator].get("prompt_parts")
+    return option("--prompt-parts", json.dumps(parts) if parts else "")

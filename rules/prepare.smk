@@ -1,4 +1,4 @@
-# Needs: the raw data set. Makes: index/{split}.tsv, masks/*.png + masks.tsv.
+# Needs: the raw data set. Makes: index/{split}.tsv, check/{split}.tsv, masks/*.png + masks.tsv.
 
 
 rule make_miniworld:
@@ -47,10 +47,38 @@ rule index_dataset:
         " --index {output.index:q} --log {log:q}"
 
 
+rule check_dataset:
+    """Open every image and mask of a split once; stops the workflow with a table of all that can't be used."""
+    input:
+        index="results/{dataset}/index/{split}.tsv",
+        classes=fact("classes"),
+        script="scripts/check_dataset.py",
+        code=["freemask/check.py", "freemask/probe.py"],
+    output:
+        frequencies="results/{dataset}/check/{split}.tsv",
+    log:
+        "logs/{dataset}/check_dataset/{split}.log",
+    benchmark:
+        "logs/{dataset}/check_dataset/{split}.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: config["threads"]
+    params:
+        # not outputs: Snakemake deletes a failed job's outputs, and the cache before a job
+        offenders="results/{dataset}/check/{split}.offenders.tsv",
+        cache="results/{dataset}/check/{split}.cache.sqlite",
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --index {input.index:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --frequencies {output.frequencies:q}"
+        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
+
+
 rule resize_masks:
     """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
     input:
         index="results/{dataset}/index/train.tsv",
+        check="results/{dataset}/check/train.tsv",
         classes=fact("classes"),
         script="scripts/resize_masks.py",
         code="freemask/masks.py",

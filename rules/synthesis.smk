@@ -5,6 +5,7 @@ rule train_generator:
     """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
     input:
         index="results/{dataset}/index/train.tsv",
+        check="results/{dataset}/check/train.tsv",
         classes=fact("classes"),
     output:
         pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
@@ -50,12 +51,6 @@ rule prepare_generator:
     shell:
         "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.sha256}"
         " --pipeline {output.pipeline:q} --log {log:q}"
-
-
-def prompt_parts(wildcards):
-    """The option that adds the generator's extra prompt parts, if it has any."""
-    parts = config["generators"][wildcards.generator].get("prompt_parts")
-    return option("--prompt-parts", json.dumps(parts) if parts else "")
 
 
 rule synthesize:

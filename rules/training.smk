@@ -6,6 +6,7 @@ rule training_config:
     input:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
+        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
         synthetic=synthetic_pairs,
         classes=fact("classes"),
         script="scripts/training_config.py",
@@ -25,7 +26,7 @@ rule training_config:
         ignored_label=fact("ignored_label"),
         gpus=config["training_gpus"],
         pairs=training_pairs,
-        initial=lambda wildcards: option("--initial", pretrained_weights(wildcards)),
+        initial=initial_options,
     shell:
         "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset}"
         " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed}"
@@ -40,6 +41,8 @@ rule train:
         train="results/{dataset}/index/train.tsv",
         synthetic=synthetic_pairs,
         initial=pretrained_weights,
+        # ancient: a file fetched again must not start weeks of training
+        initial_weights=lambda wildcards: ancient(initial_weights(wildcards)),
     output:
         weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
     log:

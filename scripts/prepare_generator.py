@@ -13,7 +13,7 @@ from freemask import cli
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--source", required=True, help="model_index.json, .ckpt or .safetensors")
+    parser.add_argument("--source", nargs="?", const="", default="", help="model_index.json, .ckpt or .safetensors")
     parser.add_argument("--kind", required=True, choices=["pipeline", "checkpoint", "train"], help="what --source is")
     parser.add_argument("--sha256", help="SHA-256 of a checkpoint (default: any)")
     parser.add_argument("--pipeline", type=Path, required=True, help="output: model_index.json of the folder")
@@ -24,7 +24,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check or convert, then replace the folder."""
     from freemask.errors import InputError
 
-    if not Path(arguments.source).exists():
+    if not Path(arguments.source).is_file():  # nothing given: the rule found nothing at the configured path
         raise InputError(
             f"generator {arguments.pipeline.parent.name}: nothing at --source {arguments.source!r}; download it from "
             "the generator's address in the config (FreestyleNet's weights: github.com/essunny310/FreestyleNet) and "

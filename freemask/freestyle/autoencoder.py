@@ -53,7 +53,7 @@ def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, settings: Autoenco
             schedule.step()
             shown.update()
             if step % 500 == 0 or step == settings.steps - 1:
-                tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr(decoded, batch):.1f} dB")
+                tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr(decoded.detach(), batch):.1f} dB")
     vae.eval()
     _normalise(vae, images[:2048], settings.batch_size, device)
 

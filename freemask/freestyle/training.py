@@ -6,6 +6,7 @@ dropout for classifier-free guidance, loss and sample pictures logged.
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ class GeneratorTrainer:
         warm = min(1.0, (step + 1) / max(1, self.settings.warmup))
         if not self.settings.decay_learning_rate:
             return warm
-        return warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, step / self.settings.steps))))
+        return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.settings.steps))))
 
     def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None) -> None:
         """Run to settings.steps, from the last state in `folder` if there is one.

@@ -1,0 +1,61 @@
+"""What a run needs from elsewhere: raw data, generators, initial weights; what isn't here yet, and how to get it."""
+
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+WEIGHTS = PurePosixPath("weights")  # files below it that have an address are fetched; others are the user's
+
+
+def initial_weights(entry: dict) -> str:
+    """Where a model's initial weights lie: the path that its entry gives, or weights/<file name of the url>; or ''."""
+    source = entry.get("initial_weights", {})
+    return source.get("path") or (str(WEIGHTS / file_name(source["url"])) if source else "")
+
+
+def file_name(url: str) -> str:
+    """The last part of an address's path."""
+    return PurePosixPath(urlsplit(url).path).name
+
+
+def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The run's generator checkpoints and initial weights: file below weights/ -> its url and, where known, sha256."""
+    found = {}
+    for generator in config["generators"].values():
+        path = PurePosixPath(generator.get("path", ""))
+        if generator["dataset"] in config["datasets"] and "address" in generator and path.is_relative_to(WEIGHTS):
+            found[str(path.relative_to(WEIGHTS))] = {**generator, "url": generator["address"]}
+    for model in experiments.model.unique():
+        source = models[model].get("initial_weights", {})
+        if "url" in source and "path" not in source:
+            found[file_name(source["url"])] = source
+    return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
+
+
+def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
+    """What isn't on disk: ("data set" or "generator", id) -> where it should lie and how to get it, one line."""
+    lines = {}
+    for name, facts in datasets.items():
+        root = Path(facts["root"])
+        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val"))]
+        absent = [str(folder) for folder in wanted if not folder.is_dir()]
+        if absent and "miniworld" not in facts:
+            lines["data set", name] = (
+                f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
+            )
+    for name, generator in config["generators"].items():
+        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
+            where = generator.get("address", "whoever made it (the configuration has no address)")
+            fetchable = "address" in generator and PurePosixPath(generator["path"]).is_relative_to(WEIGHTS)
+            how = f"; `snakemake --cores 1 {generator['path']}` fetches it" if fetchable else ""
+            lines["generator", name] = f"generator {name}: {generator['path']}; from {where}{how}"
+    return lines
+
+
+def _source(name: str, facts: dict) -> str:
+    """Where a data set comes from, and the command that fetches it."""
+    if "archives" in facts:
+        urls = ", ".join(archive["url"] for archive in facts["archives"])
+        return f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+    return f"from {facts.get('source', 'where its makers publish it').strip()}"

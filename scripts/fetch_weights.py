@@ -1,0 +1,26 @@
+"""Fetch one file of weights: a generator's checkpoint or a model's initial weights. Needs a network."""
+
+import argparse
+from pathlib import Path
+
+from freemask import cli
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--url", required=True, help="address of the file; Google Drive's links to a file work, too")
+    parser.add_argument("--sha256", help="SHA-256 of the file, or its first hex digits (default: the first download's)")
+    parser.add_argument("--weights", type=Path, required=True, help="output: the file")
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Fetch."""
+    from freemask.fetch import fetch
+
+    fetch(arguments.url, arguments.weights, arguments.sha256)
+
+
+if __name__ == "__main__":
+    cli.run(main, options().parse_args())

@@ -1,0 +1,152 @@
+"""The whole chain at the smallest size, and what each change makes it do again: jobs, images and bytes are counted."""
+
+import re
+
+import pandas as pd
+import pytest
+from tiny_run import CONFIG, ROWS, WORLD, change, finished, hashes, planned, rules, snakemake, stamps
+
+pytestmark = pytest.mark.slow
+IMAGES = "results/miniworld/synthesis/miniature/images/*/*.jpg"
+PLAN = "results/miniworld/plans/hardness-2.tsv"
+NOTHING = "Nothing to be done"
+
+
+def plan_of(folder) -> pd.DataFrame:
+    return pd.read_csv(folder / PLAN, sep="\t")
+
+
+def experiments(jobs, rule="train") -> set[str]:
+    """Experiments that a rule is planned for."""
+    return {re.search(r"experiment=([^,]+)", wildcards)[1] for name, wildcards in jobs if name == rule}
+
+
+def images_made(folder) -> int:
+    """What the logs of the last run of each shard say."""
+    text = "".join(path.read_text() for path in (folder / "logs/miniworld/synthesize").rglob("*.log"))
+    return len(re.findall(r"\bmade results/\S+\.jpg", text))
+
+
+def append(path, text) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_the_chain_leaves_everything(chain):
+    results = chain / "results/miniworld"
+    figures = {f"{name}.{suffix}" for name in ("most_improved", "class_loss", "hardness", "filtered_share", "training")
+               for suffix in ("png", "pdf")} | {"contact_sheet.png"}  # fmt: skip
+    assert {path.name for path in (results / "figures").iterdir()} == figures
+    tables = {"miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
+    assert {path.name for path in (results / "tables").iterdir()} == tables
+    table = pd.read_csv(results / "tables/miou.csv")
+    assert len(table) == len(ROWS)
+    assert len(list((results / "masks").glob("*.png"))) == WORLD["training"]
+    for name, *_ in ROWS:
+        assert (results / f"training/{name}/seed-0/metrics.json").exists()
+
+
+def test_every_job_ran_once(chain):
+    jobs = finished(chain)
+    assert len(jobs) == len(set(jobs))
+    counts = rules(set(jobs))
+    assert (counts["train"], counts["synthesize"], counts["measure_margins"], counts["filter_masks"]) == (5, 2, 2, 4)
+    assert images_made(chain) == len(plan_of(chain)) == len(stamps(chain, IMAGES))
+
+
+def test_a_second_run_does_nothing(rerun):
+    before = hashes(rerun)
+    assert NOTHING in snakemake(rerun)
+    assert hashes(rerun) == before
+
+
+def test_alpha_reruns_filtering_and_what_follows(rerun):
+    change(rerun / CONFIG, "synthetic_sets", "filtered", "alpha", value=0.9)
+    jobs = planned(snakemake(rerun, "-n"))
+    assert set(rules(jobs)) == {
+        "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
+        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet",
+    }  # fmt: skip
+    assert rules(jobs)["filter_masks"] == 2  # two shards of the one alpha
+    assert experiments(jobs) == {"synthetic", "finetune", "joint"}
+
+
+def test_more_images_are_the_missing_ones_only(rerun):
+    plan, before = plan_of(rerun), stamps(rerun, IMAGES)
+    change(rerun / CONFIG, "plans", "hardness-2", "n_max", value=4)
+    done = rules(planned(snakemake(rerun, "--until", "synthesize")))
+    assert done == {"plan_synthesis": 1, "synthesize": 2}
+    after = stamps(rerun, IMAGES)
+    assert {path: after[path] for path in before} == before
+    assert images_made(rerun) == len(after) - len(before) == len(plan_of(rerun)) - len(plan) > 0
+
+
+def test_more_shards_make_no_image_again(rerun):
+    before = stamps(rerun, IMAGES)
+    change(rerun / CONFIG, "shards", value=3)
+    assert rules(planned(snakemake(rerun, "--until", "synthesize"))) == {"synthesize": 3}
+    assert stamps(rerun, IMAGES) == before
+    manifests = [pd.read_csv(path, sep="\t") for path in rerun.glob("results/*/synthesis/miniature/*/*-of-3.tsv")]
+    assert sum(map(len, manifests)) == len(before)
+
+
+@pytest.mark.parametrize("rule", ["plot_class_loss", "contact_sheet"])
+def test_a_changed_plot_reruns_that_plot(rerun, rule):
+    append(rerun / f"scripts/{rule}.py", "\n# changed\n")
+    assert planned(snakemake(rerun)) == {(rule, "dataset=miniworld")}
+    assert NOTHING in snakemake(rerun)
+
+
+def test_only_a_changed_content_counts(rerun):
+    for script in (rerun / "scripts").glob("*.py"):
+        script.touch()
+    assert NOTHING in snakemake(rerun, "-n")
+
+
+GPU_CODE = [
+    *(f"scripts/{name}.py" for name in ("train", "synthesize", "measure_margins", "class_loss")),
+    "freemask/segmentation/runner.py",
+    "envs/synthesis.yaml",
+]
+
+
+@pytest.mark.parametrize("path", GPU_CODE)
+def test_code_of_gpu_rules_reruns_nothing(rerun, path):
+    append(rerun / path, "\n# changed\n")
+    assert NOTHING in snakemake(rerun, "-n")
+
+
+def test_the_same_masks_made_again_train_nothing(rerun):
+    append(rerun / "freemask/filtering.py", "\n# changed\n")
+    done = rules(planned(snakemake(rerun, "synthesis_all")))
+    assert {"filter_masks": 4, "synthetic_set": 2}.items() <= done.items()
+    assert NOTHING in snakemake(rerun, "-n")
+
+
+def test_a_models_learning_rate_reruns_its_trainings(rerun):
+    change(rerun / "config/tiny_models.yaml", "other", "overrides", "optim_wrapper", "optimizer", "lr", value=0.001)
+    jobs = planned(snakemake(rerun, "-n"))
+    assert set(rules(jobs)) == {"training_config", "train", "evaluate", "result_tables", "plot_training"}
+    assert experiments(jobs) == {"joint-unfiltered"}
+
+
+def test_the_scorers_learning_rate_reruns_the_plan(rerun):
+    change(rerun / "config/tiny_models.yaml", "tiny", "overrides", "optim_wrapper", "optimizer", "lr", value=0.001)
+    counts = rules(planned(snakemake(rerun, "-n")))
+    assert {"class_loss", "mask_hardness", "plan_synthesis", "synthesize", "measure_margins"} <= set(counts)
+    assert counts["train"] == len(ROWS)
+
+
+def test_one_more_train_seed_is_one_more_training(rerun):
+    path = rerun / "config/tiny_experiments.tsv"
+    path.write_text(re.sub(r"^(joint-unfiltered.*)0$", r"\g<1>0,1", path.read_text(), flags=re.MULTILINE))
+    jobs = planned(snakemake(rerun, "-n"))
+    assert set(rules(jobs)) == {"training_config", "train", "evaluate", "result_tables", "plot_training"}
+    assert {wildcards for name, wildcards in jobs if name == "train"} == {
+        "dataset=miniworld, experiment=joint-unfiltered, train_seed=1"
+    }
+
+
+@pytest.mark.parametrize(("keys", "value"), [(("plans", "unrelated", "n_max"), 7), (("seconds_per_image",), 3.5)])
+def test_what_nothing_uses_reruns_nothing(rerun, keys, value):
+    change(rerun / CONFIG, *keys, value=value)
+    assert NOTHING in snakemake(rerun, "-n")

@@ -1,0 +1,225 @@
+"""Every kind of wrong configuration: one message that names file, key, value and remedy, before any job starts."""
+
+import re
+import shutil
+
+import pytest
+from tiny_run import CONFIG, change, read_yaml, run_snakemake, write_yaml
+
+from freemask import config as checks
+from freemask.errors import InputError
+from freemask.labels import LabelSpace
+from freemask.sources import missing_raw_data
+
+MODELS, EXPERIMENTS = "config/tiny_models.yaml", "config/tiny_experiments.tsv"
+FACTS, CLASSES = "config/datasets/miniworld.yaml", "config/datasets/miniworld.tsv"
+
+
+@pytest.fixture
+def clone(fresh, tmp_path):
+    """A configuration to break."""
+    shutil.copytree(fresh / "config", tmp_path / "config")
+    return tmp_path
+
+
+def read(clone):
+    return checks.read_run(read_yaml(clone / CONFIG), CONFIG, clone)
+
+
+def message(clone) -> str:
+    with pytest.raises(InputError) as raised:
+        read(clone)
+    return str(raised.value).replace(f"{clone}/", "")
+
+
+def replace(path, pattern, replacement) -> None:
+    text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+    assert count, f"{path} has no {pattern}"
+    path.write_text(text)
+
+
+def test_the_tiny_configuration_is_right(clone):
+    datasets, models, experiments = read(clone)
+    assert (list(datasets), list(models), len(experiments)) == (["miniworld"], ["tiny", "other"], 5)
+
+
+# keys of a YAML file, the value they get, what the message must hold
+WRONG_KEYS = {
+    "unknown key": (CONFIG, ["shard"], 3, ["tiny.yaml", "'shard'", "shards"]),
+    "unknown key, deeper": (CONFIG, ["plans", "hardness-2", "nmax"], 3, ["plans.hardness-2", "'nmax'", "n_max"]),
+    "unknown key of a generator": (
+        CONFIG, ["generators", "miniature", "guidance"], 2, ["'guidance'", "guidance_scale"],
+    ),  # fmt: skip
+    "unknown key of a model": (MODELS, ["tiny", "lr"], 0.1, ["tiny_models.yaml", "tiny", "'lr'", "overrides"]),
+    "unknown key of a data set": (FACTS, ["label"], 0, ["miniworld.yaml", "'label'", "ignored_label"]),
+    "wrong type": (CONFIG, ["shards"], "two", ["tiny.yaml", "shards = 'two'", "integer", "Parts"]),
+    "a list for a mapping": (CONFIG, ["plans"], ["a"], ["plans = ['a']", "object", "images each mask gets"]),
+    "n_max 0": (CONFIG, ["plans", "hardness-2", "n_max"], 0, ["plans.hardness-2.n_max = 0", "minimum of 1"]),
+    "quality 101": (CONFIG, ["generators", "miniature", "jpeg_quality"], 101, ["jpeg_quality = 101", "maximum"]),
+    "unknown strategy": (CONFIG, ["plans", "hardness-2", "strategy"], "hard", ["strategy = 'hard'", "'hardness'"]),
+    "id with a slash": (CONFIG, ["plans", "a/b"], {}, ["plans", "a/b", "want ^"]),
+    "no data set": (CONFIG, ["datasets"], [], ["datasets = []", "Data sets of this run"]),
+    "unknown data set": (CONFIG, ["datasets"], ["ade"], ["datasets", "'ade'", "config/datasets", "ade20k"]),
+    "data set without rows": (CONFIG, ["datasets"], ["ade20k"], ["tiny_experiments.tsv", "no experiment", "ade20k"]),
+    "missing table": (CONFIG, ["experiments"], "config/none.tsv", ["config/none.tsv", "no such table"]),
+    "missing models": (CONFIG, ["models"], "config/none.yaml", ["config/none.yaml", "no such file"]),
+    "missing class table": (FACTS, ["classes"], "config/none.tsv", ["config/none.tsv", "no such table"]),
+    "alpha between steps": (CONFIG, ["synthetic_sets", "filtered", "alpha"], 1.27,
+                            ["synthetic_sets.filtered.alpha = 1.27", "multiple of 0.05", ".inf"]),
+    "alpha 0": (CONFIG, ["synthetic_sets", "filtered", "alpha"], 0, ["synthetic_sets.filtered.alpha = 0", "multiple"]),
+    "alpha nan": (CONFIG, ["synthetic_sets", "filtered", "alpha"], float("nan"), ["alpha = nan", "multiple of 0.05"]),
+    "alpha as text": (CONFIG, ["synthetic_sets", "filtered", "alpha"], "inf", ["alpha = 'inf'", "number", ".inf"]),
+    "alpha that codes don't reach": (CONFIG, ["synthetic_sets", "filtered", "alpha"], 13, ["alpha = 13", "12.75"]),
+    "set with unknown plan": (CONFIG, ["synthetic_sets", "filtered", "plan"], "hard",
+                              ["tiny.yaml", "synthetic_sets.filtered", "plan 'hard'", "hardness-2"]),
+    "set with unknown generator": (CONFIG, ["synthetic_sets", "filtered", "generator"], "large",
+                                   ["synthetic_sets.filtered", "generator 'large'", "miniature"]),
+    "generator of another data set": (CONFIG, ["generators", "miniature", "dataset"], "ade20k",
+                                      ["synthetic_sets.filtered", "'miniature'", "ade20k", "miniworld"]),
+    "sizes that differ": (CONFIG, ["generators", "miniature", "image_size"], 128,
+                          ["generators.miniature.image_size = 128", "mask_size 64", "agree"]),
+    "scorer that isn't there": (CONFIG, ["scorers", "miniworld", "experiment"], "none",
+                                ["scorers.miniworld", "'none'", "real, synthetic"]),
+    "scorer that isn't real": (CONFIG, ["scorers", "miniworld", "experiment"], "joint",
+                               ["scorers.miniworld", "joint", "real images", "regime joint"]),
+    "scorer's seed": (CONFIG, ["scorers", "miniworld", "train_seed"], 7, ["scorers.miniworld", "train_seed 7", "(0,)"]),
+    "scorers without the data set": (CONFIG, ["scorers"], {}, ["scorers", "'miniworld'"]),
+    "comparison that isn't there": (CONFIG, ["report", "miniworld", "improved"], "best",
+                                    ["report.miniworld", "improved 'best'", "joint-unfiltered"]),
+    "sheet that isn't there": (CONFIG, ["report", "miniworld", "contact_sheet"], "best",
+                               ["report.miniworld", "contact_sheet 'best'", "filtered, unfiltered"]),
+    "iterations of no data set": (MODELS, ["other", "iterations"], {"ade20k": 9},
+                                  ["experiment joint-unfiltered", "'other'", "miniworld", "tiny_models.yaml"]),
+    "models that are a list": (MODELS, None, ["tiny"], ["tiny_models.yaml", "(top level)", "object"]),
+    "models that are empty": (MODELS, None, None, ["tiny_models.yaml", "(top level) = None", "object"]),
+    "facts that are text": (FACTS, None, "miniworld", ["miniworld.yaml", "(top level)", "object"]),
+    "ignored label 256": (FACTS, ["ignored_label"], 256, ["miniworld.yaml", "ignored_label = 256", "255"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_KEYS)
+def test_wrong_keys(clone, case):
+    path, keys, value, wanted = WRONG_KEYS[case]
+    if keys is None:
+        write_yaml(clone / path, value)
+    else:
+        change(clone / path, *keys, value=value)
+    text = message(clone)
+    assert [part for part in wanted if part not in text] == [], text
+    assert len(text) < 600
+
+
+# pattern in a table, what replaces it, what the message must hold
+WRONG_LINES = {
+    "unknown model": (EXPERIMENTS, r"^real\tminiworld\ttiny", "real\tminiworld\thuge",
+                      ["tiny_experiments.tsv", "experiment real", "model 'huge'", "tiny, other"]),
+    "unknown set": (EXPERIMENTS, "unfiltered\t0$", "best\t0", ["experiment joint-unfiltered", "'best'", "unfiltered"]),
+    "unknown data set": (EXPERIMENTS, "^real\tminiworld", "real\tminiwrld",
+                         ["tiny_experiments.tsv, line 2", "'miniwrld'", "miniworld"]),
+    "unknown regime": (EXPERIMENTS, "\tjoint\t1\tfiltered", "\tboth\t1\tfiltered",
+                       ["tiny_experiments.tsv, line 5", "regime = 'both'", "finetune"]),
+    "real with a set": (EXPERIMENTS, "\treal\t1\t\t", "\treal\t1\tfiltered\t",
+                        ["tiny_experiments.tsv", "experiment real", "'filtered'", "empty it"]),
+    "synthetic without a set": (EXPERIMENTS, "\tsynthetic\t1\tfiltered", "\tsynthetic\t1\t",
+                                ["experiment synthetic", "synthetic_set ''", "filtered"]),
+    "finetune without pre-training": (EXPERIMENTS, "^synthetic\tminiworld\ttiny", "synthetic\tminiworld\tother",
+                                      ["'finetune'", "regime synthetic", "'tiny'", "'filtered'", "add one"]),
+    "finetune with another seed": (EXPERIMENTS, "^(finetune.*)0$", r"\g<1>0,1", ["'finetune'", "0,1", "add one"]),
+    "experiment twice": (EXPERIMENTS, "^joint-unfiltered", "joint", ["tiny_experiments.tsv", "'joint'", "twice"]),
+    "schedule 1.5": (EXPERIMENTS, "\treal\t1\t", "\treal\t1.5\t", ["line 2", "schedule = 1.5", "Multiple"]),
+    "seed -1": (EXPERIMENTS, "^(real.*)0$", r"\g<1>-1", ["line 2", "train_seeds = '-1'", "commas"]),
+    "no seed": (EXPERIMENTS, "^(real.*)0$", r"\g<1>", ["line 2", "train_seeds = ''", "commas"]),
+    "no seed in common": (EXPERIMENTS, "^(joint\t.*)0$", r"\g<1>1", ["report.miniworld", "'joint'", "seed"]),
+    "column missing": (EXPERIMENTS, "^experiment\t", "name\t", ["tiny_experiments.tsv", "'experiment'", "name"]),
+    "no rows": (EXPERIMENTS, "(?s)\n.*", "\n", ["tiny_experiments.tsv", "no experiment", "miniworld"]),
+    "empty table": (EXPERIMENTS, "(?s).+", "", ["tiny_experiments.tsv", "tab-separated"]),
+    "label twice": (CLASSES, r"^2\t", "3\t", ["miniworld.tsv", "label 3", "more than one line"]),
+    "label 300": (CLASSES, r"^2\t", "300\t", ["miniworld.tsv", "300", "0..255"]),
+    "label in words": (CLASSES, r"^2\t", "two\t", ["miniworld.tsv", "label", "whole number"]),
+    "ignored label as a class": (CLASSES, r"^2\t", "0\t", ["miniworld.tsv", "label 0", "ignored"]),
+    "colour": (CLASSES, "#......$", "red", ["miniworld.tsv", "'red'", "#rrggbb"]),
+    "no word": (CLASSES, r"^(2\t[^\t]+\t)[^\t]+", r"\g<1>", ["miniworld.tsv", "label 2", "word", "prompt"]),
+    "no name": (CLASSES, r"^(2\t)[^\t]+", r"\g<1>", ["miniworld.tsv", "label 2", "name"]),
+    "no class": (CLASSES, "(?s)\n.*", "\n", ["miniworld.tsv", "no class"]),
+    "YAML": (FACTS, "^title:", "title: [", ["miniworld.yaml", "not valid YAML", "line"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_LINES)
+def test_wrong_lines(clone, case):
+    path, pattern, replacement, wanted = WRONG_LINES[case]
+    replace(clone / path, pattern, replacement)
+    text = message(clone)
+    assert [part for part in wanted if part not in text] == [], text
+
+
+@pytest.mark.parametrize("key", ["shards", "generators", "report"])
+def test_missing_keys(clone, key):
+    config = read_yaml(clone / CONFIG)
+    del config[key]
+    write_yaml(clone / CONFIG, config)
+    assert re.search(f"tiny.yaml: .*'{key}' is a required property; add it", message(clone))
+
+
+@pytest.mark.parametrize(("source", "key"), [("pipeline", "path"), ("checkpoint", "path"), ("train", "training")])
+def test_a_source_without_what_it_needs(clone, source, key):
+    config = read_yaml(clone / CONFIG)
+    config["generators"]["miniature"] |= {"source": source}
+    config["generators"]["miniature"].pop(key, None)
+    write_yaml(clone / CONFIG, config)
+    assert f"tiny.yaml: generators.miniature: source {source} needs the key '{key}'; add it" in message(clone)
+
+
+def test_a_table_of_real_rows_only(clone):
+    """No synthetic set at all: an empty column isn't text to pandas."""
+    rows = ["experiment\tdataset\tmodel\tregime\tschedule\tsynthetic_set\ttrain_seeds"]
+    rows += [f"{name}\tminiworld\ttiny\treal\t{times}\t\t0" for name, times in [("real", 1), ("real-2x", 2)]]
+    (clone / EXPERIMENTS).write_text("\n".join(rows) + "\n")
+    change(clone / CONFIG, "report", "miniworld", "improved", value="real-2x")
+    _, _, experiments = read(clone)
+    assert experiments.synthetic_set.tolist() == ["", ""]
+    assert experiments.train_seeds.tolist() == [(0,), (0,)]
+
+
+@pytest.mark.parametrize("ignored", [-1, 256, 0.5, None])
+def test_ignored_label_fits_in_8_bits(clone, ignored):
+    with pytest.raises(InputError, match="0..255"):
+        LabelSpace.read(clone / CLASSES, ignored)
+
+
+def test_missing_raw_data_says_what_and_where_from(clone, tmp_path):
+    config = read_yaml(clone / "config/config.yaml") | {"data_roots": {"ade20k": str(tmp_path / "ade")}}
+    datasets = {"ade20k": checks.read_dataset("ade20k", config, clone)}
+    (tmp_path / "ade/images/training").mkdir(parents=True)
+    lines = list(missing_raw_data(config, datasets).values())
+    assert len(lines) == 2  # COCO-Stuff's generator isn't this run's
+    assert f"{tmp_path}/ade/images/validation" in lines[0]
+    assert "data_roots.ade20k" in lines[0]
+    assert "http" in lines[0]
+    assert "weights/freestyle-sd-v1-4-ade20k.ckpt; from https://" in lines[1]
+
+
+WRONG_RUNS = {
+    "schema": (["plans", "hardness-2", "n_max"], 0, "plans.hardness-2.n_max = 0: 0 is less than the minimum of 1"),
+    "reference": (["synthetic_sets", "filtered", "plan"], "hard", "synthetic_sets.filtered: plan 'hard' isn't defined"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_RUNS)
+def test_snakemake_prints_one_clear_error(fresh, clone, case):
+    keys, value, wanted = WRONG_RUNS[case]
+    change(clone / CONFIG, *keys, value=value)
+    done = run_snakemake(fresh, "-n", config=str(clone / CONFIG))
+    assert done.returncode != 0
+    assert len(re.findall(r"^\w*(?:Error|Exception)\b", done.stdout, flags=re.MULTILINE)) == 1, done.stdout
+    assert f"tiny.yaml: {wanted}" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "rule " not in done.stdout
+
+
+def test_snakemake_wants_a_mapping(fresh, clone):
+    (clone / CONFIG).write_text("- a\n- b\n")
+    done = run_snakemake(fresh, "-n", config=str(clone / CONFIG))
+    assert done.returncode != 0
+    assert re.search("Config file must be given as JSON or YAML with keys at top level", done.stdout), done.stdout
+    assert "Traceback" not in done.stdout
