@@ -92,7 +92,7 @@ def test_killed_runs_go_on(clone, chain):
     after = stamps(clone, IMAGES)
     assert {path: after[path] for path in kept} == kept
     jobs = finished(clone)
-    assert sorted(jobs) == sorted(set(jobs)) == sorted(finished(chain))
+    assert sorted(jobs) == sorted(set(finished(chain)))
     assert (clone / "results/report/report.html").stat().st_size > 10_000
     assert hashes(clone) == hashes(chain)
     assert not processes(clone)

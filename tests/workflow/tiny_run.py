@@ -105,7 +105,7 @@ def run_snakemake(
 ) -> subprocess.CompletedProcess:
     """Run Snakemake; stdout holds everything it printed."""
     chosen = ["--configfile", config] if config else []
-    command = ["snakemake", "--cores", "2", *chosen, *arguments]
+    command = ["snakemake", *arguments, "--cores", "2", *chosen]  # --configfile takes all that follows it
     return subprocess.run(
         command,
         cwd=folder,
