@@ -32,6 +32,16 @@ COMMANDS = {
     f" r/filtered/g/p/alpha-1.25/1.classes.tsv {OWN} --train r/synthetic/s/train.tsv --class-shares shares.tsv",
     "verify": "--folder r --ignored-label 0 --report report.tsv",
 }
+# Runs a script, then notes its own peak [kB] as Linux counts it; what wait4 tells has the parent's in it.
+WATCHED = """
+import atexit, re, runpy, sys
+def note():
+    with open("/proc/self/status") as status, open("peak", "w") as peak:
+        peak.write(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1])
+atexit.register(note)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def options() -> argparse.ArgumentParser:
@@ -82,12 +92,12 @@ def write_synthetic() -> None:
 
 def peak(script: str) -> float:
     """Run a script; its peak resident memory [MB]."""
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *COMMANDS[script].split(), "--log", "log"]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
+    arguments = [str(ROOT / "scripts" / f"{script}.py"), *COMMANDS[script].split(), "--log", "log"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", WATCHED, *arguments], env=environment, stderr=subprocess.DEVNULL)
+    if ran.returncode:
         raise SystemExit(f"{script} failed: {Path('log').read_text()}")
-    return used.ru_maxrss / 1024  # Linux: kB
+    return int(Path("peak").read_text()) / 1024
 
 
 def measure(number: int) -> dict[str, float]:

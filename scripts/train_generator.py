@@ -49,6 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     if trainer.accelerator.is_main_process:
         save_pipeline(pipeline, arguments.folder / "pipeline")
         made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
+        made_by["commit"] = cli.commit()
         write_json(arguments.folder / "pipeline" / "training.json", made_by)
 
 
