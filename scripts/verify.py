@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
         target = verify.set_aside(arguments.folder, findings, named)
         cli.tell(
             f"{len(named)} table(s) that name them are removed, damaged files lie in {target};"
-            " `snakemake synthesis_all`, or any run that needs them, makes exactly these again"
+            " `snakemake synthesis_all` makes exactly these again: run it before any other target"
         )
 
 
