@@ -20,23 +20,30 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--image-size", type=int, required=True, help="side of the images [pixels]")
-    parser.add_argument("--folder", type=Path, required=True, help="output: pipeline/, loss.jsonl, samples/")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="output: pipeline/, weights.json, loss.jsonl, samples/"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Build or load the pipeline, train it, save it."""
+    """Build or load the pipeline, train it, save it, list its weights."""
     import torch
 
-    from freemask.files import write_json
-    from freemask.freestyle.loading import load_pipeline, save_pipeline
-    from freemask.freestyle.training import FilePairs, GeneratorTrainer
+    from freemask.files import sha256, write_json
+    from freemask.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
+    from freemask.freestyle.training import FilePairs, GeneratorTrainer, begin
     from freemask.labels import LabelSpace
 
     torch.set_num_threads(arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     settings, stream, autoencoder = split_settings(arguments.settings)
+    made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
+    made_from = made_by | {"labels": list(labels.ids)}
+    if stream is None:
+        made_from |= {"index": sha256(arguments.index), "init": weights_sha256(Path(arguments.settings["init"]))}
+    begin(arguments.folder, made_from)
     if stream is not None:
         pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
     else:
@@ -48,9 +55,8 @@ def main(arguments: argparse.Namespace) -> None:
     trainer.train(pairs, sample=sampler(pipeline, examples, labels, arguments.folder))
     if trainer.accelerator.is_main_process:
         save_pipeline(pipeline, arguments.folder / "pipeline")
-        made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
-        made_by["commit"] = cli.commit()
-        write_json(arguments.folder / "pipeline" / "training.json", made_by)
+        write_json(arguments.folder / "pipeline" / "training.json", made_by | {"commit": cli.commit()})
+        write_json(arguments.folder / "weights.json", weights_sha256(arguments.folder / "pipeline"))
 
 
 def split_settings(settings: dict):

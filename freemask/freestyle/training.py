@@ -7,6 +7,7 @@ dropout for classifier-free guidance, loss and sample pictures logged.
 import copy
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
 from freemask.errors import InputError
-from freemask.files import read_mask, read_table
+from freemask.files import read_json, read_mask, read_table, write_json
 from freemask.freestyle.autoencoder import to_unit
 from freemask.freestyle.pipeline import FreestylePipeline
 from freemask.freestyle.prompt import Prompt
@@ -108,6 +109,17 @@ def stack(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.nd
     """Collate to images (B, H, W, 3) uint8, or latents (B, C, h, w), and labels (B, H, W) uint8."""
     images, labels = zip(*pairs, strict=True)
     return np.stack(images), np.stack(labels)
+
+
+def begin(folder: Path, made_from: dict) -> None:
+    """Empty the folder of a training that was begun with other settings, classes, pairs or initial weights.
+
+    What is there otherwise is gone on from; `made_from` is any JSON-able value that names all that decides the weights.
+    """
+    stamp = folder / "made_from.json"
+    if folder.exists() and not (stamp.exists() and read_json(stamp) == made_from):
+        shutil.rmtree(folder)
+    write_json(stamp, made_from)
 
 
 class GeneratorTrainer:
