@@ -87,7 +87,8 @@ def write_synthetic() -> None:
             copy(source, path)
     shard = plan[["mask_id", "seed", "image"]].assign(sha256=files.sha256("one.jpg"))
     files.write_table("r/synthesis/g/p/1.tsv", shard)
-    files.write_table("r/margins/g/p/1.tsv", plan[["mask_id", "seed", "image", "mask", "margin"]])
+    digests = {"image_sha256": files.sha256("one.jpg"), "mask_sha256": files.sha256("one.png")}
+    files.write_table("r/margins/g/p/1.tsv", plan.assign(**digests))
 
 
 def peak(script: str) -> float:

@@ -33,6 +33,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     check_schema(models, "models", config["models"], base)
     experiments = read_experiments(config, base)
     try:
+        _check_ids(config, base)
         check_references(config, datasets, experiments, models)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
@@ -107,6 +108,14 @@ def _datasets(base: Path) -> list[str]:
     return sorted(path.stem for path in (base / DATASETS).glob("*.yaml"))
 
 
+def _check_ids(config: dict, base: Path) -> None:
+    """Data sets that are named beside `datasets`, which this run needn't use, must be there as well."""
+    named = [(key, name) for key in ("data_roots", "scorers", "report") for name in config.get(key, {})]
+    named += [(f"generators.{name}.dataset", chosen["dataset"]) for name, chosen in config["generators"].items()]
+    for where, name in named:
+        _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
+
+
 def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
     """The experiment whose weights a finetune row starts from: regime synthetic, same data set, model and set."""
     same = experiments[
@@ -144,8 +153,31 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
             )
     for row in experiments.itertuples():
         _check_experiment(experiments.loc[row.Index], config, experiments, models)
+        _check_gpus(experiments.loc[row.Index], config, models)
+    real = experiments[experiments.regime == "real"]
+    for row in real[real.duplicated(["dataset", "model", "schedule"])].itertuples():
+        raise InputError(
+            f"{config['experiments']}: experiment {row.experiment} is a second one of model {row.model!r} on real images "
+            f"of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
+        )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
+
+
+def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
+    """A training's GPUs and batch: an update sees as many images as the model's entry says, joint half of them real."""
+    entry, used = models[row.model], max(config["training_gpus"], 1)
+    if entry["gpus"] % used:
+        raise InputError(
+            f"training_gpus = {used}: model {row.model!r} in {config['models']} is for gpus = {entry['gpus']}, want a "
+            "divisor of it, so that an update sees as many images"
+        )
+    update = entry["batch_size"] * entry["gpus"]
+    if row.regime == "joint" and update % 2:
+        raise InputError(
+            f"{config['experiments']}: experiment {row.experiment}: model {row.model!r} in {config['models']} has "
+            f"batch_size * gpus = {update} image(s) an update, joint training wants half of them real; make it even"
+        )
 
 
 def _check_set(where: str, chosen: dict, config: dict) -> None:

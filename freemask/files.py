@@ -85,7 +85,7 @@ def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
 
     Raises: InputError naming file and column.
     """
-    text = {"mask_id", "image", "mask", "sha256", "name", "word", "experiment", "counts"}
+    text = {"mask_id", "image", "mask", "sha256", "image_sha256", "mask_sha256", "name", "word", "experiment", "counts"}
     try:
         # keep_default_na=False: a class may be called "null", a mask "NA".
         table = pd.read_csv(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from freemask.errors import InputError
-from freemask.files import read_mask
+from freemask.files import read_mask, sha256
 from freemask.masks import write_mask
 
 STEP = 0.05  # margin code k: loss > (k * STEP) * h_j
@@ -64,10 +64,11 @@ class FilterJob:
     filtered: str
 
 
-def filter_file(job: FilterJob, alpha: float, ignored: int) -> np.ndarray:
+def filter_file(job: FilterJob, alpha: float, ignored: int) -> tuple[np.ndarray, str]:
     """Filter one image's mask and write it (not again where the file holds the same bytes).
 
-    Returns: (2, 256) int64: each raw label's pixels in the mask, and how many of them were filtered (ignored: 0).
+    Returns: (2, 256) int64: each raw label's pixels in the mask, and how many of them were filtered (ignored: 0); and
+    the SHA-256 of the filtered mask's file.
     Raises: InputError where mask and margin map are of different sizes.
     """
     mask, margin = read_mask(job.mask), read_mask(job.margin)
@@ -79,7 +80,7 @@ def filter_file(job: FilterJob, alpha: float, ignored: int) -> np.ndarray:
     before, after = np.bincount(mask.ravel(), minlength=256), np.bincount(filtered.ravel(), minlength=256)
     pixels = np.stack([before, before - after])
     pixels[:, ignored] = 0
-    return pixels
+    return pixels, sha256(job.filtered)
 
 
 def filtered_path(folder: Path, mask_id: str, seed: int) -> str:

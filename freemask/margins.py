@@ -28,10 +28,15 @@ def read_class_loss(path: str | Path, labels: LabelSpace) -> np.ndarray:
     return losses
 
 
-def stamps(shard: pd.DataFrame) -> list[str]:
-    """What each row's map must be stamped with: a digest of image (its sha256 column) and mask (its bytes)."""
+def mask_digests(shard: pd.DataFrame) -> list[str]:
+    """SHA-256 of each row's mask; a mask that several rows name is read once."""
     masks = {path: files.sha256(path) for path in shard["mask"].unique()}
-    return [files.digest([row.sha256, masks[row.mask]]) for row in shard.itertuples()]
+    return [masks[path] for path in shard["mask"]]
+
+
+def stamps(shard: pd.DataFrame) -> list[str]:
+    """What each row's map must be stamped with: a digest of its columns image_sha256 and mask_sha256."""
+    return [files.digest([row.image_sha256, row.mask_sha256]) for row in shard.itertuples()]
 
 
 def is_current(path: str | Path, stamp: str) -> bool:

@@ -1,6 +1,7 @@
 """A data set's images and masks: which belong together, and the square masks that images are synthesized from."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freemask.errors import InputError
-from freemask.files import png_bytes, read_mask, write_atomic
+from freemask.files import png_bytes, read_mask, sha256, write_atomic
 from freemask.labels import LabelSpace
 from freemask.parallel import some
 
@@ -41,6 +42,24 @@ def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -
     return pd.DataFrame(
         {"mask_id": ids, "image": [image_paths[key] for key in ids], "mask": [mask_paths[key] for key in ids]}
     )
+
+
+def contents(pair: tuple[str, str]) -> tuple[str, str, str]:
+    """What tells the files of a pair (image, mask) from others of the same names.
+
+    Images are not read: they have many GB, and an image that was exported again hardly keeps its size to the byte.
+    Returns: the image's and the mask's size [bytes], the mask's SHA-256; each empty where the file can't be read, which
+    check_dataset reports together with all others.
+    """
+    image, mask = pair
+    return _known(lambda: os.path.getsize(image)), _known(lambda: os.path.getsize(mask)), _known(lambda: sha256(mask))
+
+
+def _known(read: Callable[[], object]) -> str:
+    try:
+        return str(read())
+    except OSError:
+        return ""
 
 
 def _files_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
@@ -133,17 +152,18 @@ def write_mask(path: str | Path, mask: np.ndarray) -> bool:
     return True
 
 
-def resize_file(paths: tuple[str, str], space: LabelSpace, side: int) -> tuple[str, str]:
+def resize_file(paths: tuple[str, str], space: LabelSpace, side: int) -> tuple[str, str, str]:
     """Resize one mask file (source, target).
 
-    Returns: (its counts, "") or, so that a run can list every offender, ("", what is wrong with it).
+    Returns: (its counts, SHA-256 of the target, "") or, so that a run can list every offender, ("", "", what is wrong
+    with it).
     """
     source, target = paths
     try:
         mask = read_mask(source)
         space.to_train(mask, source)  # at full size: a label may vanish at the smaller one
     except InputError as error:
-        return "", str(error)
+        return "", "", str(error)
     resized = resize_nearest(mask, side)
     write_mask(target, resized)
-    return count_labels(resized, space.ignored), ""
+    return count_labels(resized, space.ignored), sha256(target), ""

@@ -1,6 +1,7 @@
 """Readers of the tables that several scripts share; each checks what a later step relies on."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from freemask.masks import LabelCounts
 from freemask.parallel import some
 
 
-def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:
+def read_masks(path: str | Path, also: Sequence[str] = ()) -> tuple[pd.DataFrame, LabelCounts]:
     """Read masks.tsv: its rows (mask_id, mask, counts; counts NaN for a mask without labels) and their counts.
 
+    Args: also: further columns that must be there.
     Raises: InputError for a repeated mask_id or counts that can't be parsed.
     """
-    table = read_table(path, ["mask_id", "mask", "counts"])
+    table = read_table(path, ["mask_id", "mask", "counts", *also])
     repeated = table.mask_id[table.mask_id.duplicated()]
     if len(repeated):
         raise InputError(f"{path}: mask_id {repeated.iloc[0]!r} stands on more than one line; make the table again")

@@ -36,6 +36,7 @@ rule index_dataset:
         "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
     conda:
         "../envs/workflow.yaml"
+    threads: config["threads"]
     params:
         images=lambda wildcards: f"{fact('root')(wildcards)}/{fact('images')(wildcards)}",
         masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
@@ -44,7 +45,7 @@ rule index_dataset:
     shell:
         "python {input.script:q} --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
-        " --index {output.index:q} --log {log:q}"
+        " --index {output.index:q} --threads {threads} --log {log:q}"
 
 
 rule check_dataset:

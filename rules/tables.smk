@@ -29,11 +29,13 @@ rule result_tables:
     params:
         training="results/{dataset}/training",
         ignored_label=fact("ignored_label"),
+        reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
     shell:
         "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
-        " --ignored-label {params.ignored_label} --reported {input.reported:q} --html {output.html:q} --markdown {output.markdown:q}"
-        " --csv {output.csv:q} --latex {output.latex:q} --per-class {output.per_class:q} --log {log:q}"
+        " --ignored-label {params.ignored_label} --reported {input.reported:q} {params.reported_set}"
+        " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
+        " --per-class {output.per_class:q} --log {log:q}"
 
 
 rule most_improved:

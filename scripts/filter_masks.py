@@ -1,7 +1,7 @@
 """Filter one shard's synthetic pixels with the tolerance margin alpha: those pixels become the ignored label.
 
 Makes one filtered mask per image (PNG, raw labels), a manifest (mask_id, seed, image, mask, filtered: share of the
-labelled pixels) and a table per class (label, pixels, filtered [pixels]). With alpha inf nothing is filtered and
+labelled pixels, image_sha256, mask_sha256) and a table per class (label, pixels, filtered [pixels]). With alpha inf nothing is filtered and
 nothing is written but the tables: the manifest points at the unfiltered masks.
 """
 
@@ -15,13 +15,15 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--alpha", required=True, help="tolerance margin: a multiple of 0.05, or inf (no filtering)")
-    parser.add_argument("--margins", type=Path, help="shard of mask_id, seed, image, mask, margin; needed unless inf")
-    parser.add_argument("--images", type=Path, help="shard of mask_id, seed, image (synthesize); needed for inf")
-    parser.add_argument("--masks", type=Path, help="table of mask_id, mask, counts (resize_masks); needed for inf")
+    parser.add_argument("--margins", type=Path, help="shard of measure_margins; needed unless inf")
+    parser.add_argument("--images", type=Path, help="shard of synthesize; needed for inf")
+    parser.add_argument("--masks", type=Path, help="table of resize_masks; needed for inf")
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--filtered-dir", type=Path, required=True, help="output: folder of <mask_id>/<seed>.png")
-    parser.add_argument("--manifest", type=Path, required=True, help="output: mask_id, seed, image, mask, filtered")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="output: mask_id, seed, image, mask, filtered, ..."
+    )
     parser.add_argument("--class-shares", type=Path, required=True, help="output: label, pixels, filtered")
     parser.add_argument("--threads", type=int, default=1, help="processes (default: 1)")
     return parser
@@ -56,7 +58,7 @@ def filter_shard(arguments: argparse.Namespace, alpha: float):
 
     if not arguments.margins:
         raise InputError(f"--alpha {arguments.alpha} needs --margins")
-    margins = files.read_table(arguments.margins, ["mask_id", "seed", "image", "mask", "margin"])
+    margins = files.read_table(arguments.margins, ["mask_id", "seed", "image", "mask", "margin", "image_sha256"])
     manifest = margins[["mask_id", "seed", "image"]].copy()
     manifest["mask"] = [
         filtering.filtered_path(arguments.filtered_dir, row.mask_id, row.seed) for row in margins.itertuples()
@@ -66,11 +68,12 @@ def filter_shard(arguments: argparse.Namespace, alpha: float):
         for mask, margin, target in zip(margins["mask"], margins["margin"], manifest["mask"], strict=True)
     ]
     work = partial(filtering.filter_file, alpha=alpha, ignored=arguments.ignored_label)
-    total, shares = np.zeros((2, 256), np.int64), []
-    for pixels in map_files(work, jobs, arguments.threads, "filter masks", "mask"):
+    total, shares, digests = np.zeros((2, 256), np.int64), [], []
+    for pixels, digest in map_files(work, jobs, arguments.threads, "filter masks", "mask"):
         total += pixels
         shares.append(pixels[1].sum() / max(pixels[0].sum(), 1))
-    return manifest.assign(filtered=shares), total
+        digests.append(digest)
+    return manifest.assign(filtered=shares, image_sha256=margins.image_sha256, mask_sha256=digests), total
 
 
 def pass_through(arguments: argparse.Namespace):
@@ -83,8 +86,8 @@ def pass_through(arguments: argparse.Namespace):
 
     if not (arguments.images and arguments.masks):
         raise InputError("--alpha inf needs --images and --masks")
-    images = files.read_table(arguments.images, ["mask_id", "seed", "image"])
-    masks, counts = tables.read_masks(arguments.masks)
+    images = files.read_table(arguments.images, ["mask_id", "seed", "image", "sha256"])
+    masks, counts = tables.read_masks(arguments.masks, ["mask_sha256"])
     row = masks.reset_index().set_index("mask_id")["index"].reindex(images.mask_id)
     if row.isna().any():
         unknown = row.index[row.isna()].unique()
@@ -96,7 +99,8 @@ def pass_through(arguments: argparse.Namespace):
     pixels = np.zeros((2, 256), np.int64)
     np.add.at(pixels[0], counts.label, counts.pixels * images_of_mask[counts.row])
     manifest = images[["mask_id", "seed", "image"]].assign(mask=masks["mask"].to_numpy()[row], filtered=0.0)
-    return manifest, pixels
+    digests = masks["mask_sha256"].to_numpy()[row]
+    return manifest.assign(image_sha256=images.sha256, mask_sha256=digests), pixels
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""List one split of a data set: mask_id, image, mask (paths), one row per pair of an image and its mask.
+"""List one split of a data set: one row per pair of an image and its mask.
 
-An image without a mask, or a mask without an image, is an error. The mask_id is the file name without its suffix.
+Makes a table: mask_id, image, mask (paths), image_bytes, mask_bytes, mask_sha256. The last three make the table differ
+where files of the same names hold something else; they are empty for a file that can't be read. An image without a mask, or a mask without an image, is an error. The mask_id is the file name without its suffix.
 """
 
 import argparse
@@ -16,15 +17,21 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--masks", type=Path, required=True, help="folder of the split's masks")
     parser.add_argument("--image-suffix", required=True, help="end of the images' names, e.g. .jpg")
     parser.add_argument("--mask-suffix", required=True, help="end of the masks' names, e.g. .png")
-    parser.add_argument("--index", type=Path, required=True, help="output: table of mask_id, image, mask")
+    parser.add_argument("--index", type=Path, required=True, help="output: table of mask_id, image, mask, ...")
+    parser.add_argument("--threads", type=int, default=1, help="processes (default: 1)")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Pair and write."""
     from freemask import files, masks
+    from freemask.parallel import map_files
 
     pairs = masks.pair_files(arguments.images, arguments.masks, arguments.image_suffix, arguments.mask_suffix)
+    jobs = list(zip(pairs["image"], pairs["mask"], strict=True))
+    known = list(map_files(masks.contents, jobs, arguments.threads, "index", "pair"))
+    for column, values in zip(("image_bytes", "mask_bytes", "mask_sha256"), zip(*known, strict=True), strict=True):
+        pairs[column] = values
     files.write_table(arguments.index, pairs)
     cli.tell(f"{arguments.index}: {len(pairs)} images with their masks")
 

@@ -2,7 +2,8 @@
 
 A pixel of class j with loss l is filtered at alpha = k * 0.05 (l > alpha * class_loss_j) if and only if its code is k
 or more. Maps: <margins-dir>/<digest of scorer and class losses>/<mask_id>/<seed>.png. Maps that are there and were
-made from the same image and mask are kept. Manifest: mask_id, seed, image, mask, margin.
+made from the same image and mask are kept. Manifest: mask_id, seed, image, mask, margin, and image_sha256, mask_sha256
+of what a map was made from.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--margins-dir", type=Path, required=True, help="output: folder of the maps")
-    parser.add_argument("--manifest", type=Path, required=True, help="output: mask_id, seed, image, mask, margin")
+    parser.add_argument("--manifest", type=Path, required=True, help="output: mask_id, seed, image, mask, margin, ...")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size at once (default: 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: as torch likes)")
@@ -31,9 +32,10 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure what isn't there yet and write the manifest."""
-    from freemask.margins import is_current, stamps
+    from freemask.margins import is_current, mask_digests, stamps
 
-    shard = join_masks(arguments)
+    shard = join_masks(arguments).rename(columns={"sha256": "image_sha256"})
+    shard["mask_sha256"] = mask_digests(shard)
     scorer = [files.sha256(path) for path in (arguments.class_loss, arguments.weights)]
     folder = arguments.margins_dir / files.digest(scorer)
     shard["margin"] = [str(folder / row.mask_id / f"{row.seed}.png") for row in shard.itertuples()]
@@ -42,7 +44,8 @@ def main(arguments: argparse.Namespace) -> None:
     missing = shard[[not there for there in current]]
     if len(missing):
         measure(missing, arguments)
-    files.write_table(arguments.manifest, shard[["mask_id", "seed", "image", "mask", "margin"]])
+    columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
+    files.write_table(arguments.manifest, shard[columns])
     cli.tell(f"{arguments.manifest}: {len(missing)} margin maps measured, {sum(current)} were there")
 
 

@@ -1,6 +1,7 @@
 """Resize a data set's masks to squares, by nearest neighbour, in raw labels, and count their labels [pixels].
 
-Makes one PNG per mask and a table: mask_id, mask (path), counts ("label:pixels ...", ascending, ignored left out).
+Makes one PNG per mask and a table: mask_id, mask (path), counts ("label:pixels ...", ascending, ignored left out),
+mask_sha256.
 A label outside the class table is an error. A PNG that holds the right bytes already isn't written again.
 """
 
@@ -19,7 +20,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--mask-size", type=int, required=True, help="side of the square masks [pixels]")
     parser.add_argument("--masks-dir", type=Path, required=True, help="output: folder of <mask_id>.png")
-    parser.add_argument("--masks", type=Path, required=True, help="output: table of mask_id, mask, counts")
+    parser.add_argument("--masks", type=Path, required=True, help="output: table of mask_id, mask, counts, mask_sha256")
     parser.add_argument("--threads", type=int, default=1, help="processes (default: 1)")
     return parser
 
@@ -41,11 +42,13 @@ def main(arguments: argparse.Namespace) -> None:
     work = partial(masks.resize_file, space=space, side=arguments.mask_size)
     jobs = list(zip(index["mask"], targets, strict=True))
     made = list(map_files(work, jobs, arguments.threads, "resize masks", "mask"))
-    wrong = [error for _, error in made if error]
+    wrong = [error for *_, error in made if error]
     if wrong:
         raise InputError("\n  ".join([f"{len(wrong)} of {len(made)} masks can't be used:", *wrong[:LISTED]]))
-    counts = [count for count, _ in made]
-    files.write_table(arguments.masks, pd.DataFrame({"mask_id": index.mask_id, "mask": targets, "counts": counts}))
+    rows = [(target, counts, digest) for target, (counts, digest, _) in zip(targets, made, strict=True)]
+    table = pd.DataFrame(rows, columns=["mask", "counts", "mask_sha256"])
+    table.insert(0, "mask_id", index.mask_id)
+    files.write_table(arguments.masks, table)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--reported", type=Path, help="config/reported.yaml: the authors' numbers, shown beside ours")
-    parser.add_argument("--reported-set", help="the synthetic set that is the authors' (default: every joint row)")
+    parser.add_argument("--reported-set", help="the synthetic set that is the authors' (default: any)")
     parser.add_argument("--markdown", type=Path, required=True, help="output: mIoU table, Markdown")
     parser.add_argument("--csv", type=Path, required=True, help="output: mIoU table, CSV, every column")
     parser.add_argument("--latex", type=Path, required=True, help="output: mIoU table, LaTeX (booktabs)")

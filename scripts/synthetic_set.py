@@ -1,7 +1,8 @@
 """Gather the shards of a plan into one training set: names only, nothing is copied.
 
-Makes a table in plan order: image, mask (paths), mask_id, seed, filtered (share of the labelled pixels); and a table
-of what was filtered per class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
+Makes a table in plan order: image, mask (paths), mask_id, seed, filtered (share of the labelled pixels), image_sha256,
+mask_sha256 (so that the table differs where a file of the same name was made anew); and a table of what was filtered per
+class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
 """
 
 import argparse
@@ -18,7 +19,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--class-shards", type=Path, nargs="+", required=True, help="class tables of filter_masks")
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--train", type=Path, required=True, help="output: image, mask, mask_id, seed, filtered")
+    parser.add_argument("--train", type=Path, required=True, help="output: image, mask, mask_id, seed, filtered, ...")
     parser.add_argument("--class-shares", type=Path, required=True, help="output: label, name, pixels, filtered, share")
     return parser
 
@@ -31,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
     from freemask.labels import LabelSpace
 
     plan = tables.read_plan(arguments.plan)
-    columns = ["mask_id", "seed", "image", "mask", "filtered"]
+    columns = ["mask_id", "seed", "image", "mask", "filtered", "image_sha256", "mask_sha256"]
     made = pd.concat([files.read_table(shard, columns)[columns] for shard in arguments.shards], ignore_index=True)
     train = tables.in_plan_order(plan, made, str(arguments.plan))
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
@@ -40,7 +41,8 @@ def main(arguments: argparse.Namespace) -> None:
     shares = pd.DataFrame({"label": space.ids, "name": space.names}).join(pixels, on="label")
     shares["share"] = shares.filtered / shares.pixels  # empty where the set shows no pixel of the class
     files.write_table(arguments.class_shares, shares)
-    files.write_table(arguments.train, train[["image", "mask", "mask_id", "seed", "filtered"]])
+    order = ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
+    files.write_table(arguments.train, train[order])
     cli.tell(f"{arguments.train}: {len(train)} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")
 
 

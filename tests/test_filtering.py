@@ -9,6 +9,7 @@ from freemask.errors import InputError
 from freemask.filtering import filter_mask, margin_code, parse_alpha
 
 CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
+SHARD = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "sha256"]  # a margins and an images shard in one
 CLASS_LOSS = np.zeros(256)
 CLASS_LOSS[[1, 2, 7]] = 0.1, 0.2, 0.9
 
@@ -61,6 +62,12 @@ def test_alpha_is_a_multiple_of_0_05_or_inf():
             parse_alpha(text)
 
 
+def write_masks(folder):
+    rows = [(name, f"{folder}/{name}.png", counts) for name, counts in (("a", "1:2 2:1"), ("b", "2:3 7:1"))]
+    lines = ["mask_id\tmask\tcounts\tmask_sha256", *("\t".join([*row, files.sha256(row[1])]) for row in rows)]
+    (folder / "masks.tsv").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture
 def shard(tmp_path):
     """Two masks, three images, in two shards."""
@@ -74,14 +81,12 @@ def shard(tmp_path):
         path = tmp_path / "margins" / mask_id / f"{seed}.png"
         files.write_atomic(path, files.png_bytes(np.array(codes, np.uint8)))
         rows[mask_id == "b"].append(
-            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", str(path)]
+            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", str(path), *[f"{seed:064x}"] * 2]
         )
     for number, lines in rows.items():
-        text = ["\t".join(line) for line in [["mask_id", "seed", "image", "mask", "margin"], *lines]]
+        text = ["\t".join(line) for line in [SHARD, *lines]]
         (tmp_path / f"margins-{number}.tsv").write_text("\n".join(text) + "\n")
-    (tmp_path / "masks.tsv").write_text(
-        f"mask_id\tmask\tcounts\na\t{tmp_path}/a.png\t1:2 2:1\nb\t{tmp_path}/b.png\t2:3 7:1\n"
-    )
+    write_masks(tmp_path)
     files.write_table(tmp_path / "plan.tsv", plans.rows(["a", "b"], np.array([2, 1]), 42))
     return tmp_path
 
@@ -98,7 +103,9 @@ def gather(folder, shards=(0, 1)):
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
                 class_shards=[folder / f"{n}.classes.tsv" for n in shards], classes=folder / "classes.tsv",
                 ignored_label=0, train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
-    return files.read_table(folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered"])
+    return files.read_table(
+        folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -130,6 +137,30 @@ def test_a_set_is_in_plan_order_with_shares_per_class(shard):
     np.testing.assert_allclose(shares.share, [0.25, 0.4, 1.0])
 
 
+@pytest.mark.parametrize("alpha", ["1.25", "inf"])
+def test_a_list_differs_where_a_file_of_the_same_name_does(shard, alpha):
+    def make():
+        for number in (0, 1):
+            filter_shard(shard, number, alpha=alpha)
+        return gather(shard), (shard / "train.tsv").read_bytes()
+
+    table, before = make()
+    assert table.image_sha256.tolist() == [f"{seed:064x}" for seed in (42, 43, 42)]
+    assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
+    assert make()[1] == before
+
+    files.write_atomic(shard / "b.png", files.png_bytes(np.array([[2, 7], [2, 2]], np.uint8)))  # the same counts
+    write_masks(shard)
+    other, after = make()
+    assert (other.mask_sha256 == table.mask_sha256).tolist() == [True, True, False]
+    assert other.drop(columns=["mask_sha256", "filtered"]).equals(table.drop(columns=["mask_sha256", "filtered"]))
+
+    text = (shard / "margins-0.tsv").read_text()
+    (shard / "margins-0.tsv").write_text(text.replace(f"{43:064x}", f"{9:064x}"))  # another image
+    assert make()[0].image_sha256[1] == f"{9:064x}"
+    assert len({before, after, make()[1]}) == 3
+
+
 def test_filtering_again_writes_no_mask_again(shard):
     table = filter_shard(shard, 0)
     before = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
@@ -157,7 +188,7 @@ def test_bad_filter_input_is_refused(shard):
     (shard / "margins" / "b" / "42.png").unlink()
     with pytest.raises(InputError, match=r"42.png: no such"):
         filter_shard(shard, 1, threads=2)
-    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\nz\tz.png\t1:1\n")
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nz\tz.png\t1:1\t0\n")
     with pytest.raises(InputError, match=r"doesn't hold mask\(s\) b"):
         filter_shard(shard, 1, alpha="inf")
     assert not (shard / "0.tsv").exists() and not (shard / "1.tsv").exists()

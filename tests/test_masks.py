@@ -1,5 +1,7 @@
 """Pairs of files, nearest resizing, label counts."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -37,6 +39,34 @@ def resize(folder, size=2, threads=1):
     run_script("resize_masks", index=folder / "index.tsv", classes=folder / "classes.tsv", ignored_label=0,
                 mask_size=size, masks_dir=folder / "square", masks=folder / "masks.tsv", threads=threads)  # fmt: skip
     return files.read_table(folder / "masks.tsv", ["mask_id", "mask", "counts"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_index_differs_where_a_file_of_the_same_name_does(folders, threads):
+    def make():
+        run_script("index_dataset", images=folders / "images", masks=folders / "masks", image_suffix=".jpg",
+                   mask_suffix=".png", index=folders / "index.tsv", threads=threads)  # fmt: skip
+        return (folders / "index.tsv").read_bytes()
+
+    add(folders, "a", [[1, 2]])
+    add(folders, "b", [[1]])
+    before = make()
+    row = files.read_table(folders / "index.tsv", ["image_bytes", "mask_bytes", "mask_sha256"]).iloc[0]
+    mask = folders / "masks" / "a.png"
+    assert (row.image_bytes, row.mask_bytes) == (len(b"not opened here"), mask.stat().st_size)
+    assert row.mask_sha256 == files.sha256(mask)
+    os.utime(mask, (1, 1))  # another clone
+    assert make() == before
+    add(folders, "a", [[2, 1]])
+    assert make() != before
+    add(folders, "a", [[1, 2]])
+    assert make() == before
+    (folders / "images" / "b.jpg").write_bytes(b"exported again")
+    assert make() != before
+    mask.unlink()
+    mask.symlink_to("nowhere")  # check_dataset names it, with all others
+    make()
+    assert files.read_table(folders / "index.tsv", ["mask_sha256"]).mask_sha256.isna()[0]
 
 
 def test_pairs_are_sorted_and_keep_leading_zeros(folders):
@@ -119,6 +149,7 @@ def test_resized_masks_and_counts(folders, threads):
     index(folders)
     table = resize(folders, threads=threads)
     assert table.counts.tolist() == ["1:1 2:1 7:1", "7:2"]
+    assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
     assert files.read_mask(table["mask"][0]).tolist() == [[1, 0], [7, 2]]
     assert files.read_mask(table["mask"][1]).tolist() == [[0, 7], [0, 7]]
 

@@ -96,6 +96,15 @@ def test_table_by_hand(folder):
     np.testing.assert_allclose(per_class.real, [81, 22, math.nan, 11])
 
 
+def test_the_authors_number_is_of_joint_training_at_twice_the_schedule(folder):
+    path = folder / "experiments.tsv"
+    path.write_text(EXPERIMENTS.replace("joint_all\tworld\tsmall\tjoint\t2\tunfiltered",
+                                        "joint_all\tworld\tsmall\tjoint\t1\tfiltered"))  # fmt: skip
+    for chosen in ({"reported_set": "filtered"}, {}):
+        table = tabulate(folder, reported=folder / "reported.yaml", **chosen)
+        np.testing.assert_allclose(table.reported_mIoU, [39, math.nan, 44.5, math.nan])
+
+
 def test_markdown_and_latex_show_the_same_numbers(folder):
     tabulate(folder)
     lines = (folder / "miou.md").read_text().splitlines()

@@ -79,10 +79,9 @@ def synthesize(folder: Path, random: np.random.Generator) -> None:
         codes = random.gamma(2, 4, mask.shape) + 30 * edge + 14 * (mask == 9)
         files.write_atomic(image, files.png_bytes(paint(mask, random)))
         files.write_atomic(margin, files.png_bytes(np.clip(codes, 0, 255).astype(np.uint8)))
-        rows.append([row.mask_id, row.seed, image, path, margin])
-    files.write_table(
-        folder / "margins.tsv", pd.DataFrame(rows, columns=["mask_id", "seed", "image", "mask", "margin"])
-    )
+        rows.append([row.mask_id, row.seed, image, path, margin, files.sha256(image), files.sha256(path)])
+    columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
+    files.write_table(folder / "margins.tsv", pd.DataFrame(rows, columns=columns))
 
 
 def is_image(path: Path) -> bool:

@@ -39,7 +39,10 @@ class AtomicRunner(Runner):
 
 
 def inputs_digest(config: Config) -> str:
-    """Digest of what a training depends on: config, class table, tables of pairs, weights it starts from."""
+    """Digest of what a training depends on: config, class table, tables of pairs, weights it starts from.
+
+    The tables hold what tells files of one name apart (SHA-256 of synthetic images and of masks, sizes of real images).
+    """
     data = config.train_dataloader.dataset
     paths = [config.filename, data.classes, *data.lists, *([config.load_from] if config.load_from else [])]
     return files.digest([files.sha256(path) for path in paths])

@@ -248,6 +248,8 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
                "margins_dir": "margins", "manifest": "margins.tsv"}  # fmt: skip
     call("measure_margins", **margins)
     manifest = files.read_table("margins.tsv", ["mask_id", "seed", "image", "mask", "margin"])
+    assert manifest.image_sha256.tolist() == shard.sha256.tolist()
+    assert manifest.mask_sha256.tolist() == [files.sha256(path) for path in manifest["mask"]]
     differing = 0
     for row, (logits, train_ids) in zip(manifest.itertuples(), predictions(trained["real"], shard), strict=True):
         codes = files.read_mask(row.margin)

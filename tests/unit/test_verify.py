@@ -59,13 +59,13 @@ def measure():
     """Margin maps of zeros."""
     masks = files.read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"]
     for item in ("1-of-2", "2-of-2"):
-        shard = files.read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image"])
+        shard = files.read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
         shard["mask"] = masks.reindex(shard.mask_id).to_numpy()
         shard["margin"] = [f"{FOLDER}/margins/noise/abc/{row.mask_id}/{row.seed}.png" for row in shard.itertuples()]
         for path in shard.margin:
             files.write_atomic(path, files.png_bytes(np.zeros((8, 8), np.uint8)))
-        columns = ["mask_id", "seed", "image", "mask", "margin"]
-        files.write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard[columns])
+        shard["image_sha256"] = shard.pop("sha256")
+        files.write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
 
 
 @pytest.fixture

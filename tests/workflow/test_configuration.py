@@ -43,6 +43,8 @@ def test_the_tiny_configuration_is_right(clone):
     assert (list(datasets), list(models), len(experiments)) == (["miniworld"], ["tiny", "other"], 5)
 
 
+SPARE = {"dataset": "miniwrld", "source": "pipeline", "path": "x", "image_size": 64, "scheduler": "plms", "steps": 20,
+         "guidance_scale": 2.0, "dtype": "float32", "batch_size": 8, "jpeg_quality": 95}  # fmt: skip
 # keys of a YAML file, the value they get, what the message must hold
 WRONG_KEYS = {
     "unknown key": (CONFIG, ["shard"], 3, ["tiny.yaml", "'shard'", "shards"]),
@@ -88,6 +90,18 @@ WRONG_KEYS = {
                                     ["report.miniworld", "improved 'best'", "joint-unfiltered"]),
     "sheet that isn't there": (CONFIG, ["report", "miniworld", "contact_sheet"], "best",
                                ["report.miniworld", "contact_sheet 'best'", "filtered, unfiltered"]),
+    "data root of no data set": (CONFIG, ["data_roots"], {"miniwrld": "data"},
+                                 ["tiny.yaml", "data_roots", "'miniwrld'", "config/datasets", "miniworld"]),
+    "scorer of no data set": (CONFIG, ["scorers", "miniwrld"], {"experiment": "real", "train_seed": 0},
+                              ["tiny.yaml", "scorers", "'miniwrld'", "config/datasets"]),
+    "comparison of no data set": (CONFIG, ["report", "miniwrld"],
+                                  {"baseline": "real", "improved": "joint", "contact_sheet": "filtered"},
+                                  ["tiny.yaml", "report", "'miniwrld'", "config/datasets"]),
+    "generator of no data set": (CONFIG, ["generators", "spare"], SPARE,
+                                 ["tiny.yaml", "generators.spare.dataset", "'miniwrld'", "config/datasets"]),
+    "GPUs that don't divide": (CONFIG, ["training_gpus"], 2, ["training_gpus = 2", "'tiny'", "gpus = 1", "divisor"]),
+    "odd joint batch": (MODELS, ["other", "batch_size"], 3,
+                        ["tiny_experiments.tsv", "joint-unfiltered", "'other'", "= 3", "even"]),
     "iterations of no data set": (MODELS, ["other", "iterations"], {"ade20k": 9},
                                   ["experiment joint-unfiltered", "'other'", "miniworld", "tiny_models.yaml"]),
     "models that are a list": (MODELS, None, ["tiny"], ["tiny_models.yaml", "(top level)", "object"]),
@@ -125,6 +139,8 @@ WRONG_LINES = {
     "finetune without pre-training": (EXPERIMENTS, "^synthetic\tminiworld\ttiny", "synthetic\tminiworld\tother",
                                       ["'finetune'", "regime synthetic", "'tiny'", "'filtered'", "add one"]),
     "finetune with another seed": (EXPERIMENTS, "^(finetune.*)0$", r"\g<1>0,1", ["'finetune'", "0,1", "add one"]),
+    "the same baseline twice": (EXPERIMENTS, r"^joint-unfiltered.*", "real-again\tminiworld\ttiny\treal\t1\t\t1",
+                                ["tiny_experiments.tsv", "real-again", "'tiny'", "schedule 1", "one row"]),
     "experiment twice": (EXPERIMENTS, "^joint-unfiltered", "joint", ["tiny_experiments.tsv", "'joint'", "twice"]),
     "schedule 1.5": (EXPERIMENTS, "\treal\t1\t", "\treal\t1.5\t", ["line 2", "schedule = 1.5", "Multiple"]),
     "seed -1": (EXPERIMENTS, "^(real.*)0$", r"\g<1>-1", ["line 2", "train_seeds = '-1'", "commas"]),
@@ -215,6 +231,14 @@ def test_snakemake_prints_one_clear_error(fresh, clone, case):
     assert f"tiny.yaml: {wanted}" in done.stdout
     assert "Traceback" not in done.stdout
     assert "rule " not in done.stdout
+
+
+@pytest.mark.parametrize("improved", ["joint", "joint-unfiltered"])
+def test_the_authors_numbers_stand_beside_the_improved_rows_set(fresh, clone, improved):
+    change(clone / CONFIG, "report", "miniworld", "improved", value=improved)
+    done = run_snakemake(fresh, "-n", "-p", "results/miniworld/tables/miou.md", config=str(clone / CONFIG))
+    chosen = {"joint": "filtered", "joint-unfiltered": "unfiltered"}[improved]
+    assert re.findall(r"--reported-set (\S+)", done.stdout) == [chosen], done.stdout
 
 
 def test_snakemake_wants_a_mapping(fresh, clone):

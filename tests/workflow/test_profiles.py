@@ -33,12 +33,28 @@ rule tables:
 """
 
 
+class Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice; YAML's own loader, and so Snakemake, takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        assert len(names) == len(set(names)), f"key twice among {names}, line {node.start_mark.line + 1}"
+        return super().construct_mapping(node, deep)
+
+
 def keys(name: str) -> dict:
     """Return a profile as a dictionary; the branches of its YTE conditions count as there."""
-    profile = yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+    profile = yaml.load((PROFILES / name / "config.yaml").read_text(), Strict)
     for condition in [key for key in profile if key.startswith("?")]:
         profile |= profile.pop(condition)
     return profile
+
+
+def test_no_key_twice():
+    with pytest.raises(AssertionError, match="key twice"):
+        yaml.load("a: 1\nb: {c: 1, c: 2}\n", Strict)
+    assert keys("default")["max-checksum-file-size"] == 200_000_000
+    assert keys("slurm")
 
 
 def test_no_key_in_both():
