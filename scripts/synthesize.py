@@ -99,4 +99,4 @@ def painters(arguments: argparse.Namespace, words: dict[int, str]):
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)

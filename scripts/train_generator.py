@@ -114,4 +114,4 @@ def sampler(pipeline, examples, labels, folder: Path):
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)
