@@ -2,7 +2,7 @@
 
 Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
 weights. On one core, the same inputs give the same weights. Several GPUs: srun with --launcher slurm, or
-python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (takes N free ones).
+python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (N free ones).
 """
 
 import argparse
