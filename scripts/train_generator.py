@@ -37,6 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     settings, stream, autoencoder = split_settings(arguments.settings)
+    claim(arguments.folder, arguments.settings | {"image_size": arguments.image_size})
     if stream is not None:
         pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
     else:
@@ -50,6 +51,27 @@ def main(arguments: argparse.Namespace) -> None:
         save_pipeline(pipeline, arguments.folder / "pipeline")
         made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
         write_json(arguments.folder / "pipeline" / "training.json", made_by)
+
+
+def claim(folder: Path, settings: dict) -> None:
+    """Record what is trained in a folder; refuse to go on with a state that other settings made.
+
+    Raises: InputError naming the setting and both values. Those that change no weight, and `steps`, may differ.
+    """
+    from freemask.errors import InputError
+    from freemask.files import read_json, write_json
+
+    free = {"steps", "checkpoint_every", "sample_every", "workers"}
+    path = folder / "settings.json"
+    begun = (folder / "latest.json").exists() or (folder / "autoencoder").exists()
+    found = read_json(path) if begun and path.exists() else settings
+    for key in sorted((set(found) | set(settings)) - free):
+        if found.get(key) != settings.get(key):
+            raise InputError(
+                f"{folder}: holds a training with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; undo the "
+                "change, give the generator a new name in the configuration, or delete the folder"
+            )
+    write_json(path, settings)
 
 
 def split_settings(settings: dict):
