@@ -68,8 +68,8 @@ def claim(folder: Path, settings: dict) -> None:
     for key in sorted((set(found) | set(settings)) - free):
         if found.get(key) != settings.get(key):
             raise InputError(
-                f"{folder}: holds a training with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; undo the "
-                "change, give the generator a new name in the configuration, or delete the folder"
+                f"{folder}: holds a training with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; undo "
+                "the change, give the generator a new name in the configuration, or delete the folder"
             )
     write_json(path, settings)
 

@@ -164,8 +164,8 @@ class GeneratorTrainer:
         part = self.settings.batch_size // self.settings.gradient_accumulation
         if len(pairs) < part * self.accelerator.num_processes:
             raise InputError(
-                f"generator training: {len(pairs)} pairs, but {part} are computed at a time; lower batch_size, or raise "
-                "gradient_accumulation"
+                f"generator training: {len(pairs)} pairs, but {part} are computed at a time; lower batch_size, or "
+                "raise gradient_accumulation"
             )
         self._resume()
         loader = self.accelerator.prepare(
