@@ -41,7 +41,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, _commit(), shlex.join(sys.argv))
+    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
     try:
         if gpus:
             devices.take(gpus)
@@ -54,7 +54,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
         sys.exit(1)
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code that runs, for the log; 'unknown' outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

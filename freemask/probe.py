@@ -60,7 +60,7 @@ def _read_image(image: Image.Image) -> Facts:
     width, height = image.size
     # A JPEG is decoded at an eighth of its size: all its bytes are read, at a third of the time.
     image.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
-    _read_all(image, image.filename)
+    decode(image, image.filename)
     return Facts(height, width) if turned else Facts(width, height)
 
 
@@ -83,11 +83,11 @@ def _mask_form(image: Image.Image, path: str) -> Facts | None:
 
 
 def _read_mask(image: Image.Image, path: str) -> Facts:
-    _read_all(image, path)
+    decode(image, path)
     return Facts(*image.size, counts=count_labels(np.asarray(image, dtype=np.uint8)))
 
 
-def _read_all(image: Image.Image, path: str) -> None:
+def decode(image: Image.Image, path: str) -> None:
     """Decode; of a PNG, check every chunk's CRC as well (decoding stops at the last row of pixels).
 
     Raises: one of DAMAGED.

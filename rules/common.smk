@@ -28,9 +28,8 @@ MISSING = sources.missing_raw_data(config, DATASETS)
 
 def missing_raw_data():
     """What the planned jobs need and isn't here, one line each. Jobs that fetch need nothing."""
-    jobs = (
-        [job for job in workflow.dag.needrun_jobs() if not job.rule.name.startswith("fetch_")] if workflow.dag else []
-    )
+    planned = workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else []  # a dry run finishes all
+    jobs = [job for job in planned if not job.rule.name.startswith("fetch_")]
     needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
     needed |= {("generator", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
     return [line for key, line in MISSING.items() if key in needed]

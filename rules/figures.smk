@@ -25,7 +25,7 @@ rule plot_most_improved:
         top=lambda wildcards: config["report"][wildcards.dataset].get("top_classes", 10),
         title=lambda wildcards: f"Most improved classes, {DATASETS[wildcards.dataset]['title']}",
     shell:
-        "python {input.script:q} --most-improved {input.table:q} --top {params.top} --title {params.title:q}"
+        "python {input.script:q} --most-improved {input.table:q} --top {params.top} --title={params.title:q}"
         " --figures {output.figures:q} --log {log:q}"
 
 
@@ -158,5 +158,5 @@ rule contact_sheet:
         title=lambda wildcards: f"{DATASETS[wildcards.dataset]['title']}: masks and the images synthesized from them",
     shell:
         "python {input.script:q} --train {input.train:q} --masks {input.masks:q} --index {input.index:q}"
-        " --classes {input.classes:q} --ignored-label {params.ignored_label} --title {params.title:q}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --title={params.title:q}"
         " --figure {output.figure:q} --log {log:q}"

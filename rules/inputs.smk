@@ -80,6 +80,16 @@ def generator_source(wildcards):
     return str(path) if path.exists() else []
 
 
+def generator_weights(wildcards):
+    """The weights themselves, or their digests where they are made here: new ones under old names are noticed."""
+    generator = config["generators"][wildcards.generator]
+    if generator["source"] == "train":
+        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
+    if generator["source"] == "pipeline":
+        return sorted(map(str, Path(generator["path"]).glob("*/*.safetensors")))
+    return generator_source(wildcards)
+
+
 def margins_unless_infinite(wildcards):
     """No filtering (alpha = inf) needs no margin maps."""
     if wildcards.alpha == "inf":

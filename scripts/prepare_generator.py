@@ -18,12 +18,14 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--paints-as", default="freestyle", help="freestyle (default) or controlnet")
     parser.add_argument("--sha256", help="SHA-256 of a checkpoint (default: any)")
     parser.add_argument("--pipeline", type=Path, required=True, help="output: model_index.json of the folder")
+    parser.add_argument("--weights", type=Path, help="output: JSON, SHA-256 of each weight file")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Check or convert, then replace the folder."""
     from freemask.errors import InputError
+    from freemask.files import write_json
 
     if not Path(arguments.source).is_file():  # nothing given: the rule found nothing at the configured path
         raise InputError(
@@ -44,6 +46,8 @@ def main(arguments: argparse.Namespace) -> None:
         else:
             loading.adopt_pipeline(source.parent, folder, loader(arguments.paints_as))
         cli.tell(f"generator {arguments.pipeline.parent.name}: from {source}")
+    if arguments.weights:
+        write_json(arguments.weights, loading.weights_sha256(arguments.pipeline.parent))
 
 
 if __name__ == "__main__":

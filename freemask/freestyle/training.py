@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
 from freemask.errors import InputError
-from freemask.files import read_mask, read_table, write_atomic, write_json
+from freemask.files import read_json, write_atomic, write_json
 from freemask.freestyle.autoencoder import to_unit
+from freemask.freestyle.pairs import stack
 from freemask.freestyle.pipeline import FreestylePipeline
 from freemask.freestyle.prompt import Prompt
 
@@ -65,50 +66,15 @@ class TrainingSettings:
             )
 
 
-class LatentPairs(Dataset):
-    """Pairs encoded before: latents (N, C, h, w) float16 and raw labels (N, H, W) uint8; never flipped."""
+def begin(folder: Path, made_from: dict) -> None:
+    """Empty the folder of a training that was begun with other settings, classes, pairs or initial weights.
 
-    def __init__(self, latents: np.ndarray, labels: np.ndarray):
-        self.latents, self.labels = latents, labels
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.latents[index], self.labels[index]
-
-
-class FilePairs(Dataset):
-    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as resize_masks has them."""
-
-    def __init__(self, table: Path, size: int, flip: bool):
-        self.rows, self.size, self.flip = read_table(table, ["image", "mask"]), size, flip
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        from PIL import Image
-
-        from freemask.masks import resize_nearest
-
-        row = self.rows.iloc[index]
-        with Image.open(row["image"]) as image:
-            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
-        labels = resize_nearest(read_mask(row["mask"]), self.size)
-        return _maybe_flip(np.asarray(pixels), labels, self.flip)
-
-
-def _maybe_flip(image: np.ndarray, labels: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-    if flip and torch.rand(()) < 0.5:
-        return image[:, ::-1].copy(), labels[:, ::-1].copy()
-    return image, labels
-
-
-def stack(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Collate to images (B, H, W, 3) uint8, or latents (B, C, h, w), and labels (B, H, W) uint8."""
-    images, labels = zip(*pairs, strict=True)
-    return np.stack(images), np.stack(labels)
+    What is there otherwise is gone on from; `made_from` is any JSON-able value that names all that decides the weights.
+    """
+    stamp = folder / "made_from.json"
+    if folder.exists() and not (stamp.exists() and read_json(stamp) == made_from):
+        shutil.rmtree(folder)
+    write_json(stamp, made_from)
 
 
 class GeneratorTrainer:

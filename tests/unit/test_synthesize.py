@@ -1,5 +1,6 @@
 """scripts/synthesize.py with a real (random, tiny) generator: killed, cut into shards, refused, terminated."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from freemask.errors import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KILLS = 10
+HANGS = 120  # seconds
 
 
 def run(options: dict) -> None:
@@ -91,8 +93,14 @@ def processes():
     return context
 
 
+def run_watched(options: dict) -> None:
+    """As `run`; one that hangs writes where into its log and ends with an error."""
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    run(options)
+
+
 def start(processes, options: dict):
-    process = processes.Process(target=run, args=(options,))
+    process = processes.Process(target=run_watched, args=(options,))
     process.start()
     return process
 
@@ -123,34 +131,39 @@ def test_same_bytes_however_sharded(world, count):
     assert world.images(f"cut{count}") == world.images("whole")
 
 
+def kill_at_random(process, log: Path, images, moments: random.Random) -> None:
+    """SIGKILL while the libraries load the generator, or while images are painted and written."""
+    before, awaited = len(images()), moments.choice([0, 1, 1, 2])
+    while process.is_alive() and not (log.exists() and len(images()) >= before + awaited):
+        time.sleep(0.002)
+    time.sleep(moments.uniform(0, 0.03 if awaited else 0.3))
+    assert process.is_alive(), "nothing was left to do: give the plan more images"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
 def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     """SIGKILL ten times: every image made once (counted), none truncated, bytes of the uninterrupted run."""
-    moments, logs, killed = random.Random(7), [], 0
-    out = world.folder / "killed"
-    while killed < KILLS:
-        logs.append(out / f"log{len(logs)}.txt")
-        before = len(world.images("killed"))
-        process = start(processes, world.options("killed", log=logs[-1]))
-        while process.is_alive() and len(world.images("killed")) == before and before < 21:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.04))
-        if not process.is_alive():
-            break  # nothing was left to do before the tenth kill
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        killed += 1
+    rows = [(f"m{number}", seed) for number in range(8) for seed in range(42, 51)]
+    plan = world.folder / "long.tsv"
+    plan.write_text("mask_id\tseed\n" + "".join(f"{name}\t{seed}\n" for name, seed in rows))
+    changed, out, moments, logs = {"plan": plan, "steps": 4}, world.folder / "killed", random.Random(7), []
+    for number in range(KILLS + 1):
+        logs.append(out / f"log{number}.txt")
+        process = start(processes, world.options("killed", log=logs[-1], **changed))
+        if number < KILLS:
+            kill_at_random(process, logs[-1], lambda: world.images("killed"), moments)
         for image in world.images("killed"):
             with Image.open(out / "images" / image) as opened:
                 opened.load()
-    logs.append(out / "last.txt")
-    run_last = start(processes, world.options("killed", log=logs[-1]))
-    run_last.join()
+    process.join()
+    run(world.options("uninterrupted", **changed))
     made = made_in(logs)
-    assert run_last.exitcode == 0 and killed >= 5
-    assert len(made) == len(set(made)) >= 24 - killed  # an image may be there before the log says so
-    assert world.images("killed") == world.images("whole")
-    manifests = [(world.folder / name / "1-of-1.tsv").read_text() for name in ("killed", "whole")]
-    assert manifests[0].replace("/killed/", "/whole/") == manifests[1]
+    assert process.exitcode == 0 and len(made) == len(set(made))
+    assert len(rows) - 3 * KILLS <= len(made) <= len(rows)  # killed between an image and the line that tells of it
+    assert world.images("killed") == world.images("uninterrupted") and len(world.images("killed")) == len(rows)
+    manifests = [(world.folder / name / "1-of-1.tsv").read_text() for name in ("killed", "uninterrupted")]
+    assert manifests[0].replace("/killed/", "/uninterrupted/") == manifests[1]
 
 
 def test_sigterm_finishes_the_batch_and_exits_with_143(world, processes):

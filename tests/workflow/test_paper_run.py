@@ -80,4 +80,4 @@ def test_a_run_stops_before_its_first_job(fresh):
     assert "Traceback" not in done.stdout
     assert not re.search(r"^(?:local)?rule ", done.stdout, flags=re.MULTILINE)
     assert not os.path.exists(fresh / "results")
-    assert not list((fresh / ".snakemake/locks").iterdir())
+    assert not list((fresh / ".snakemake/locks").glob("*"))

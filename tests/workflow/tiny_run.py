@@ -105,7 +105,7 @@ def run_snakemake(
 ) -> subprocess.CompletedProcess:
     """Run Snakemake; stdout holds everything it printed."""
     chosen = ["--configfile", config] if config else []
-    command = ["snakemake", "--cores", "2", *chosen, *arguments]
+    command = ["snakemake", *arguments, "--cores", "2", *chosen]  # --configfile takes all that follows it
     return subprocess.run(
         command,
         cwd=folder,
@@ -126,7 +126,7 @@ def announced(output: str) -> dict[str, Job]:
     """Return job number -> job from what Snakemake printed."""
     jobs = {}
     for block in re.split(r"^(?=(?:local)?rule )", output, flags=re.MULTILINE)[1:]:
-        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+        rule = re.match(r"(?:local)?rule ([\w-]+):", block)[1]
         number = re.search(r"^    jobid: (\d+)", block, flags=re.MULTILINE)
         wildcards = re.search(r"^    wildcards: (.*)", block, flags=re.MULTILINE)
         if number and rule != "all":
@@ -151,8 +151,9 @@ def finished(folder: Path) -> list[Job]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return path -> SHA-256 of every result but mmengine's work folders, whose names and logs hold times."""
+    """Return path -> SHA-256 of every result but mmengine's work folders and the check's caches, which hold times."""
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
+    paths = [path for path in paths if path.suffix != ".sqlite"]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)

@@ -1,0 +1,129 @@
+"""Peak memory of every CPU script between a data set and its synthetic set, at two numbers of files.
+
+Each script runs as a command of its own on N masks of 32x32 pixels and two images each; prints its peak resident
+memory [MB] at both N and their ratio, which should stay below 1.2. Tables and files of the size are made first.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask import cli, files
+
+ROOT = Path(__file__).resolve().parent.parent
+SIDE, IMAGES = 32, 2  # pixels; images per mask, at most
+OWN = "--classes classes.tsv --ignored-label 0"
+COMMANDS = {
+    "index_dataset": "--images images --masks masks --image-suffix .jpg --mask-suffix .png --index index.tsv",
+    "check_dataset": f"--index index.tsv {OWN} --frequencies check.tsv --offenders offenders.tsv --cache cache.sqlite",
+    "resize_masks": f"--index index.tsv {OWN} --mask-size {SIDE} --masks-dir r/masks --masks r/masks.tsv",
+    "mask_hardness": "--masks r/masks.tsv --class-loss class_loss.tsv --hardness hardness.tsv",
+    "plan_synthesis": f"--hardness hardness.tsv --strategy hardness --n-max {IMAGES} --plan plan.tsv",
+    "filter_masks": f"--alpha 1.25 --margins r/margins/g/p/1.tsv {OWN} --filtered-dir r/filtered/g/alpha-1.25"
+    " --manifest r/filtered/g/p/alpha-1.25/1.tsv --class-shares r/filtered/g/p/alpha-1.25/1.classes.tsv",
+    "synthetic_set": "--plan plan.tsv --shards r/filtered/g/p/alpha-1.25/1.tsv --class-shards"
+    f" r/filtered/g/p/alpha-1.25/1.classes.tsv {OWN} --train r/synthetic/s/train.tsv --class-shares shares.tsv",
+    "verify": "--folder r --ignored-label 0 --report report.tsv",
+}
+# Runs a script, then notes its own peak [kB] as Linux counts it; what wait4 tells has the parent's in it.
+WATCHED = """
+import atexit, re, runpy, sys
+def note():
+    with open("/proc/self/status") as status, open("peak", "w") as peak:
+        peak.write(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1])
+atexit.register(note)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--few", type=int, default=1000, help="masks (default: 1000)")
+    parser.add_argument("--many", type=int, default=20000, help="masks (default: 20000)")
+    return parser
+
+
+def write_raw(number: int) -> None:
+    """Raw images and masks, as hard links to a few: what scripts hold in memory is the same."""
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        Path(folder).mkdir()
+    Path("classes.tsv").write_text("label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n")
+    files.write_atomic("one.jpg", files.jpeg_bytes(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95))
+    files.write_atomic("one.png", files.png_bytes(random.integers(0, 3, (SIDE, SIDE), np.uint8)))
+    for position in range(number):
+        for folder, suffix in (("images", "jpg"), ("masks", "png")):
+            copy(f"one.{suffix}", f"{folder}/training_{position:08d}.{suffix}")
+    losses = {"label": [1, 2], "pixels": 100, "class_loss": [0.2, 0.4]}
+    files.write_table("class_loss.tsv", pd.DataFrame(losses))
+
+
+def copy(source: str, target: str) -> None:
+    """Link, or copy where links end (a file system allows some 65,000 to one file)."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_synthetic() -> None:
+    """Images and margin maps of the plan, and their manifests."""
+    plan = files.read_table("plan.tsv", ["mask_id", "seed"])
+    plan["image"] = [f"r/synthesis/g/images/{row.mask_id}/{row.seed}.jpg" for row in plan.itertuples()]
+    plan["mask"] = [f"r/masks/{mask_id}.png" for mask_id in plan.mask_id]
+    plan["margin"] = [f"r/margins/g/0123456789ab/{row.mask_id}/{row.seed}.png" for row in plan.itertuples()]
+    for source, column in (("one.jpg", "image"), ("one.png", "margin")):
+        for path in plan[column]:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            copy(source, path)
+    shard = plan[["mask_id", "seed", "image"]].assign(sha256=files.sha256("one.jpg"))
+    files.write_table("r/synthesis/g/p/1.tsv", shard)
+    files.write_table("r/margins/g/p/1.tsv", plan[["mask_id", "seed", "image", "mask", "margin"]])
+
+
+def peak(script: str) -> float:
+    """Run a script; its peak resident memory [MB]."""
+    arguments = [str(ROOT / "scripts" / f"{script}.py"), *COMMANDS[script].split(), "--log", "log"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", WATCHED, *arguments], env=environment, stderr=subprocess.DEVNULL)
+    if ran.returncode:
+        raise SystemExit(f"{script} failed: {Path('log').read_text()}")
+    return int(Path("peak").read_text()) / 1024
+
+
+def measure(number: int) -> dict[str, float]:
+    """Peak memory of each script [MB] at a number of masks."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            write_raw(number)
+            peaks = {}
+            for script in COMMANDS:
+                if script == "filter_masks":
+                    write_synthetic()
+                peaks[script] = peak(script)
+                cli.tell(f"{script}: {peaks[script]:.0f} MB at {number:,} masks")
+        finally:
+            os.chdir(before)
+    return peaks
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure at both numbers, print."""
+    few, many = measure(arguments.few), measure(arguments.many)
+    for script in COMMANDS:
+        cli.tell(f"{script}: {many[script]:.0f} MB / {few[script]:.0f} MB = {many[script] / few[script]:.2f}")
+
+
+if __name__ == "__main__":
+    main(options().parse_args())

@@ -1,0 +1,156 @@
+"""Whether what a data set's manifests name is still there and whole; what isn't is set aside to be made again.
+
+A damaged file is moved away, and every table that names a missing or damaged file is removed with it. The rules that
+make these tables then count as not run: where a later job needs them, or someone asks for them, they find all other
+files again and make exactly the missing ones.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from freemask.files import DAMAGED, count_rows, read_json, sha256, stream_table
+from freemask.masks import count_labels
+from freemask.parallel import map_files
+from freemask.probe import decode
+
+# tables below results/{dataset}, and the columns that name files made there
+TABLES = {
+    "masks.tsv": ("mask",),
+    "synthesis/*/*/*.tsv": ("image",),
+    "margins/*/*/*.tsv": ("image", "mask", "margin"),
+    "filtered/*/*/alpha-*/*.tsv": ("image", "mask"),
+    "synthetic/*/train.tsv": ("image", "mask"),
+}
+OWN = {"margins": "margin", "filtered": "mask"}  # the column of the files that the table's own rule made
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file and what is known of it: SHA-256, label counts (ignored left out), side [pixels]; "", None, 0: unknown."""
+
+    path: str
+    sha256: str = ""
+    counts: str | None = None
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file; damaged: it is there, and is moved away."""
+
+    path: str
+    what: str
+    damaged: bool
+
+
+def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every table below results/{dataset} that names made files, with the columns that do."""
+    for pattern, columns in TABLES.items():
+        for path in sorted(folder.glob(pattern)):
+            if not path.name.endswith(".classes.tsv"):
+                yield path, columns
+
+
+def items(folder: Path, ignored: int) -> Iterator[tuple[Item, int]]:
+    """Every file that is checked, once, by the first table that names it; with the ignored label for its counts."""
+    done: set[int] = set()  # hashes of paths: a tenth of the memory that the paths would take
+    for table, _ in tables(folder):
+        for item in _made(table, folder):
+            if hash(item.path) not in done:
+                done.add(hash(item.path))
+                yield item, ignored
+
+
+def _made(table: Path, folder: Path) -> Iterator[Item]:
+    """The files that the rule of a table made."""
+    top, generator, *_ = (*table.relative_to(folder).parts, "")
+    if top == "masks.tsv":
+        for path, counts in stream_table(table, ["mask", "counts"]):
+            yield Item(path, counts=counts)
+    elif top == "synthesis":
+        for path, digest in stream_table(table, ["image", "sha256"]):
+            yield Item(path, sha256=digest)
+    elif top in OWN:
+        side = _side(folder / "synthesis" / generator / "images" / "settings.json")
+        for (path,) in stream_table(table, [OWN[top]]):
+            yield Item(path, side=side)
+
+
+def _side(settings: Path) -> int:
+    """Side of a generator's images and of all that is made for them [pixels]; 0 where no settings are left."""
+    return int(read_json(settings)["image_size"]) if settings.exists() else 0
+
+
+def examine(job: tuple[Item, int]) -> Finding | None:
+    """Check one file; None for a good one."""
+    item, ignored = job
+    try:
+        if item.sha256:
+            found = sha256(item.path)
+            return None if found == item.sha256 else Finding(item.path, "other content than when it was made", True)
+        with Image.open(item.path) as image:
+            decode(image, item.path)
+            if item.side and image.size != (item.side, item.side):
+                what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
+                return Finding(item.path, what, True)
+            if item.counts is not None and _counts(image, ignored) != item.counts:
+                return Finding(item.path, "other labels than when it was made", True)
+    except FileNotFoundError:
+        return Finding(item.path, "missing", False)
+    except DAMAGED as error:
+        return Finding(item.path, f"can't be read ({error})", True)
+    return None
+
+
+def _counts(image: Image.Image, ignored: int) -> str:
+    return count_labels(np.asarray(image), ignored) if image.mode == "L" else f"mode {image.mode}"
+
+
+def find(folder: Path, ignored: int, processes: int) -> tuple[int, list[Finding]]:
+    """Check every file that the manifests below `folder` name: how many, and what is wrong with which."""
+    total = sum(count_rows(table) for table, _ in tables(folder) if table.name != "train.tsv")
+    checked, found = 0, []
+    for finding in map_files(examine, items(folder, ignored), processes, f"verify {folder.name}", "file", total):
+        checked += 1
+        if finding:
+            found.append(finding)
+    return checked, found
+
+
+def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
+    """Tables that name a missing or damaged file, with the files that they name."""
+    bad = {finding.path for finding in findings}
+    named = {}
+    for table, columns in tables(folder):
+        paths = dict.fromkeys(path for row in stream_table(table, list(columns)) for path in row if path in bad)
+        if paths:
+            named[table] = list(paths)
+    return named
+
+
+def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]]) -> Path:
+    """Remove the tables, then move the damaged files to verify/damaged/; returns that folder."""
+    target = folder / "verify" / "damaged"
+    for table in named:
+        table.unlink()
+    for finding in findings:
+        if finding.damaged:
+            place = target / Path(finding.path).relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Path(finding.path).replace(place)
+    return target
+
+
+def report(findings: list[Finding], named: dict[Path, list[str]]) -> pd.DataFrame:
+    """One row per missing or damaged file: path, what, tables (that name it, comma-separated)."""
+    holders: dict[str, list[str]] = {}
+    for table, paths in named.items():
+        for path in paths:
+            holders.setdefault(path, []).append(str(table))
+    rows = [(finding.path, finding.what, ",".join(holders[finding.path])) for finding in findings]
+    return pd.DataFrame(rows, columns=["path", "what", "tables"])
