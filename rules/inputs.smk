@@ -193,9 +193,3 @@ def report_files(dataset):
         f"results/{dataset}/figures/contact_sheet.png",
         *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
     ]
-
-
-def prompt_parts(wildcards):
-    """The option that adds the generator's extra prompt parts, if it has any."""
-    parts = config["generators"][wildcards.generator].get("prompt_parts")
-    return option("--prompt-parts", json.dumps(parts) if parts else "")

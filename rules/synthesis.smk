@@ -38,7 +38,7 @@ rule prepare_generator:
         source=generator_source,
         weights=generator_weights,
         script="scripts/prepare_generator.py",
-        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py"],
+        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py", "freemask/controlnet.py"],
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
         weights="results/{dataset}/generator_weights/{generator}.json",
@@ -50,9 +50,10 @@ rule prepare_generator:
         "../envs/synthesis.yaml"
     params:
         kind=generator_setting("source"),
+        paints_as=lambda wildcards: option("--paints-as", config["generators"][wildcards.generator].get("kind")),
         sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
     shell:
-        "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.sha256}"
+        "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.paints_as} {params.sha256}"
         " --pipeline {output.pipeline:q} --weights {output.weights:q} --log {log:q}"
 
 
@@ -88,11 +89,11 @@ rule synthesize:
         dtype=generator_setting("dtype"),
         batch_size=generator_setting("batch_size"),
         jpeg_quality=generator_setting("jpeg_quality"),
-        prompt_parts=prompt_parts,
+        optional=generator_options,
     shell:
         "python scripts/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
         " --classes {input.classes:q} --ignored-label {params.ignored_label} --generator {input.generator:q}"
         " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
         " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
         " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
-        " {params.prompt_parts} --threads {params.torch_threads} --log {log:q}"
+        " {params.optional} --threads {params.torch_threads} --log {log:q}"

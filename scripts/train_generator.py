@@ -11,6 +11,8 @@ from pathlib import Path
 
 from freemask import cli
 
+CHANGES_NOTHING = ("workers", "checkpoint_every", "sample_every")  # in a training that was begun
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
@@ -33,21 +35,23 @@ def main(arguments: argparse.Namespace) -> None:
 
     from freemask.files import sha256, write_json
     from freemask.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
-    from freemask.freestyle.training import FilePairs, GeneratorTrainer, begin
+    from freemask.freestyle.pairs import FilePairs
+    from freemask.freestyle.training import GeneratorTrainer, begin
     from freemask.labels import LabelSpace
 
     torch.set_num_threads(arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     settings, stream, autoencoder = split_settings(arguments.settings)
     made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
-    made_from = made_by | {"labels": list(labels.ids)}
+    kept = {key: value for key, value in arguments.settings.items() if key not in CHANGES_NOTHING}
+    made_from = made_by | {"settings": kept, "labels": list(labels.ids)}
     if stream is None:
+        pipeline = load_pipeline(arguments.settings["init"])  # what can't be loaded must not empty the folder
         made_from |= {"index": sha256(arguments.index), "init": weights_sha256(Path(arguments.settings["init"]))}
     begin(arguments.folder, made_from)
     if stream is not None:
         pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
     else:
-        pipeline = load_pipeline(arguments.settings["init"])
         pairs = FilePairs(arguments.index, arguments.image_size, settings.flip)
         examples = [pairs[index] for index in range(min(8, len(pairs)))]
     words = dict(zip(labels.ids, labels.words, strict=True))
@@ -80,7 +84,7 @@ def miniature(arguments: argparse.Namespace, settings, stream: dict, autoencoder
 
     from freemask.freestyle.autoencoder import encode_stream, train_autoencoder
     from freemask.freestyle.miniature import build_miniature
-    from freemask.freestyle.training import LatentPairs
+    from freemask.freestyle.pairs import LatentPairs
     from freemask.miniworld.dataset import render_stream
 
     size = arguments.image_size
@@ -121,4 +125,4 @@ def sampler(pipeline, examples, labels, folder: Path):
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)

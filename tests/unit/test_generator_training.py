@@ -13,7 +13,8 @@ from freemask.files import jpeg_bytes, png_bytes, write_table
 from freemask.freestyle.autoencoder import AutoencoderSettings, encode_stream, train_autoencoder
 from freemask.freestyle.loading import load_pipeline, save_pipeline
 from freemask.freestyle.miniature import build_miniature
-from freemask.freestyle.training import FilePairs, GeneratorTrainer, LatentPairs, TrainingSettings, begin
+from freemask.freestyle.pairs import FilePairs, LatentPairs
+from freemask.freestyle.training import GeneratorTrainer, TrainingSettings, begin
 from freemask.miniworld.dataset import scene
 
 WORDS = {2: "building", 3: "sky", 5: "tree", 7: "road", 10: "grass", 13: "person", 21: "car", 27: "sea", 47: "sand"}
