@@ -157,8 +157,8 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
     real = experiments[experiments.regime == "real"]
     for row in real[real.duplicated(["dataset", "model", "schedule"])].itertuples():
         raise InputError(
-            f"{config['experiments']}: experiment {row.experiment} is a second one of model {row.model!r} on real images "
-            f"of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
+            f"{config['experiments']}: experiment {row.experiment} is a second one of model {row.model!r} on real "
+            f"images of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)

@@ -1,8 +1,8 @@
 """Filter one shard's synthetic pixels with the tolerance margin alpha: those pixels become the ignored label.
 
 Makes one filtered mask per image (PNG, raw labels), a manifest (mask_id, seed, image, mask, filtered: share of the
-labelled pixels, image_sha256, mask_sha256) and a table per class (label, pixels, filtered [pixels]). With alpha inf nothing is filtered and
-nothing is written but the tables: the manifest points at the unfiltered masks.
+labelled pixels, image_sha256, mask_sha256) and a table per class (label, pixels, filtered [pixels]). With alpha inf
+nothing is filtered and nothing is written but the tables: the manifest points at the unfiltered masks.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """List one split of a data set: one row per pair of an image and its mask.
 
 Makes a table: mask_id, image, mask (paths), image_bytes, mask_bytes, mask_sha256. The last three make the table differ
-where files of the same names hold something else; they are empty for a file that can't be read. An image without a mask, or a mask without an image, is an error. The mask_id is the file name without its suffix.
+where files of the same names hold something else; they are empty for a file that can't be read. An image without a
+mask, or a mask without an image, is an error. The mask_id is the file name without its suffix.
 """
 
 import argparse

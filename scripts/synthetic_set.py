@@ -1,8 +1,8 @@
 """Gather the shards of a plan into one training set: names only, nothing is copied.
 
 Makes a table in plan order: image, mask (paths), mask_id, seed, filtered (share of the labelled pixels), image_sha256,
-mask_sha256 (so that the table differs where a file of the same name was made anew); and a table of what was filtered per
-class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
+mask_sha256 (so that the table differs where a file of the same name was made anew); and a table of what was filtered
+per class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
 """
 
 import argparse
