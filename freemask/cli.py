@@ -13,7 +13,7 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
-from freemask import __version__
+from freemask import __version__, devices
 from freemask.errors import InputError
 
 T = TypeVar("T")
@@ -27,8 +27,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """Run a script's main with its output in the log; an InputError ends it with one readable line and code 1."""
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace, gpus: int = 0) -> None:
+    """Run a script's main with its output in the log; an InputError ends it with one readable line and code 1.
+
+    gpus: how many GPUs of the machine are taken first, where there are any; main sees only these.
+    """
     global _terminal
     if arguments.log:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +43,8 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
     logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
     try:
+        if gpus:
+            devices.take(gpus)
         main(arguments)
     except InputError as error:
         tell(f"error: {error}")

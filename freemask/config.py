@@ -146,6 +146,11 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
         wanted = "training" if generator["source"] == "train" else "path"
         if wanted not in generator:
             raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
+        if generator.get("kind") == "controlnet" and generator["source"] != "pipeline":
+            raise InputError(
+                f"generators.{name}: kind controlnet with source {generator['source']}; it takes source: pipeline, a "
+                "folder that diffusers' StableDiffusionControlNetPipeline saved"
+            )
         if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
             raise InputError(
                 f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"

@@ -165,7 +165,7 @@ def plot_filtered_share(shares: dict[str, pd.DataFrame]) -> Figure:
         axes.grid(visible=False, axis="y")
         sns.despine(ax=axes, left=True)
     panels[0].set_title("Synthetic pixels beyond the tolerance margin")
-    panels[-1].legend(loc="lower right", fontsize=10)
+    panels[-1].legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), fontsize=10)
     return figure
 
 
@@ -220,7 +220,7 @@ def plot_training(curves: dict[str, pd.DataFrame]) -> Figure:
     style()
     figure = Figure(figsize=(11, 4.2 + 0.2 * len(curves)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for color, (name, curve) in zip(sns.color_palette("tab10", len(curves)), curves.items(), strict=True):
+    for color, (name, curve) in zip(sns.husl_palette(len(curves), l=0.55), curves.items(), strict=True):
         smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
         left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
         left.plot(curve.step, smooth, color=color, linewidth=1.8, label=f"{name}: {smooth.iloc[-1]:.3f} at the end")

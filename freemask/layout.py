@@ -1,6 +1,7 @@
-"""Result tables for people: Markdown for the README, LaTeX (booktabs) for a paper."""
+"""Result tables for people: Markdown for the README, LaTeX (booktabs) for a paper, HTML for the report."""
 
 import math
+from html import escape
 
 import pandas as pd
 
@@ -71,6 +72,48 @@ def latex(summary: pd.DataFrame, title: str) -> str:
             lines.append(r"\midrule")
         lines.append(" & ".join(row) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str) -> str:
+    """The mIoU table and the IoU of every class as one HTML page that needs no other file."""
+    header, rows, best = cells(summary)
+    marked = [[escape(cell) for cell in row] for row in rows]
+    for row in best:
+        marked[row][5] = f"<b>{marked[row][5]}</b>"
+    note = escape(NOTE + (NOTE_REPORTED if "Authors" in header else ""))
+    names, values = per_class["name"], per_class.drop(columns=["label", "name"])
+    classes = [
+        [escape(name), *map(number, row)] for name, row in zip(names, values.itertuples(index=False), strict=True)
+    ]
+    return PAGE.format(
+        title=escape(title),
+        summary=_html(header, marked),
+        note=note,
+        per_class=_html(["Class", *map(escape, values.columns)], classes),
+    )
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px sans-serif; color: #222; background: #fff; margin: 2em; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+th, td {{ padding: 0.35em 0.8em; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; }}
+p {{ max-width: 60em; color: #555; }}
+</style></head><body>
+<h1>{title}</h1>
+{summary}
+<p>{note}</p>
+<h2>IoU of each class [%], mean over train seeds</h2>
+{per_class}
+</body></html>
+"""
+
+
+def _html(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><tr>{head}</tr>\n{body}</table>"
 
 
 def _latex(text: str) -> str:

@@ -95,6 +95,14 @@ def generator_setting(key):
     return lambda wildcards: config["generators"][wildcards.generator][key]
 
 
+def generator_options(wildcards):
+    """Options of the generator's settings that have a default, where they are given."""
+    generator = config["generators"][wildcards.generator]
+    parts = generator.get("prompt_parts")
+    given = [option("--kind", generator.get("kind")), "--compile" if generator.get("compile") else ""]
+    return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
+
+
 def plan_setting(key):
     """A setting of the plan, e.g. n_max."""
     return lambda wildcards: config["plans"][wildcards.plan][key]

@@ -1,7 +1,5 @@
 # Needs: tables, hardness, class losses, synthetic sets, training logs. Makes: figures/.
 
-FIGURES = ["png", "pdf"]
-
 
 rule plot_most_improved:
     """Bar plot of the classes that gain most IoU."""
@@ -10,11 +8,10 @@ rule plot_most_improved:
         script="scripts/plot_most_improved.py",
         code="freemask/figures.py",
     output:
-        figures=report(
-            multiext("results/{dataset}/figures/most_improved", *[f".{suffix}" for suffix in FIGURES]),
-            category="Figures",
-            caption="../report/most_improved.rst",
+        png=report(
+            "results/{dataset}/figures/most_improved.png", category="Figures", caption="../report/most_improved.rst"
         ),
+        pdf="results/{dataset}/figures/most_improved.pdf",
     log:
         "logs/{dataset}/plot_most_improved.log",
     benchmark:
@@ -25,8 +22,8 @@ rule plot_most_improved:
         top=lambda wildcards: config["report"][wildcards.dataset].get("top_classes", 10),
         title=lambda wildcards: f"Most improved classes, {DATASETS[wildcards.dataset]['title']}",
     shell:
-        "python {input.script:q} --most-improved {input.table:q} --top {params.top} --title {params.title:q}"
-        " --figures {output.figures:q} --log {log:q}"
+        "python {input.script:q} --most-improved {input.table:q} --top {params.top} --title={params.title:q}"
+        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
 
 
 rule plot_class_loss:
@@ -36,11 +33,8 @@ rule plot_class_loss:
         script="scripts/plot_class_loss.py",
         code="freemask/figures.py",
     output:
-        figures=report(
-            multiext("results/{dataset}/figures/class_loss", *[f".{suffix}" for suffix in FIGURES]),
-            category="Figures",
-            caption="../report/class_loss.rst",
-        ),
+        png=report("results/{dataset}/figures/class_loss.png", category="Figures", caption="../report/class_loss.rst"),
+        pdf="results/{dataset}/figures/class_loss.pdf",
     log:
         "logs/{dataset}/plot_class_loss.log",
     benchmark:
@@ -48,7 +42,7 @@ rule plot_class_loss:
     conda:
         "../envs/report.yaml"
     shell:
-        "python {input.script:q} --class-loss {input.class_loss:q} --figures {output.figures:q} --log {log:q}"
+        "python {input.script:q} --class-loss {input.class_loss:q} --figures {output.png:q} {output.pdf:q} --log {log:q}"
 
 
 rule plot_hardness:
@@ -61,11 +55,8 @@ rule plot_hardness:
         script="scripts/plot_hardness.py",
         code="freemask/figures.py",
     output:
-        figures=report(
-            multiext("results/{dataset}/figures/hardness", *[f".{suffix}" for suffix in FIGURES]),
-            category="Figures",
-            caption="../report/hardness.rst",
-        ),
+        png=report("results/{dataset}/figures/hardness.png", category="Figures", caption="../report/hardness.rst"),
+        pdf="results/{dataset}/figures/hardness.pdf",
     log:
         "logs/{dataset}/plot_hardness.log",
     benchmark:
@@ -76,7 +67,7 @@ rule plot_hardness:
         names=lambda wildcards: plans_of(wildcards.dataset),
     shell:
         "python {input.script:q} --hardness {input.hardness:q} --plans {input.plans:q} --names {params.names:q}"
-        " --figures {output.figures:q} --log {log:q}"
+        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
 
 
 rule plot_filtered_share:
@@ -88,11 +79,10 @@ rule plot_filtered_share:
         script="scripts/plot_filtered_share.py",
         code="freemask/figures.py",
     output:
-        figures=report(
-            multiext("results/{dataset}/figures/filtered_share", *[f".{suffix}" for suffix in FIGURES]),
-            category="Figures",
-            caption="../report/filtered_share.rst",
+        png=report(
+            "results/{dataset}/figures/filtered_share.png", category="Figures", caption="../report/filtered_share.rst"
         ),
+        pdf="results/{dataset}/figures/filtered_share.pdf",
     log:
         "logs/{dataset}/plot_filtered_share.log",
     benchmark:
@@ -103,7 +93,7 @@ rule plot_filtered_share:
         names=lambda wildcards: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(wildcards.dataset)],
     shell:
         "python {input.script:q} --class-shares {input.class_shares:q} --names {params.names:q}"
-        " --figures {output.figures:q} --log {log:q}"
+        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
 
 
 rule plot_training:
@@ -113,11 +103,8 @@ rule plot_training:
         script="scripts/plot_training.py",
         code="freemask/figures.py",
     output:
-        figures=report(
-            multiext("results/{dataset}/figures/training", *[f".{suffix}" for suffix in FIGURES]),
-            category="Figures",
-            caption="../report/training.rst",
-        ),
+        png=report("results/{dataset}/figures/training.png", category="Figures", caption="../report/training.rst"),
+        pdf="results/{dataset}/figures/training.pdf",
     log:
         "logs/{dataset}/plot_training.log",
     benchmark:
@@ -128,7 +115,7 @@ rule plot_training:
         work=lambda wildcards, input: [str(Path(path).parent / "work") for path in input.weights],
         names=lambda wildcards, input: [" ".join(Path(path).parts[-3:-1]) for path in input.weights],
     shell:
-        "python {input.script:q} --work {params.work:q} --names {params.names:q} --figures {output.figures:q}"
+        "python {input.script:q} --work {params.work:q} --names {params.names:q} --figures {output.png:q} {output.pdf:q}"
         " --log {log:q}"
 
 
@@ -158,5 +145,5 @@ rule contact_sheet:
         title=lambda wildcards: f"{DATASETS[wildcards.dataset]['title']}: masks and the images synthesized from them",
     shell:
         "python {input.script:q} --train {input.train:q} --masks {input.masks:q} --index {input.index:q}"
-        " --classes {input.classes:q} --ignored-label {params.ignored_label} --title {params.title:q}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --title={params.title:q}"
         " --figure {output.figure:q} --log {log:q}"

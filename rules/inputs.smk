@@ -80,6 +80,16 @@ def generator_source(wildcards):
     return str(path) if path.exists() else []
 
 
+def generator_weights(wildcards):
+    """The weights themselves, or their digests where they are made here: new ones under old names are noticed."""
+    generator = config["generators"][wildcards.generator]
+    if generator["source"] == "train":
+        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
+    if generator["source"] == "pipeline":
+        return sorted(map(str, Path(generator["path"]).glob("*/*.safetensors")))
+    return generator_source(wildcards)
+
+
 def margins_unless_infinite(wildcards):
     """No filtering (alpha = inf) needs no margin maps."""
     if wildcards.alpha == "inf":
@@ -183,9 +193,3 @@ def report_files(dataset):
         f"results/{dataset}/figures/contact_sheet.png",
         *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
     ]
-
-
-def prompt_parts(wildcards):
-    """The option that adds the generator's extra prompt parts, if it has any."""
-    parts = config["generators"][wildcards.generator].get("prompt_parts")
-    return option("--prompt-parts", json.dumps(parts) if parts else "")

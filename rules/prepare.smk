@@ -44,7 +44,7 @@ rule index_dataset:
         mask_suffix=fact("mask_suffix"),
     shell:
         "python {input.script:q} --images {params.images:q} --masks {params.masks:q}"
-        " --image-suffix {params.image_suffix:q} --mask-suffix {params.mask_suffix:q}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
         " --index {output.index:q} --threads {threads} --log {log:q}"
 
 

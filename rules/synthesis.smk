@@ -9,6 +9,7 @@ rule train_generator:
         classes=fact("classes"),
     output:
         pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
+        weights="results/{dataset}/generator_training/{generator}/weights.json",
     log:
         "logs/{dataset}/train_generator/{generator}.log",
     benchmark:
@@ -35,10 +36,12 @@ rule prepare_generator:
     """Make the diffusers pipeline folder that synthesizes: check and convert, or link what is one already."""
     input:
         source=generator_source,
+        weights=generator_weights,
         script="scripts/prepare_generator.py",
-        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py"],
+        code=["freemask/freestyle/checkpoint.py", "freemask/freestyle/loading.py", "freemask/controlnet.py"],
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
+        weights="results/{dataset}/generator_weights/{generator}.json",
     log:
         "logs/{dataset}/prepare_generator/{generator}.log",
     benchmark:
@@ -47,10 +50,11 @@ rule prepare_generator:
         "../envs/synthesis.yaml"
     params:
         kind=generator_setting("source"),
+        paints_as=lambda wildcards: option("--paints-as", config["generators"][wildcards.generator].get("kind")),
         sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
     shell:
-        "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.sha256}"
-        " --pipeline {output.pipeline:q} --log {log:q}"
+        "python {input.script:q} --source {input.source:q} --kind {params.kind} {params.paints_as} {params.sha256}"
+        " --pipeline {output.pipeline:q} --weights {output.weights:q} --log {log:q}"
 
 
 rule synthesize:
@@ -59,6 +63,7 @@ rule synthesize:
         plan="results/{dataset}/plans/{plan}.tsv",
         masks="results/{dataset}/masks.tsv",
         generator="results/{dataset}/generator/{generator}/model_index.json",
+        weights="results/{dataset}/generator_weights/{generator}.json",
         classes=fact("classes"),
     output:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
@@ -74,6 +79,7 @@ rule synthesize:
         mem_mb=24000,
         runtime="48h",
     params:
+        torch_threads=config["threads"],  # not {threads}, which --cores may cap: their number changes bytes on a CPU
         images_dir="results/{dataset}/synthesis/{generator}/images",
         ignored_label=fact("ignored_label"),
         scheduler=generator_setting("scheduler"),
@@ -83,11 +89,11 @@ rule synthesize:
         dtype=generator_setting("dtype"),
         batch_size=generator_setting("batch_size"),
         jpeg_quality=generator_setting("jpeg_quality"),
-        prompt_parts=prompt_parts,
+        optional=generator_options,
     shell:
         "python scripts/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
         " --classes {input.classes:q} --ignored-label {params.ignored_label} --generator {input.generator:q}"
         " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
         " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
         " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
-        " {params.prompt_parts} --threads {threads} --log {log:q}"
+        " {params.optional} --threads {params.torch_threads} --log {log:q}"

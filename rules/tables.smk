@@ -13,8 +13,9 @@ rule result_tables:
         script="scripts/result_tables.py",
         code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
     output:
-        markdown=report("results/{dataset}/tables/miou.md", category="Tables", caption="../report/miou.rst"),
-        csv=report("results/{dataset}/tables/miou.csv", category="Tables", caption="../report/miou.rst"),
+        html=report("results/{dataset}/tables/miou.html", category="Tables", caption="../report/miou.rst"),
+        markdown="results/{dataset}/tables/miou.md",
+        csv="results/{dataset}/tables/miou.csv",
         latex="results/{dataset}/tables/miou.tex",
         per_class=report(
             "results/{dataset}/tables/per_class_iou.tsv", category="Tables", caption="../report/per_class_iou.rst"
@@ -33,7 +34,8 @@ rule result_tables:
         "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --reported {input.reported:q} {params.reported_set}"
-        " --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q} --per-class {output.per_class:q} --log {log:q}"
+        " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
+        " --per-class {output.per_class:q} --log {log:q}"
 
 
 rule most_improved:

@@ -58,7 +58,8 @@ rule train:
         runtime="72h",
     params:
         launch=(
-            f"torchrun --standalone --nproc-per-node {config['training_gpus']}"
+            f"python -m freemask.devices --gpus {config['training_gpus']} --"
+            f" torchrun --standalone --nproc-per-node {config['training_gpus']}"
             if config["training_gpus"] > 1
             else "python"
         ),

@@ -83,4 +83,4 @@ def measure(rows, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)

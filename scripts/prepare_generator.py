@@ -15,14 +15,17 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--source", nargs="?", const="", default="", help="model_index.json, .ckpt or .safetensors")
     parser.add_argument("--kind", required=True, choices=["pipeline", "checkpoint", "train"], help="what --source is")
+    parser.add_argument("--paints-as", default="freestyle", help="freestyle (default) or controlnet")
     parser.add_argument("--sha256", help="SHA-256 of a checkpoint (default: any)")
     parser.add_argument("--pipeline", type=Path, required=True, help="output: model_index.json of the folder")
+    parser.add_argument("--weights", type=Path, help="output: JSON, SHA-256 of each weight file")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Check or convert, then replace the folder."""
     from freemask.errors import InputError
+    from freemask.files import write_json
 
     if not Path(arguments.source).is_file():  # nothing given: the rule found nothing at the configured path
         raise InputError(
@@ -35,13 +38,16 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError(f"--sha256 is of a checkpoint, but {source} is of kind {arguments.kind}; leave it out")
 
     from freemask.freestyle import checkpoint, loading
+    from freemask.generators import loader
 
     with loading.replaced_folder(arguments.pipeline.parent) as folder:
         if arguments.kind == "checkpoint":
             checkpoint.convert_checkpoint(source, folder, arguments.sha256, half=True)
         else:
-            loading.adopt_pipeline(source.parent, folder)
+            loading.adopt_pipeline(source.parent, folder, loader(arguments.paints_as))
         cli.tell(f"generator {arguments.pipeline.parent.name}: from {source}")
+    if arguments.weights:
+        write_json(arguments.weights, loading.weights_sha256(arguments.pipeline.parent))
 
 
 if __name__ == "__main__":

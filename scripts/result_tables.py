@@ -26,6 +26,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--markdown", type=Path, required=True, help="output: mIoU table, Markdown")
     parser.add_argument("--csv", type=Path, required=True, help="output: mIoU table, CSV, every column")
     parser.add_argument("--latex", type=Path, required=True, help="output: mIoU table, LaTeX (booktabs)")
+    parser.add_argument("--html", type=Path, required=True, help="output: mIoU and IoU per class, HTML")
     parser.add_argument("--per-class", type=Path, required=True, help="output: label, name, IoU of each experiment")
     return parser
 
@@ -52,7 +53,9 @@ def main(arguments: argparse.Namespace) -> None:
     files.write_atomic(arguments.markdown, text.encode())
     files.write_atomic(arguments.csv, csv.encode())
     files.write_atomic(arguments.latex, layout.latex(summary, arguments.dataset).encode())
-    files.write_table(arguments.per_class, results.class_means(ious))
+    per_class = results.class_means(ious)
+    files.write_table(arguments.per_class, per_class)
+    files.write_atomic(arguments.html, layout.page(summary, per_class, arguments.dataset).encode())
     cli.tell(text)
 
 

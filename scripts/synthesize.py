@@ -19,11 +19,13 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--generator", type=Path, required=True, help="model_index.json of the pipeline folder")
+    parser.add_argument("--kind", default="freestyle", help="freestyle (default) or controlnet: what that folder holds")
     parser.add_argument("--scheduler", default="plms", help="plms (default), ddim or dpmsolver++")
     parser.add_argument("--steps", type=int, default=50, help="sampling steps (default: 50)")
     parser.add_argument("--guidance-scale", type=float, default=2.0, help="classifier-free guidance (default: 2.0)")
     parser.add_argument("--image-size", type=int, required=True, help="side of masks and images [pixels]")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: minutes first, then quicker")
     parser.add_argument("--batch-size", type=int, default=8, help="images per batch (default: 8)")
     parser.add_argument("--jpeg-quality", type=int, default=95, help="1..100 (default: 95)")
     parser.add_argument("--images-dir", type=Path, required=True, help="output: folder of <mask_id>/<seed>.jpg")
@@ -50,6 +52,8 @@ def main(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: want {low}..{high}")
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     words = dict(zip(labels.ids, labels.words, strict=True))
+    if arguments.kind == "controlnet":  # there the palette shapes the image too, so another one makes it again
+        words = {label: f"{words[label]} {color}" for label, color in zip(labels.ids, labels.colors, strict=True)}
     rows = shard_rows(read_table(arguments.plan, ["mask_id", "seed"]), arguments.shard)
     masks = read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
     wanted = requests(rows, masks, words, arguments.images_dir)
@@ -57,9 +61,10 @@ def main(arguments: argparse.Namespace) -> None:
     settings = {key: getattr(arguments, key) for key in chosen}
     settings["weights_sha256"] = weights_sha256(arguments.generator.parent)
     settings["cpu_threads"] = None if torch.cuda.is_available() else arguments.threads  # they change bytes on a CPU
-    if arguments.prompt_parts:
-        settings["prompt_parts"] = arguments.prompt_parts
-    both = painters(arguments, words)
+    for key, usual in (("prompt_parts", []), ("kind", "freestyle"), ("compile", False)):
+        if getattr(arguments, key) != usual:  # recorded where it is not what it was before there was a choice
+            settings[key] = getattr(arguments, key)
+    both = painters(arguments, labels)
     claim_folder(arguments.images_dir, settings)
     shard = Shard(*both, arguments.batch_size, arguments.jpeg_quality, arguments.image_size)
     made = shard.make(wanted, f"synthesize {arguments.shard}")
@@ -67,36 +72,34 @@ def main(arguments: argparse.Namespace) -> None:
     write_table(arguments.manifest, manifest(wanted))
 
 
-def painters(arguments: argparse.Namespace, words: dict[int, str]):
+def painters(arguments: argparse.Namespace, labels):
     """Functions (labels, mask ids, seeds) -> images: in the chosen arithmetic, and in float32 for blank images."""
     import torch
 
-    from freemask.errors import InputError
-    from freemask.freestyle.loading import load_pipeline
     from freemask.freestyle.prompt import read_parts
+    from freemask.generators import Sampling, check_arithmetic, load_generator, loader
 
+    words = dict(zip(labels.ids, labels.words, strict=True))
     parts_of = read_parts(arguments.prompt_parts, words)
+    sampling = Sampling(arguments.scheduler, arguments.steps, arguments.guidance_scale, parts_of)
     torch.set_num_threads(arguments.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, arguments.dtype)
-    if dtype is torch.bfloat16 and device == "cuda" and torch.cuda.get_device_capability()[0] < 8:
-        name = torch.cuda.get_device_name()
-        raise InputError(f"dtype bfloat16 needs compute capability 8.0, {name} has less; use float16 or float32")
+    check_arithmetic(dtype, "cuda" if torch.cuda.is_available() else "cpu")
+    loader(arguments.kind)  # a kind that there isn't is refused before any work
 
-    def painter(dtype: torch.dtype):
+    def painter(dtype: torch.dtype, compiled: bool):
         loaded = []
 
-        def paint(labels, names, seeds):
+        def paint(masks, names, seeds):
             if not loaded:  # only a shard that has something to make pays for loading
-                loaded.append(load_pipeline(arguments.generator.parent, dtype).to(device))
-                loaded[0].use_scheduler(arguments.scheduler)
-            sampling = (arguments.ignored_label, arguments.steps, arguments.guidance_scale)
-            return loaded[0](labels, words, names, seeds, *sampling, parts=[parts_of(seed) for seed in seeds])
+                folder = arguments.generator.parent
+                loaded.append(load_generator(arguments.kind, folder, labels, sampling, dtype, compiled))
+            return loaded[0](masks, names, seeds)
 
         return paint
 
-    return painter(dtype), None if dtype is torch.float32 else painter(torch.float32)
+    return painter(dtype, arguments.compile), None if dtype is torch.float32 else painter(torch.float32, False)
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)

@@ -1,8 +1,8 @@
 """Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
 
 Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
-weights. On one core, the same inputs give the same weights. Several GPUs: torchrun --nproc-per-node N scripts/train.py,
-or srun with --launcher slurm.
+weights. On one core, the same inputs give the same weights. Several GPUs: srun with --launcher slurm, or
+python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (N free ones).
 """
 
 import argparse
@@ -57,4 +57,4 @@ if __name__ == "__main__":
     given = options().parse_args()
     if rank(given) > 0:
         given.log = None  # the log is the first process's
-    cli.run(main, given)
+    cli.run(main, given, gpus=0 if launcher(given) == "slurm" else 1)  # srun's processes share out the node's

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from freemask import cli
 
+CHANGES_NOTHING = ("workers", "checkpoint_every", "sample_every")  # in a training that was begun
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
@@ -20,27 +22,36 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--image-size", type=int, required=True, help="side of the images [pixels]")
-    parser.add_argument("--folder", type=Path, required=True, help="output: pipeline/, loss.jsonl, samples/")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="output: pipeline/, weights.json, loss.jsonl, samples/"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Build or load the pipeline, train it, save it."""
+    """Build or load the pipeline, train it, save it, list its weights."""
     import torch
 
-    from freemask.files import write_json
-    from freemask.freestyle.loading import load_pipeline, save_pipeline
-    from freemask.freestyle.training import FilePairs, GeneratorTrainer
+    from freemask.files import sha256, write_json
+    from freemask.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
+    from freemask.freestyle.pairs import FilePairs
+    from freemask.freestyle.training import GeneratorTrainer, begin
     from freemask.labels import LabelSpace
 
     torch.set_num_threads(arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     settings, stream, autoencoder = split_settings(arguments.settings)
+    made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
+    kept = {key: value for key, value in arguments.settings.items() if key not in CHANGES_NOTHING}
+    made_from = made_by | {"settings": kept, "labels": list(labels.ids)}
+    if stream is None:
+        pipeline = load_pipeline(arguments.settings["init"])  # what can't be loaded must not empty the folder
+        made_from |= {"index": sha256(arguments.index), "init": weights_sha256(Path(arguments.settings["init"]))}
+    begin(arguments.folder, made_from)
     if stream is not None:
         pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
     else:
-        pipeline = load_pipeline(arguments.settings["init"])
         pairs = FilePairs(arguments.index, arguments.image_size, settings.flip)
         examples = [pairs[index] for index in range(min(8, len(pairs)))]
     words = dict(zip(labels.ids, labels.words, strict=True))
@@ -48,9 +59,8 @@ def main(arguments: argparse.Namespace) -> None:
     trainer.train(pairs, sample=sampler(pipeline, examples, labels, arguments.folder))
     if trainer.accelerator.is_main_process:
         save_pipeline(pipeline, arguments.folder / "pipeline")
-        made_by = {"settings": arguments.settings, "image_size": arguments.image_size, "classes": list(labels.words)}
-        made_by["commit"] = cli.commit()
-        write_json(arguments.folder / "pipeline" / "training.json", made_by)
+        write_json(arguments.folder / "pipeline" / "training.json", made_by | {"commit": cli.commit()})
+        write_json(arguments.folder / "weights.json", weights_sha256(arguments.folder / "pipeline"))
 
 
 def split_settings(settings: dict):
@@ -74,7 +84,7 @@ def miniature(arguments: argparse.Namespace, settings, stream: dict, autoencoder
 
     from freemask.freestyle.autoencoder import encode_stream, train_autoencoder
     from freemask.freestyle.miniature import build_miniature
-    from freemask.freestyle.training import LatentPairs
+    from freemask.freestyle.pairs import LatentPairs
     from freemask.miniworld.dataset import render_stream
 
     size = arguments.image_size
@@ -115,4 +125,4 @@ def sampler(pipeline, examples, labels, folder: Path):
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(main, options().parse_args(), gpus=1)

@@ -5,11 +5,11 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -26,27 +26,39 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
 
     Raises: InputError where it isn't one, or its weights are damaged.
     """
-    folder = Path(folder)
-    if not (folder / "model_index.json").exists():
-        raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
-    shipped = (folder / "tokenizer").is_dir()
-    try:
+    with loading_from(folder) as source:
         pipeline = FreestylePipeline(
-            vae=_strictly(AutoencoderKL, folder / "vae", dtype),
-            text_encoder=_strictly(CLIPTextModel, folder / "text_encoder", dtype),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer(),
-            unet=_strictly(UNet2DConditionModel, folder / "unet", dtype),
-            scheduler=make_scheduler("plms", **_noise(folder)),
+            vae=load_network(AutoencoderKL, source / "vae", dtype),
+            text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
+            tokenizer=load_tokenizer(source),
+            unet=load_network(UNet2DConditionModel, source / "unet", dtype),
+            scheduler=make_scheduler("plms", **noise_levels(source)),
         )
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _strictly(kind: type, folder: Path, dtype: torch.dtype):
+@contextlib.contextmanager
+def loading_from(folder: str | Path) -> Iterator[Path]:
+    """A diffusers folder to load networks from; whatever is wrong with it becomes an InputError."""
+    folder = Path(folder)
+    if not (folder / "model_index.json").exists():
+        raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
+    try:
+        yield folder
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The folder's tokenizer, or CLIP's where none is shipped."""
+    shipped = (folder / "tokenizer").is_dir()
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer()
+
+
+def load_network(kind: type, folder: Path, dtype: torch.dtype):
     """Load one network; from_pretrained alone would leave weights that aren't in the file at random."""
     variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
     model, report = kind.from_pretrained(
@@ -67,7 +79,7 @@ def _strictly(kind: type, folder: Path, dtype: torch.dtype):
     return model
 
 
-def _noise(folder: Path) -> dict:
+def noise_levels(folder: Path) -> dict:
     """What the UNet predicts (epsilon or v_prediction) and the noise levels that it was trained with."""
     found = read_json(folder / "scheduler" / "scheduler_config.json")
     trained = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
@@ -92,17 +104,21 @@ def weights_sha256(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path) for path in full}
 
 
-def adopt_pipeline(source: Path, folder: Path) -> None:
+def adopt_pipeline(
+    source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline] = load_pipeline
+) -> None:
     """Check a diffusers folder and put what we need of it into another, which stands on its own then.
 
     Small files (below COPIED) are copied. Large ones are hard links: they take no space, and stay when the source is
     deleted; where links can't be made (another disk), they are copied too.
 
+    load: how pipelines of this kind are loaded (freemask.generators).
+
     Raises: InputError where the folder isn't a pipeline, its weights don't fit or aren't finite.
     """
-    pipeline = load_pipeline(source, torch.bfloat16)  # half the memory, and no number that is finite overflows
+    pipeline = load(source, torch.bfloat16)  # half the memory, and no number that is finite overflows
     check_finite(pipeline, source)
-    for name in ("vae", "text_encoder", "unet", "tokenizer"):
+    for name in (*networks(pipeline), "tokenizer"):
         for path in sorted((source / name).glob("*")):
             if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
                 _link_or_copy(path.resolve(), folder / name / path.name)
@@ -110,13 +126,18 @@ def adopt_pipeline(source: Path, folder: Path) -> None:
     pipeline.save_config(folder)
 
 
-def check_finite(pipeline: FreestylePipeline, source: str | Path) -> None:
+def networks(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """The parts of a pipeline that have weights, by name."""
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+
+
+def check_finite(pipeline: DiffusionPipeline, source: str | Path) -> None:
     """Every weight must be a number.
 
     Raises: InputError naming the first tensor that holds NaN or infinity.
     """
-    for name in ("vae", "text_encoder", "unet"):
-        for key, value in getattr(pipeline, name).named_parameters():
+    for name, network in networks(pipeline).items():
+        for key, value in network.named_parameters():
             if not torch.isfinite(value).all():
                 raise InputError(f"{source}: {name}: {key} holds NaN or infinity; fetch or train the weights again")
 

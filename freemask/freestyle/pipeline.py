@@ -44,6 +44,12 @@ def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object)
     return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
 
 
+def other_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+    """The sampler of that name, with the noise levels and the kind of prediction of the one that a model came with."""
+    noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
+    return make_scheduler(name, trained.config.prediction_type, **noise)
+
+
 def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     """Initial noise of one image, (C, h, w) float32: a function of mask and seed and nothing else.
 
@@ -52,6 +58,11 @@ def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     digest = hashlib.sha256(f"{mask_id}:{seed}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return torch.randn(shape, generator=generator)
+
+
+def noise_of(mask_ids: Sequence[str], seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
+    """`noise_for` of a batch: (B, C, h, w) float32."""
+    return torch.stack([noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)])
 
 
 class FreestylePipeline(DiffusionPipeline):
@@ -86,9 +97,7 @@ class FreestylePipeline(DiffusionPipeline):
 
     def use_scheduler(self, name: str) -> None:
         """Sample with plms, ddim or dpmsolver++ from now on."""
-        trained = self.scheduler.config
-        noise = {key: trained[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
-        self.scheduler = make_scheduler(name, trained.prediction_type, **noise)
+        self.scheduler = other_scheduler(name, self.scheduler)
 
     @torch.no_grad()
     def __call__(
@@ -110,8 +119,8 @@ class FreestylePipeline(DiffusionPipeline):
         Raises: InputError for sizes, labels or settings that can't be painted.
         """
         parts = [()] * len(mask_ids) if parts is None else parts
-        self._check(labels, words, mask_ids, seeds, ignored, parts)
-        self._check_sampling(steps, guidance_scale)
+        check_request(labels, words, mask_ids, seeds, ignored, parts, self.downscale)
+        check_sampling(self.scheduler, steps, guidance_scale)
         each = zip(labels, mask_ids, parts, strict=True)
         prompts = [self.prompt(mask, words, ignored, name, extra) for mask, name, extra in each]
         context, masks = self._guided_conditions(labels, prompts)
@@ -139,8 +148,7 @@ class FreestylePipeline(DiffusionPipeline):
     def initial_noise(self, mask_ids: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
         """(B, C, h, w) float32 noise on the pipeline's device for masks of a size in pixels."""
         shape = (self.unet.config.in_channels, size[0] // self.downscale, size[1] // self.downscale)
-        noise = [noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)]
-        return torch.stack(noise).to(self.device)
+        return noise_of(mask_ids, seeds, shape).to(self.device)
 
     def prompt(
         self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
@@ -208,37 +216,48 @@ class FreestylePipeline(DiffusionPipeline):
         statistics = self._latent_statistics()
         if statistics is not None:
             latents = latents * statistics[1] + statistics[0]
-        decoded = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
-        finite = decoded.isfinite().all(dim=(1, 2, 3), keepdim=True)
-        pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
-        return torch.where(finite, pixels, 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return to_pixels(self.vae.decode(latents.to(self.vae.dtype)).sample)
 
-    def _check(self, labels, words, mask_ids, seeds, ignored, parts) -> None:
-        """Refuse masks that can't be painted, before any work."""
-        if labels.ndim != 3 or labels.dtype != np.uint8 or labels.size == 0:
-            raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
-        if not len(labels) == len(mask_ids) == len(seeds) == len(parts):
-            found = f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds, {len(parts)} lists of parts"
-            raise InputError(f"{found}: give one of each an image")
-        if labels.shape[1] % self.downscale or labels.shape[2] % self.downscale:
-            raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {self.downscale}")
-        for mask, name in zip(labels, mask_ids, strict=True):
-            unknown = [label for label in present_labels(mask, ignored) if label not in words]
-            if unknown:
-                raise InputError(f"mask {name}: label(s) {unknown} have no word; add them to the class table")
 
-    def _check_sampling(self, steps: int, guidance_scale: float) -> None:
-        noise = self.scheduler.config
-        if not 1 <= steps <= noise.num_train_timesteps:
-            raise InputError(f"steps = {steps}, want 1..{noise.num_train_timesteps}")
-        multistep = isinstance(self.scheduler, DPMSolverMultistepScheduler)
-        if noise.num_train_timesteps % steps and noise.timestep_spacing == "leading" and not multistep:
-            raise InputError(
-                f"steps = {steps} doesn't divide the {noise.num_train_timesteps} noise levels, so that the noisiest"
-                " would be left out; use 10, 20, 25, 40, 50, 100, ... or the scheduler dpmsolver++"
-            )
-        if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
-            raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
+def check_request(labels, words, mask_ids, seeds, ignored, parts, downscale: int) -> None:
+    """Refuse masks that can't be painted, before any work; the arguments are those of FreestylePipeline.
+
+    Raises: InputError naming the mask, the size or the label; downscale: image pixels per latent pixel.
+    """
+    if labels.ndim != 3 or labels.dtype != np.uint8 or labels.size == 0:
+        raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
+    if not len(labels) == len(mask_ids) == len(seeds) == len(parts):
+        found = f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds, {len(parts)} lists of parts"
+        raise InputError(f"{found}: give one of each an image")
+    if labels.shape[1] % downscale or labels.shape[2] % downscale:
+        raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {downscale}")
+    for mask, name in zip(labels, mask_ids, strict=True):
+        unknown = [label for label in present_labels(mask, ignored) if label not in words]
+        if unknown:
+            raise InputError(f"mask {name}: label(s) {unknown} have no word; add them to the class table")
+
+
+def check_sampling(scheduler: SchedulerMixin, steps: int, guidance_scale: float) -> None:
+    """Refuse numbers of steps and guidance that a sampler can't do."""
+    noise = scheduler.config
+    if not 1 <= steps <= noise.num_train_timesteps:
+        raise InputError(f"steps = {steps}, want 1..{noise.num_train_timesteps}")
+    multistep = isinstance(scheduler, DPMSolverMultistepScheduler)
+    if noise.num_train_timesteps % steps and noise.timestep_spacing == "leading" and not multistep:
+        raise InputError(
+            f"steps = {steps} doesn't divide the {noise.num_train_timesteps} noise levels, so that the noisiest"
+            " would be left out; use 10, 20, 25, 40, 50, 100, ... or the scheduler dpmsolver++"
+        )
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+        raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
+
+
+def to_pixels(decoded: torch.Tensor) -> np.ndarray:
+    """Decoded images (B, 3, H, W) in -1..1 to (B, H, W, 3) uint8; one with a NaN or an infinity becomes black."""
+    decoded = decoded.float()
+    finite = decoded.isfinite().all(dim=(1, 2, 3), keepdim=True)
+    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
+    return torch.where(finite, pixels, 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 __all__ = ["SCHEDULERS", "TOKENS", "FreestylePipeline", "make_scheduler", "noise_for"]

@@ -7,6 +7,7 @@ dropout for classifier-free guidance, loss and sample pictures logged.
 import copy
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
 from freemask.errors import InputError
-from freemask.files import read_mask, read_table
+from freemask.files import read_json, write_atomic, write_json
 from freemask.freestyle.autoencoder import to_unit
+from freemask.freestyle.pairs import stack
 from freemask.freestyle.pipeline import FreestylePipeline
 from freemask.freestyle.prompt import Prompt
 
@@ -64,50 +66,15 @@ class TrainingSettings:
             )
 
 
-class LatentPairs(Dataset):
-    """Pairs encoded before: latents (N, C, h, w) float16 and raw labels (N, H, W) uint8; never flipped."""
+def begin(folder: Path, made_from: dict) -> None:
+    """Empty the folder of a training that was begun with other settings, classes, pairs or initial weights.
 
-    def __init__(self, latents: np.ndarray, labels: np.ndarray):
-        self.latents, self.labels = latents, labels
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.latents[index], self.labels[index]
-
-
-class FilePairs(Dataset):
-    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as resize_masks has them."""
-
-    def __init__(self, table: Path, size: int, flip: bool):
-        self.rows, self.size, self.flip = read_table(table, ["image", "mask"]), size, flip
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        from PIL import Image
-
-        from freemask.masks import resize_nearest
-
-        row = self.rows.iloc[index]
-        with Image.open(row["image"]) as image:
-            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
-        labels = resize_nearest(read_mask(row["mask"]), self.size)
-        return _maybe_flip(np.asarray(pixels), labels, self.flip)
-
-
-def _maybe_flip(image: np.ndarray, labels: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-    if flip and torch.rand(()) < 0.5:
-        return image[:, ::-1].copy(), labels[:, ::-1].copy()
-    return image, labels
-
-
-def stack(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Collate to images (B, H, W, 3) uint8, or latents (B, C, h, w), and labels (B, H, W) uint8."""
-    images, labels = zip(*pairs, strict=True)
-    return np.stack(images), np.stack(labels)
+    What is there otherwise is gone on from; `made_from` is any JSON-able value that names all that decides the weights.
+    """
+    stamp = folder / "made_from.json"
+    if folder.exists() and not (stamp.exists() and read_json(stamp) == made_from):
+        shutil.rmtree(folder)
+    write_json(stamp, made_from)
 
 
 class GeneratorTrainer:
@@ -158,13 +125,19 @@ class GeneratorTrainer:
         """Run to settings.steps, from the last state in `folder` if there is one.
 
         Args: sample: called with the step every settings.sample_every steps, with EMA weights in place.
-        Raises: InputError where the loss is no longer finite.
+        Raises: InputError where there are fewer pairs than a batch has, or the loss is no longer finite.
         """
+        part = self.settings.batch_size // self.settings.gradient_accumulation
+        if len(pairs) < part * self.accelerator.num_processes:
+            raise InputError(
+                f"generator training: {len(pairs)} pairs, but {part} are computed at a time; lower batch_size, or "
+                "raise gradient_accumulation"
+            )
         self._resume()
         loader = self.accelerator.prepare(
             DataLoader(
                 pairs,
-                batch_size=self.settings.batch_size // self.settings.gradient_accumulation,
+                batch_size=part,
                 shuffle=True,
                 drop_last=True,
                 collate_fn=stack,
@@ -244,21 +217,25 @@ class GeneratorTrainer:
                 tell(f"generator step {self.step}: loss {mean:.4f}")
         if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
             self._save()
-        if sample and self.settings.sample_every and self.step % self.settings.sample_every == 0:
+        due = self.settings.sample_every and self.step % self.settings.sample_every == 0
+        if sample and due and self.accelerator.is_main_process:
             self.ema.store(self.parameters)
             self.ema.copy_to(self.parameters)
             sample(self.step)
             self.ema.restore(self.parameters)
 
     def _save(self) -> None:
-        """Save everything that resuming needs, under a new name; the pointer file moves last."""
+        """Save everything that resuming needs, under a new name; then the pointer moves, and older states go."""
         folder = self.folder / f"state-{self.step}"
         self.accelerator.save_state(str(folder))
         if self.accelerator.is_main_process:
             torch.save(
                 {"ema": copy.deepcopy(self.ema.state_dict()), "schedule": self.schedule.state_dict()}, folder / "ema.pt"
             )
-            (self.folder / "latest.json").write_text(json.dumps({"step": self.step}))
+            write_json(self.folder / "latest.json", {"step": self.step})
+            for old in self.folder.glob("state-*"):
+                if old != folder:
+                    shutil.rmtree(old)
 
     def _resume(self) -> None:
         pointer = self.folder / "latest.json"
@@ -270,4 +247,13 @@ class GeneratorTrainer:
         state = torch.load(folder / "ema.pt", weights_only=True, map_location=self.accelerator.device)
         self.ema.load_state_dict(state["ema"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.is_main_process:
+            self._cut_log()
         tell(f"resuming the generator at step {self.step}")
+
+    def _cut_log(self) -> None:
+        """Drop what the interrupted run logged after its last state: these steps are made again."""
+        log = self.folder / "loss.jsonl"
+        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        write_atomic(log, "".join(kept).encode())

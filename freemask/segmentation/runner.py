@@ -91,7 +91,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     if checkpoint is not None:
         config.load_from, config.resume = str(checkpoint), True
         config.model = without_initial_weights(config.model)
-    elif is_main_process():
+    elif os.environ.get({"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher], "0") == "0":
         shutil.rmtree(config.work_dir, ignore_errors=True)  # logs of a run with other inputs
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model

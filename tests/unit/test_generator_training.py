@@ -13,7 +13,8 @@ from freemask.files import jpeg_bytes, png_bytes, write_table
 from freemask.freestyle.autoencoder import AutoencoderSettings, encode_stream, train_autoencoder
 from freemask.freestyle.loading import load_pipeline, save_pipeline
 from freemask.freestyle.miniature import build_miniature
-from freemask.freestyle.training import FilePairs, GeneratorTrainer, LatentPairs, TrainingSettings
+from freemask.freestyle.pairs import FilePairs, LatentPairs
+from freemask.freestyle.training import GeneratorTrainer, TrainingSettings, begin
 from freemask.miniworld.dataset import scene
 
 WORDS = {2: "building", 3: "sky", 5: "tree", 7: "road", 10: "grass", 13: "person", 21: "car", 27: "sea", 47: "sand"}
@@ -61,6 +62,16 @@ def test_an_interrupted_training_goes_on_from_its_last_state(world, tmp_path):
     assert steps == [2, 3]
     # The states agree where the first run stopped: the schedule went on, it didn't start again.
     assert second.schedule.last_epoch == 4
+
+
+def test_a_training_of_other_settings_begins_anew(tmp_path):
+    folder = tmp_path / "training"
+    begin(folder, {"steps": 2})
+    (folder / "latest.json").write_text("{}")
+    begin(folder, {"steps": 2})
+    assert (folder / "latest.json").exists()
+    begin(folder, {"steps": 3})
+    assert [path.name for path in folder.iterdir()] == ["made_from.json"]
 
 
 def test_accumulation_takes_the_batch_in_parts(world, tmp_path):

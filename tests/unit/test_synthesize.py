@@ -1,5 +1,6 @@
 """scripts/synthesize.py with a real (random, tiny) generator: killed, cut into shards, refused, terminated."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from freemask.errors import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KILLS = 10
+HANGS = 120  # seconds
 
 
 def run(options: dict) -> None:
@@ -91,8 +93,14 @@ def processes():
     return context
 
 
+def run_watched(options: dict) -> None:
+    """As `run`; one that hangs writes where into its log and ends with an error."""
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    run(options)
+
+
 def start(processes, options: dict):
-    process = processes.Process(target=run, args=(options,))
+    process = processes.Process(target=run_watched, args=(options,))
     process.start()
     return process
 

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from tiny_run import CONFIG, change, read_yaml, run_snakemake, write_yaml
+from tiny_run import CONFIG, change, read_yaml, run_snakemake, snakemake, write_yaml
 
 from freemask import config as checks
 from freemask.errors import InputError
@@ -184,6 +184,26 @@ def test_a_source_without_what_it_needs(clone, source, key):
     config["generators"]["miniature"].pop(key, None)
     write_yaml(clone / CONFIG, config)
     assert f"tiny.yaml: generators.miniature: source {source} needs the key '{key}'; add it" in message(clone)
+
+
+def test_controlnet_is_a_pipeline_folder(clone):
+    change(clone / CONFIG, "generators", "miniature", "kind", value="controlnet")
+    change(clone / CONFIG, "generators", "miniature", "source", value="checkpoint")
+    assert "generators.miniature: kind controlnet with source checkpoint; it takes source: pipeline" in message(clone)
+
+
+def test_options_reach_the_scripts(fresh, clone):
+    change(clone / CONFIG, "generators", "miniature", "kind", value="controlnet")
+    change(clone / CONFIG, "generators", "miniature", "compile", value=True)
+    change(clone / CONFIG, "training_gpus", value=4)
+    for name in ("tiny", "other"):
+        change(clone / MODELS, name, "gpus", value=8)
+    change(clone / CONFIG, "models", value=str(clone / MODELS))
+    printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
+    assert re.search(r"prepare_generator\.py .* --paints-as controlnet ", printed)
+    assert re.search(r"synthesize\.py .* --kind controlnet --compile ", printed)
+    launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 scripts/train.py"
+    assert launched in printed
 
 
 def test_a_table_of_real_rows_only(clone):

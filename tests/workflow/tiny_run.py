@@ -151,8 +151,9 @@ def finished(folder: Path) -> list[Job]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return path -> SHA-256 of every result but mmengine's work folders, whose names and logs hold times."""
+    """Return path -> SHA-256 of every result but mmengine's work folders and the check's caches, which hold times."""
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
+    paths = [path for path in paths if path.suffix != ".sqlite"]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)

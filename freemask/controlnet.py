@@ -1,0 +1,111 @@
+"""ControlNet-seg on a Stable Diffusion as a generator: the mask, painted in the data set's palette, steers the image.
+
+Source: ControlNet (ICCV 2023), in diffusers' StableDiffusionControlNetPipeline. Its public segmentation weights were
+trained with ADE20K's palette, which is the one in config/datasets/ade20k.tsv.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from freemask.freestyle.loading import load_network, load_tokenizer, loading_from, noise_levels
+from freemask.freestyle.pipeline import (
+    KEPT_CONTEXTS,
+    check_request,
+    check_sampling,
+    make_scheduler,
+    noise_of,
+    to_pixels,
+)
+from freemask.freestyle.prompt import Part, make_prompt, present_labels, warn_if_cut
+from freemask.labels import LabelSpace
+
+
+def load_controlnet(folder: str | Path, dtype: torch.dtype = torch.float32) -> StableDiffusionControlNetPipeline:
+    """Load a diffusers folder of a StableDiffusionControlNetPipeline (Stable Diffusion 1.x or 2.x), strictly.
+
+    Raises: InputError where it isn't one, or its weights are damaged.
+    """
+    with loading_from(folder) as source:
+        pipeline = StableDiffusionControlNetPipeline(
+            vae=load_network(AutoencoderKL, source / "vae", dtype),
+            text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
+            tokenizer=load_tokenizer(source),
+            unet=load_network(UNet2DConditionModel, source / "unet", dtype),
+            controlnet=load_network(ControlNetModel, source / "controlnet", dtype),
+            scheduler=make_scheduler("plms", **noise_levels(source)),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+class ControlNetPainter:
+    """Paints masks with such a pipeline: caption and noise as FreestyleNet has them, so plans and seeds mean the same.
+
+    Nothing binds a word to its pixels here: a prompt part with a label stands before its class's word, seen by all.
+    """
+
+    def __init__(self, pipeline: StableDiffusionControlNetPipeline, labels: LabelSpace):
+        self.pipeline, self.labels = pipeline, labels
+        self.words = dict(zip(labels.ids, labels.words, strict=True))
+        self._contexts: dict[str, torch.Tensor] = {}
+        self._warned: set[str] = set()
+
+    @torch.no_grad()
+    def paint(
+        self,
+        masks: np.ndarray,
+        mask_ids: Sequence[str],
+        seeds: Sequence[int],
+        parts: Sequence[Sequence[Part]],
+        steps: int,
+        guidance_scale: float,
+    ) -> np.ndarray:
+        """Synthesize one image per mask and seed.
+
+        Args: masks: (B, H, W) uint8 raw labels. Returns: (B, H, W, 3) uint8; black where a NaN came up.
+        Raises: InputError for sizes, labels or settings that can't be painted.
+        """
+        pipeline, scale = self.pipeline, self.pipeline.vae_scale_factor
+        check_request(masks, self.words, mask_ids, seeds, self.labels.ignored, parts, scale)
+        check_sampling(pipeline.scheduler, steps, guidance_scale)
+        captions = [self._caption(*each) for each in zip(masks, mask_ids, parts, strict=True)]
+        shape = (pipeline.unet.config.in_channels, masks.shape[1] // scale, masks.shape[2] // scale)
+        latents = pipeline(
+            prompt_embeds=torch.stack([self._context(text) for text in captions]),
+            negative_prompt_embeds=torch.stack([self._context("")] * len(captions)),
+            image=self.controls(masks),
+            latents=noise_of(mask_ids, seeds, shape).to(pipeline.unet.dtype),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            output_type="latent",
+            return_dict=False,
+        )[0]
+        return to_pixels(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
+
+    def controls(self, masks: np.ndarray) -> torch.Tensor:
+        """Masks in the palette of the class table, ignored pixels black: (B, 3, H, W) float32 in 0..1."""
+        colors = np.stack([self.labels.colorize(mask) for mask in masks])
+        return torch.from_numpy(colors).permute(0, 3, 1, 2).float() / 255
+
+    def _caption(self, mask: np.ndarray, mask_id: str, parts: Sequence[Part]) -> str:
+        prompt = make_prompt(present_labels(mask, self.labels.ignored), self.words, self.pipeline.tokenizer, parts)
+        if prompt.cut and mask_id not in self._warned:
+            self._warned.add(mask_id)
+            warn_if_cut(prompt, mask_id)
+        return prompt.text
+
+    def _context(self, text: str) -> torch.Tensor:
+        """(77, D) embedding of a caption, encoded alone, so that its neighbours don't matter, and kept."""
+        if text not in self._contexts:
+            if len(self._contexts) >= KEPT_CONTEXTS:
+                del self._contexts[next(iter(self._contexts))]  # the oldest
+            self._contexts[text] = self.pipeline.encode_prompt(text, self.pipeline.device, 1, False)[0][0]
+        return self._contexts[text]

@@ -1,0 +1,113 @@
+"""Generators behind one interface: masks, mask ids and seeds in, images out; the same everywhere for the same three.
+
+A new one needs two functions in KINDS: one that loads a diffusers folder, and one that makes a `Paint` of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+from freemask.controlnet import ControlNetPainter, load_controlnet
+from freemask.errors import InputError
+from freemask.freestyle.loading import load_pipeline, networks
+from freemask.freestyle.pipeline import FreestylePipeline, other_scheduler
+from freemask.freestyle.prompt import Part
+from freemask.labels import LabelSpace
+
+
+class Paint(Protocol):
+    """What every generator does."""
+
+    def __call__(self, masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
+        """(B, H, W) uint8 raw labels to (B, H, W, 3) uint8 images; an image that came to NaN is black."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled. parts_of: from an image's seed to its extra prompt parts."""
+
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    parts_of: Callable[[int], tuple[Part, ...]] = lambda seed: ()
+
+
+def freestyle(pipeline: FreestylePipeline, labels: LabelSpace, sampling: Sampling) -> Paint:
+    """FreestyleNet: each word of the caption is seen by its class's pixels only."""
+    words = dict(zip(labels.ids, labels.words, strict=True))
+
+    def paint(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
+        how = (labels.ignored, sampling.steps, sampling.guidance_scale)
+        return pipeline(masks, words, mask_ids, seeds, *how, parts=[sampling.parts_of(seed) for seed in seeds])
+
+    return paint
+
+
+def controlnet(pipeline: DiffusionPipeline, labels: LabelSpace, sampling: Sampling) -> Paint:
+    """ControlNet-seg: the mask in the data set's palette steers the image."""
+    painter = ControlNetPainter(pipeline, labels)
+
+    def paint(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
+        parts = [sampling.parts_of(seed) for seed in seeds]
+        return painter.paint(masks, mask_ids, seeds, parts, sampling.steps, sampling.guidance_scale)
+
+    return paint
+
+
+KINDS = {"freestyle": (load_pipeline, freestyle), "controlnet": (load_controlnet, controlnet)}
+
+
+def loader(kind: str) -> Callable[[Path, torch.dtype], DiffusionPipeline]:
+    """How folders of that kind are loaded.
+
+    Raises: InputError for a kind that there isn't.
+    """
+    if kind not in KINDS:
+        raise InputError(f"generator kind {kind!r} is not known; use one of {', '.join(KINDS)}")
+    return KINDS[kind][0]
+
+
+def load_generator(
+    kind: str,
+    folder: Path,
+    labels: LabelSpace,
+    sampling: Sampling,
+    dtype: torch.dtype = torch.float32,
+    compiled: bool = False,
+) -> Paint:
+    """Load a generator onto the GPU, if there is one.
+
+    Args: folder: a diffusers pipeline (prepare_generator); compiled: through torch.compile, which takes minutes at the
+    first batch.
+    Raises: InputError for a damaged folder, or an arithmetic that the GPU doesn't have.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_arithmetic(dtype, device)
+    pipeline = loader(kind)(folder, dtype).to(device)
+    pipeline.scheduler = other_scheduler(sampling.scheduler, pipeline.scheduler)
+    arrange(pipeline, device, compiled)
+    return KINDS[kind][1](pipeline, labels, sampling)
+
+
+def check_arithmetic(dtype: torch.dtype, device: str) -> None:
+    """Refuse bfloat16 on GPUs that would emulate it (is_bf16_supported() says yes there)."""
+    if dtype is torch.bfloat16 and device == "cuda" and torch.cuda.get_device_capability()[0] < 8:
+        name = torch.cuda.get_device_name()
+        raise InputError(f"dtype bfloat16 needs compute capability 8.0, {name} has less; use float16 or float32")
+
+
+def arrange(pipeline: DiffusionPipeline, device: str, compiled: bool) -> None:
+    """Channels-last convolutions on a GPU (what its matrix units want), and compiled networks where wanted.
+
+    In place: names of weights and configs stay. The shape of batches never changes, so nothing is compiled twice.
+    """
+    for name, network in networks(pipeline).items():
+        if device == "cuda" and name != "text_encoder":
+            network.to(memory_format=torch.channels_last)
+        if compiled and name in ("unet", "controlnet"):
+            network.compile(dynamic=False)
