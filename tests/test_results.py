@@ -49,8 +49,8 @@ def folder(tmp_path):
 def tabulate(folder, **more):
     run_script("result_tables", experiments=folder / "experiments.tsv", dataset="world", training=folder / "training",
                masks=folder / "masks.tsv", classes=folder / "classes.tsv", ignored_label=0,
-               markdown=folder / "miou.md", csv=folder / "miou.csv", latex=folder / "miou.tex", html=folder / "miou.html",
-               per_class=folder / "per_class_iou.tsv", **more)  # fmt: skip
+               markdown=folder / "miou.md", csv=folder / "miou.csv", latex=folder / "miou.tex",
+               html=folder / "miou.html", per_class=folder / "per_class_iou.tsv", **more)  # fmt: skip
     return pd.read_csv(folder / "miou.csv").set_index("experiment")
 
 
