@@ -149,7 +149,7 @@ def test_a_list_differs_where_a_file_of_the_same_name_does(shard, alpha):
     assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
     assert make()[1] == before
 
-    files.write_atomic(shard / "b.png", files.png_bytes(np.array([[2, 7], [2, 2]], np.uint8)))  # the same counts
+    files.write_atomic(shard / "b.png", files.png_bytes(np.array([[2, 2], [7, 2]], np.uint8)))  # the same counts
     write_masks(shard)
     other, after = make()
     assert (other.mask_sha256 == table.mask_sha256).tolist() == [True, True, False]
