@@ -36,7 +36,7 @@ def test_the_chain_leaves_everything(chain):
     figures = {f"{name}.{suffix}" for name in ("most_improved", "class_loss", "hardness", "filtered_share", "training")
                for suffix in ("png", "pdf")} | {"contact_sheet.png"}  # fmt: skip
     assert {path.name for path in (results / "figures").iterdir()} == figures
-    tables = {"miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
+    tables = {"miou.html", "miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
     assert {path.name for path in (results / "tables").iterdir()} == tables
     table = pd.read_csv(results / "tables/miou.csv")
     assert len(table) == len(ROWS)
