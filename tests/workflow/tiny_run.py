@@ -162,7 +162,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
-        if path.suffix != ".html"
+        if path.name != "report.html"
     }
 
 
