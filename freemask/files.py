@@ -5,8 +5,10 @@ import hashlib
 import io
 import json
 import os
+import socket
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
@@ -40,6 +42,26 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def writer() -> str:
+    """This process as it stands in the names of its temporary files: host@process id."""
+    return f"{socket.gethostname()}@{os.getpid()}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process left in a folder.
+
+    Known dead: a process of this host that is no more. Another host's file counts as left after an hour.
+    """
+    for stray in folder.glob(".*.tmp"):
+        host, _, process = stray.name.rsplit(".", 2)[0].rpartition("@")
+        if host.endswith(f".{socket.gethostname()}") and process.isdigit():
+            dead = int(process) != os.getpid() and not Path(f"/proc/{process}").exists() and Path("/proc").is_dir()
+        else:
+            dead = time.time() - stray.stat().st_mtime > 3600
+        if dead:
+            stray.unlink(missing_ok=True)
 
 
 def current_umask() -> int:

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from freemask.cli import bar
 from freemask.errors import InputError
-from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, write_atomic, write_json
+from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, sweep, write_atomic, write_json
 from freemask.parallel import some
 
 logger = logging.getLogger(__name__)
@@ -138,7 +137,8 @@ class Shard:
         well (they aren't written).
         """
         missing = [request for request in wanted if not is_made(request)]
-        _sweep({request.image.parent for request in missing})
+        for folder in {request.image.parent for request in wanted}:
+            sweep(folder)
         batches = [missing[start : start + self.batch_size] for start in range(0, len(missing), self.batch_size)]
         previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
@@ -198,13 +198,6 @@ class Shard:
     def _write(self, request: Request, image: np.ndarray) -> None:
         write_atomic(request.image, jpeg_bytes(image, self.quality, comment=request.stamp))
         logger.info("made %s", request.image)
-
-
-def _sweep(folders: set[Path]) -> None:
-    """Remove temporary files that a killed run left; younger ones than an hour may be another job's."""
-    for stray in (stray for folder in folders for stray in folder.glob(".*.tmp")):
-        if time.time() - stray.stat().st_mtime > 3600:
-            stray.unlink(missing_ok=True)
 
 
 def _ahead(

@@ -1,12 +1,17 @@
 """Atomic files, tables, masks."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from freemask.errors import InputError
-from freemask.files import digest, jpeg_bytes, png_bytes, read_mask, read_table, write_atomic, write_table
+from freemask.files import digest, jpeg_bytes, png_bytes, read_mask, read_table, sweep, write_atomic, write_table
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -66,3 +71,17 @@ def test_encoders_give_the_same_bytes_and_keep_the_comment(tmp_path):
 
 def test_digests_do_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+def test_sweeping_takes_what_dead_processes_left_and_nothing_else(tmp_path):
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    host, dead = socket.gethostname(), child.stdout.strip()
+    left = tmp_path / f".43.jpg.{host}@{dead}.abc.tmp"
+    kept = [tmp_path / f".43.jpg.{host}@{os.getppid()}.abc.tmp", tmp_path / f".44.jpg.elsewhere@{dead}.abc.tmp"]
+    for path in (left, *kept):
+        path.touch()
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    os.utime(kept[1], (0, 0))
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == kept[:1]

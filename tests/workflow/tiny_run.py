@@ -153,12 +153,10 @@ def finished(folder: Path) -> list[Job]:
 def hashes(folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of every result.
 
-    Left out: mmengine's work folders and the check's caches, which hold times, and the temporary file of an image that
-    a SIGKILL caught half-written (it never gets the image's name, and a later run sweeps it away after an hour).
+    Left out: mmengine's work folders and the check's caches, which hold times.
     """
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
     paths = [path for path in paths if path.suffix != ".sqlite"]
-    paths = [path for path in paths if not (path.name.startswith(".") and path.suffix == ".tmp")]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
