@@ -26,11 +26,12 @@ rule measure_margins:
     params:
         margins_dir="results/{dataset}/margins/{generator}",
         ignored_label=fact("ignored_label"),
+        batch_size=scorer_batch_size,
     shell:
         "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
-        " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
+        " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 rule filter_masks:
