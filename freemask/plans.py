@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from freemask.errors import InputError
 from freemask.files import write_atomic
 from freemask.hardness import images_at_rank
 from freemask.masks import LabelCounts
@@ -71,6 +72,18 @@ def class_balanced(priority: np.ndarray, rank: np.ndarray, n_max: int) -> np.nda
     return images_at_rank(claim, n_max)
 
 
+def check_ranks(rank: np.ndarray, source: str | Path) -> np.ndarray:
+    """The ranks (N,), which must be 1 to N, each once.
+
+    Raises: InputError where they aren't.
+    """
+    number = len(rank)
+    whole = rank.dtype.kind == "i" and (number == 0 or (rank.min() == 1 and rank.max() == number))
+    if not whole or (np.bincount(rank, minlength=number + 1)[1:] != 1).any():
+        raise InputError(f"{source}: ranks aren't 1 to {number}; make the table again")
+    return rank
+
+
 def rows(mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> pd.DataFrame:
     """The plan: mask_id, seed; counts[i] rows for mask i, with the seeds first_seed, first_seed + 1, ..."""
     ends = np.cumsum(counts)
@@ -84,18 +97,22 @@ def write_plan(path: str | Path, mask_ids: Sequence[str], counts: np.ndarray, fi
     Text is joined per mask: ten times as quick as a table of as many rows.
     Args: mask_ids: as they stand in a tab-separated table (pandas quotes tabs and quotation marks).
     """
-    ends = [f"\t{seed}\n" for seed in range(first_seed, first_seed + int(max(counts, default=0)))]
-    parts = {int(count): ["", *ends[:count]] for count in np.unique(counts)}
-    quoted = [mask_id if mask_id.isprintable() and '"' not in mask_id else _quoted(mask_id) for mask_id in mask_ids]
+    ends = [f"\t{seed}\n" for seed in range(first_seed, first_seed + int(np.max(counts, initial=0)))]
+    parts = [["", *ends[:count]] for count in range(len(ends) + 1)]
+    ids = np.asarray(mask_ids, object)
+    counts = np.asarray(counts)
 
     def write(file: BinaryIO) -> None:
         file.write(b"mask_id\tseed\n")
-        for start in range(0, len(quoted), 4096):
-            some = zip(quoted[start : start + 4096], counts[start : start + 4096].tolist(), strict=True)
-            file.write("".join([mask_id.join(parts[count]) for mask_id, count in some]).encode())
+        for start in range(0, len(ids), 4096):
+            some, images = ids[start : start + 4096].tolist(), counts[start : start + 4096].tolist()
+            joined = "".join(some)
+            if '"' in joined or not joined.isprintable():
+                some = [_quoted(mask_id) for mask_id in some]
+            file.write("".join(map(str.join, some, map(parts.__getitem__, images))).encode())
 
     write_atomic(path, write)
-    return int(np.sum(counts))
+    return int(counts.sum())
 
 
 def _quoted(mask_id: str) -> str:

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError(f"--first-seed {arguments.first_seed}: want 0 or more")
     table = files.read_table(arguments.hardness, ["mask_id", "rank"], only=True)
     counts = count_images(arguments, table)
-    images = plans.write_plan(arguments.plan, table.mask_id.tolist(), counts, arguments.first_seed)
+    images = plans.write_plan(arguments.plan, table.mask_id, counts, arguments.first_seed)
     seconds = arguments.seconds_per_image or plans.SECONDS_PER_IMAGE
     per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
     cli.tell(
@@ -63,9 +63,7 @@ def count_images(arguments: argparse.Namespace, table):
     from freemask import hardness, plans, tables
     from freemask.errors import InputError
 
-    rank = table["rank"].to_numpy()
-    if not np.array_equal(np.sort(rank), np.arange(1, len(rank) + 1)):
-        raise InputError(f"{arguments.hardness}: ranks aren't 1 to {len(rank)}; make the table again")
+    rank = plans.check_ranks(table["rank"].to_numpy(), arguments.hardness)
     if arguments.strategy == "hardness":
         return hardness.images_at_rank(rank, arguments.n_max)
     if arguments.strategy == "uniform":
