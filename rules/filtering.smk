@@ -75,6 +75,7 @@ rule synthetic_set:
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
         class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
+        shard_shares="results/{dataset}/synthetic/{synthetic_set}/shards.tsv",
     log:
         "logs/{dataset}/synthetic_set/{synthetic_set}.log",
     benchmark:
@@ -87,4 +88,4 @@ rule synthetic_set:
         "python {input.script:q} --plan {input.plan:q} --shards {input.shards:q}"
         " --class-shards {input.class_shards:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --train {output.train:q}"
-        " --class-shares {output.class_shares:q} --log {log:q}"
+        " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"

@@ -63,7 +63,7 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
                manifest=folder / "filtered.tsv", class_shares=folder / "filtered.classes.tsv", **own)  # fmt: skip
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / "filtered.tsv"],
                class_shards=[folder / "filtered.classes.tsv"], train=folder / "train.tsv",
-               class_shares=folder / "shares.tsv", **own)  # fmt: skip
+               class_shares=folder / "shares.tsv", shard_shares=folder / "shards.tsv", **own)  # fmt: skip
     return folder
 
 
