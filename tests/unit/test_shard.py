@@ -21,7 +21,11 @@ class Painter:
     def __init__(self, blank=(), on_call=None):
         self.calls, self.painted, self.blank, self.on_call = 0, [], set(blank), on_call
 
-    def __call__(self, labels, names, seeds):
+    def prepare(self, labels, names, seeds):
+        return labels, names, seeds
+
+    def paint(self, prepared):
+        labels, names, seeds = prepared
         self.calls += 1
         self.painted += list(zip(names, seeds, strict=True))
         if self.on_call:
