@@ -106,10 +106,11 @@ def test_a_changed_mask_or_a_damaged_image_is_made_again(world):
     assert set(painter.painted) == {("m0", 42), ("m0", 43), ("m4", 43)}
 
 
-def test_blank_images_are_painted_again_in_float32(world):
+def test_blank_images_are_painted_again_in_float32_and_named_at_the_end(world, capsys):
     again = Painter()
-    assert make(world, Painter(blank=[("m1", 42)]), again=again) == 10
-    assert again.calls == 1
+    assert make(world, Painter(blank=[("m1", 42), ("m3", 43)]), again=again) == 10
+    assert again.calls == 2
+    assert "2 images were blank and made again in float32: m1/42, m3/43\n" in capsys.readouterr().err
 
 
 def test_images_that_stay_blank_are_named_once_the_others_are_made(world):
@@ -131,6 +132,26 @@ def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
 
     monkeypatch.setattr(Shard, "_write", slow_write)
     assert make(world, Painter(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
+
+
+def test_the_next_batch_is_prepared_while_one_is_painted(world):
+    """The first batch's painting can't end before the second has been prepared; one is prepared after the other."""
+    prepared, running = threading.Event(), threading.Lock()
+
+    class Careful(Painter):
+        preparing = 0
+
+        def prepare(self, labels, names, seeds):
+            assert running.acquire(blocking=False)
+            self.preparing += 1
+            if self.preparing == 2:
+                prepared.set()
+            running.release()
+            return labels, names, seeds
+
+    painter = Careful(on_call=lambda call: None if prepared.wait(timeout=20) else pytest.fail("not prepared"))
+    assert make(world, painter) == 10
+    assert painter.preparing == painter.calls == 3
 
 
 def test_a_failed_write_stops_the_shard(world, monkeypatch):
