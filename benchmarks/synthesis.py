@@ -10,26 +10,25 @@ sampler's own 50 steps are timed as a whole. CPU: --dtype float32; --size sd14 t
 """
 
 import argparse
-import platform
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
-from plain_freestyle import PlainAttnProcessor, predict_plainly
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel
+from plain_freestyle import predict_plainly
+from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
+from synthesis_report import report
 
-from freemask import cli, files
-from freemask.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.freestyle.prompt import clip_tokenizer
-from freemask.generators import arrange
+from freemask import files
+from freemask.freestyle.pipeline import FreestylePipeline
+from freemask.freestyle.shard import Request, Shard
+from freemask.generators import Generator, Sampling, arrange, freestyle
 from freemask.labels import LabelSpace
 
 CLASSES = Path(__file__).parents[1] / "config" / "datasets" / "ade20k.tsv"
@@ -38,34 +37,6 @@ GUIDANCE = 2.0
 STEPS = 50
 CALLS = 51  # of the UNet in 50 steps of PLMS
 TIME = 981  # noise level of the timed calls
-
-
-class Target(NamedTuple):
-    """A number of the summary and what it should be: at least or at most a value, on one device or on any (None)."""
-
-    key: str
-    name: str
-    value: float
-    least: bool
-    device: str | None = None
-    unit: str = " %"
-    digits: int = 1
-
-
-TARGETS = (
-    Target("plain_ratio", "times as fast as the reference's way", 1.9, True, "cpu", "", 2),
-    Target("plain_ratio", "times as fast as the reference's way", 4.0, True, "cuda", "", 2),
-    Target("plain_ratio_unet", "times as fast as the reference's way, the UNet alone", 1.9, True, "cpu", "", 2),
-    Target("plain_ratio_unet", "times as fast as the reference's way, the UNet alone", 4.0, True, "cuda", "", 2),
-    Target("rectification_cost", "rectification over plain cross-attention, of the UNet's time", 0.05, False),
-    Target("share_masks", "masks, of an image's time", 0.01, False, digits=3),
-    Target("share_of_matmul", "UNet, of the measured rate of matrix products", 0.45, True, "cuda"),
-    Target("share_waiting", "the device waits for input or output", 0.05, False),
-)
-SIZES = {  # UNet's and VAE's channels, UNet's and VAE's blocks per level, text width and layers, image side [pixels]
-    "sd14": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "blocks": 2, "text": (768, 12), "side": 512},
-    "small": {"unet": (64, 128, 256, 256), "vae": (32, 64, 64, 64), "blocks": 1, "text": (128, 2), "side": 256},
-}
 
 
 def options() -> argparse.ArgumentParser:
@@ -79,6 +50,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=int, default=10, help="classes in each mask (default: 10)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--shard-batches", type=int, default=4, help="of the real shard's run; 0: none (default: 4)")
+    parser.add_argument("--compile", action="store_true", help="time compiled networks, too")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: a busy machine, one thread")
     parser.add_argument("--json", type=Path, help="output: the numbers as JSON")
@@ -112,48 +85,6 @@ class Clock:
     def ratio(self, name: str, other: str) -> float:
         """Median of the ratios of calls made in the same round."""
         return statistics.median(a / b for a, b in zip(self.seconds[name], self.seconds[other], strict=True))
-
-
-def build_unet(sizes: dict) -> UNet2DConditionModel:
-    """Stable Diffusion 1.x's UNet: three levels with attention, one without."""
-    return UNet2DConditionModel(
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=sizes["unet"],
-        layers_per_block=sizes["blocks"],
-        attention_head_dim=8,  # diffusers' name for the number of heads
-        cross_attention_dim=sizes["text"][0],
-    )
-
-
-def build_pipeline(sizes: dict, device: str, dtype: torch.dtype) -> FreestylePipeline:
-    """The pipeline with random weights."""
-    torch.manual_seed(0)
-    width, layers = sizes["text"]
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=sizes["vae"],
-        layers_per_block=sizes["blocks"],
-    )
-    text = CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=width // 64, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
-    )  # fmt: skip
-    parts = [vae.eval(), CLIPTextModel(text).eval(), clip_tokenizer(), build_unet(sizes).eval()]
-    pipeline = FreestylePipeline(*parts, make_scheduler("plms"))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, dtype)
-
-
-def draw_masks(words: dict[int, str], count: int, classes: int, side: int) -> np.ndarray:
-    """Masks (count, side, side) uint8 of blocks, with so many classes each."""
-    random = np.random.default_rng(0)
-    blocks = []
-    for _ in range(count):
-        chosen = random.choice(sorted(words), size=classes, replace=False).astype(np.uint8)
-        blocks.append(chosen[random.permutation(np.arange(256) % classes).reshape(16, 16)])
-    return np.stack(blocks).repeat(side // 16, 1).repeat(side // 16, 2)
 
 
 @torch.no_grad()
@@ -207,17 +138,6 @@ def finish(pipeline: FreestylePipeline, side: int, batch: int, clock: Clock) -> 
     clock.timed("JPEG", lambda: [files.jpeg_bytes(image, 95) for image in images])
 
 
-def unet_flops(sizes: dict) -> float:
-    """Floating-point operations of one UNet call for one image, counted on tensors without content."""
-    with torch.device("meta"):
-        unet = build_unet(sizes)
-        unet.set_attn_processor(PlainAttnProcessor())
-        side = sizes["side"] // 8
-        with FlopCounterMode(display=False) as counter:
-            unet(torch.empty(1, 4, side, side), torch.empty(1), torch.empty(1, 77, sizes["text"][0]))
-    return counter.get_total_flops()
-
-
 def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
     """Operations per second of large matrix products on the device, the best of five."""
     size = 8192 if clock.device == "cuda" else 2048
@@ -225,6 +145,44 @@ def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
     for _ in range(6):
         clock.timed("matmul", torch.matmul, a, b)
     return 2 * size**3 / min(clock.seconds["matmul"][1:])
+
+
+def share_waiting(pipeline: FreestylePipeline, space: LabelSpace, labels: np.ndarray, batches: int) -> float:
+    """Run the real shard, and find what part of its time lies outside of painting: reading, preparing, writing.
+
+    On a GPU with all 50 steps; on a CPU with 2, where painting is slow and shares the cores.
+    """
+    steps = STEPS if pipeline.device.type == "cuda" else 2
+    generator, painting = freestyle(pipeline, space, Sampling("plms", steps, GUIDANCE)), []
+
+    def paint(prepared):
+        start = time.perf_counter()
+        images = generator.paint(prepared)  # ends with the images on the CPU, so the device is done
+        painting.append(time.perf_counter() - start)
+        return images
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, wanted = Path(name), []
+        for number in range(batches * len(labels)):
+            mask = folder / f"{number}.png"
+            mask.write_bytes(files.png_bytes(labels[number % len(labels)]))
+            wanted.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
+        pipeline.forget_contexts()
+        start = time.perf_counter()
+        Shard(Generator(generator.prepare, paint), None, len(labels), 95).make(wanted, "shard")
+        return 1 - sum(painting) / (time.perf_counter() - start)
+
+
+@torch.no_grad()
+def measure_compiled(pipeline: FreestylePipeline, side: int, batch: int, repeats: int, clock: Clock) -> None:
+    """Time the UNet's first call after torch.compile, compilation included, and later ones."""
+    arrange(pipeline, clock.device, compiled=True)
+    masks = np.ones((batch, side, side), np.uint8)
+    given = pipeline.prepare(masks, {1: "sky"}, ["mask"] * batch, [0] * batch, IGNORED)
+    sample = torch.cat([given.noise, given.noise]).to(pipeline.unet.dtype)
+    for name in ["compilation", *["compiled UNet"] * repeats]:
+        kept = {"visibility": given.masks}
+        clock.timed(name, pipeline.unet, sample, TIME, given.context, cross_attention_kwargs=kept)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -246,6 +204,11 @@ def main(arguments: argparse.Namespace) -> None:
         assert error < 1e-3, f"both ways differ by {error:.1e} of the largest value"
     numbers = summary(clock, arguments, unet_flops(sizes), matmul_rate(clock, dtype))
     numbers["relative_difference"] = error
+    if arguments.shard_batches:
+        numbers["share_waiting"] = share_waiting(pipeline, space, labels, arguments.shard_batches)
+    if arguments.compile:
+        measure_compiled(pipeline, sizes["side"], arguments.batch_size, arguments.repeats, clock)
+        numbers |= compiled_summary(clock, arguments.batch_size)
     report(numbers, arguments)
     if arguments.json:
         files.write_json(arguments.json, numbers)
@@ -273,42 +236,12 @@ def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: flo
     }
 
 
-def verdicts(numbers: dict[str, float], device: str) -> list[str]:
-    """A line per target: what was measured, the target, and whether it is met on this device."""
-    lines = []
-    for target in TARGETS:
-        if target.key in numbers and target.device in (None, device):
-            found = numbers[target.key]
-            met = found >= target.value if target.least else found <= target.value
-            side, scale = ("least" if target.least else "most"), 100 if target.unit == " %" else 1
-            shown = f"{found * scale:.{target.digits}f}{target.unit}"
-            wanted = f"at {side} {target.value * scale:g}{target.unit}"
-            lines.append(f"{target.name}: {shown} (target: {wanted}; {'met' if met else 'missed'})")
-    return lines
-
-
-def report(numbers: dict[str, float], arguments: argparse.Namespace) -> None:
-    """Print what was found."""
-    on_gpu = arguments.device == "cuda"
-    where = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
-    cli.tell(
-        f"{arguments.size}, batch {arguments.batch_size}, {arguments.dtype}, {where}, {arguments.threads} CPU threads,"
-        f" torch {torch.__version__}, {arguments.clock} time, medians of {arguments.repeats}"
-    )
-    cli.tell(f"{numbers['seconds']:.2f} s an image (50 PLMS steps with guidance):")
-    for name in ("masks", "noise", "text", "UNet", "sampler", "VAE", "JPEG"):
-        seconds = numbers[f"seconds_{name}"]
-        cli.tell(f"  {name:8} {seconds:10.4f} s {100 * seconds / numbers['seconds']:7.3f} %")
-    cli.tell(
-        f"the reference's way: {numbers['plain_seconds']:.2f} s an image; predictions differ by"
-        f" {numbers['relative_difference']:.1e} of the largest"
-    )
-    cli.tell(
-        f"UNet: {numbers['unet_tflop']:.3f} TFLOP a call and image, {100 * numbers['share_of_matmul']:.0f} % of the"
-        f" measured {numbers['matmul_tflops']:.3f} TFLOP/s of matrix products"
-    )
-    for line in verdicts(numbers, arguments.device):
-        cli.tell(line)
+def compiled_summary(clock: Clock, batch: int) -> dict[str, float]:
+    """What torch.compile costs and brings, and the images after which it has paid (inf: it never does)."""
+    saved = (clock.median("UNet") - clock.median("compiled UNet")) * CALLS / batch
+    cost = clock.median("compilation") - clock.median("compiled UNet")
+    speed = clock.median("UNet") / clock.median("compiled UNet")
+    return {"compile_seconds": cost, "compile_speed": speed, "compile_pays_after": cost / saved if saved > 0 else inf}
 
 
 if __name__ == "__main__":
