@@ -10,7 +10,6 @@ sampler's own 50 steps are timed as a whole. CPU: --dtype float32; --size sd14 t
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -78,13 +77,18 @@ class Clock:
         self.seconds[name].append(self.now() - start)
         return result
 
-    def median(self, name: str) -> float:
-        """Median seconds of the calls under a name."""
-        return statistics.median(self.seconds[name])
+    def best(self, name: str) -> float:
+        """Seconds of the quickest call under a name: what else runs on the machine only ever adds."""
+        return min(self.seconds[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """Median of the ratios of calls made in the same round."""
-        return statistics.median(a / b for a, b in zip(self.seconds[name], self.seconds[other], strict=True))
+        """The quickest call of the one to that of the other."""
+        return self.best(name) / self.best(other)
+
+    def spread(self) -> float:
+        """The slowest call of the UNet to the quickest, the largest of all ways: far from 1 on a busy machine."""
+        ways = [seconds for name, seconds in self.seconds.items() if "UNet" in name]
+        return max(max(seconds) / min(seconds) for seconds in ways)
 
 
 @torch.no_grad()
@@ -211,15 +215,15 @@ def main(arguments: argparse.Namespace) -> None:
         numbers |= compiled_summary(clock, arguments.batch_size)
     report(numbers, arguments)
     if arguments.json:
-        files.write_json(arguments.json, numbers)
+        files.write_json(arguments.json, numbers | {"calls": dict(clock.seconds)})
 
 
 def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: float) -> dict[str, float]:
     """Seconds per image at 50 PLMS steps, and the ratios."""
     batch = arguments.batch_size
-    seconds = {name: clock.median(name) / batch for name in ("masks", "noise", "text", "sampler", "VAE", "JPEG")}
-    seconds["text"] += clock.median("prompt") / batch
-    seconds["UNet"] = clock.median("UNet") * CALLS / batch
+    seconds = {name: clock.best(name) / batch for name in ("masks", "noise", "text", "sampler", "VAE", "JPEG")}
+    seconds["text"] += clock.best("prompt") / batch
+    seconds["UNet"] = clock.best("UNet") * CALLS / batch
     total = sum(seconds.values())
     plain = total - seconds["masks"] + (clock.ratio("plain UNet", "UNet") - 1) * seconds["UNet"]
     return {
@@ -228,19 +232,20 @@ def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: flo
         "plain_seconds": plain,
         "plain_ratio": plain / total,
         "plain_ratio_unet": clock.ratio("plain UNet", "UNet"),
+        "spread": clock.spread(),
         "share_masks": seconds["masks"] / total,
         "rectification_cost": clock.ratio("UNet", "UNet without masks") - 1,
         "unet_tflop": flops / 1e12,
         "matmul_tflops": rate / 1e12,
-        "share_of_matmul": 2 * batch * flops / clock.median("UNet") / rate,
+        "share_of_matmul": 2 * batch * flops / clock.best("UNet") / rate,
     }
 
 
 def compiled_summary(clock: Clock, batch: int) -> dict[str, float]:
     """What torch.compile costs and brings, and the images after which it has paid (inf: it never does)."""
-    saved = (clock.median("UNet") - clock.median("compiled UNet")) * CALLS / batch
-    cost = clock.median("compilation") - clock.median("compiled UNet")
-    speed = clock.median("UNet") / clock.median("compiled UNet")
+    saved = (clock.best("UNet") - clock.best("compiled UNet")) * CALLS / batch
+    cost = clock.best("compilation") - clock.best("compiled UNet")
+    speed = clock.best("UNet") / clock.best("compiled UNet")
     return {"compile_seconds": cost, "compile_speed": speed, "compile_pays_after": cost / saved if saved > 0 else inf}
 
 

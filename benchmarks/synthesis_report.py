@@ -53,8 +53,9 @@ def report(numbers: dict[str, float], arguments: argparse.Namespace) -> None:
     where = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     cli.tell(
         f"{arguments.size}, batch {arguments.batch_size}, {arguments.dtype}, {where}, {arguments.threads} CPU threads,"
-        f" torch {torch.__version__}, {arguments.clock} time, medians of {arguments.repeats}"
+        f" torch {torch.__version__}, {arguments.clock} time, best of {arguments.repeats}"
     )
+    cli.tell(f"slowest call of the UNet to the quickest: {numbers['spread']:.2f} (far from 1: the machine was busy)")
     cli.tell(f"{numbers['seconds']:.2f} s an image (50 PLMS steps with guidance):")
     for name in ("masks", "noise", "text", "UNet", "sampler", "VAE", "JPEG"):
         seconds = numbers[f"seconds_{name}"]

@@ -75,8 +75,12 @@ def test_stable_diffusion_for_a_generator_that_is_trained(clone):
     """Asked for by name or with all weights, never by itself: the run that needs it says where to get it."""
     commit = "0123456789abcdef" * 2 + "01234567"
     config = read_yaml(clone / RUN)
-    settings = dict(steps=1, batch_size=1, learning_rate=1e-5, warmup=1, ema_decay=0.9, prompt_dropout=0.1, seed=0)
-    training = settings | {"init": "weights/sd", "init_address": f"hf://someone/sd@{commit}"}
+    training = dict.fromkeys(("steps", "batch_size", "warmup"), 1) | {
+        "learning_rate": 1e-5,
+        "ema_decay": 0.9,
+        "seed": 0,
+    }
+    training |= {"prompt_dropout": 0.1, "init": "weights/sd", "init_address": f"hf://someone/sd@{commit}"}
     released = config["generators"]["freestyle-ade20k"]
     kept = {key: value for key, value in released.items() if key not in ("path", "address")}
     config["generators"]["mine"] = kept | {"source": "train", "training": training}
