@@ -169,7 +169,7 @@ def _attempt(
     if facts.get("url") != url:
         part.delete()  # of another address, or of unknown origin
     headers = {"Accept-Encoding": "identity", "User-Agent": f"freemask/{__version__}"}
-    if part.size():
+    if part.size() and (confirmed or not facts.get("asks")):  # a page of confirmation is asked for whole
         headers["Range"] = f"bytes={part.size()}-"
         if facts["validator"]:
             headers["If-Range"] = facts["validator"]
@@ -186,7 +186,9 @@ def _attempt(
         start, total = _extent(answer, part, facts)
         if total is not None:
             refuse_full_disk(part.file.parent, total - start + reserve * total, f"{part.file.stem}")
-        files.write_json(part.facts, {"url": url, "validator": _validator(answer), "total": total})
+        files.write_json(
+            part.facts, {"url": url, "validator": _validator(answer), "total": total, "asks": bool(confirmed)}
+        )
         with open(part.file, "ab" if start else "wb") as file, cli.bar(part.file.stem, total, "B", scaled=True) as bar:
             bar.update(start)
             while chunk := answer.raw.read1(CHUNK, decode_content=False):  # what is there: a stall loses nothing

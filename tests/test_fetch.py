@@ -213,7 +213,7 @@ def test_a_page_that_asks_whether_to_download_is_answered(server, tmp_path):
     server.pages = {"uc?id=1Ab": page, "download?id=1Ab&confirm=t&uuid=7-a+b": Page(CONTENT, cut=[4000])}
     server.pages["download?id=1Ab&confirm=t&uuid=8"] = Page(CONTENT)
     url, path = server.url("uc?id=1Ab"), tmp_path / "a.ckpt"
-    with pytest.raises(InputError, match="ended after 4000"):
+    with pytest.raises(InputError, match="4000 bytes are kept"):
         fetch(url, path, DIGEST, patience=Patience(connect=2, stall=0.3, failures=0, pause=0.01))
     page.content = form.format("8").encode()
     fetch(url, path, DIGEST, patience=QUICK)
