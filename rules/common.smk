@@ -32,6 +32,7 @@ def missing_raw_data():
     jobs = [job for job in planned if not job.rule.name.startswith("fetch_")]
     needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
     needed |= {("generator", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
+    needed |= {("training", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "train_generator"}
     return [line for key, line in MISSING.items() if key in needed]
 
 
