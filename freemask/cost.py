@@ -1,7 +1,7 @@
 """What trainings cost: wall time and GPU hours, from the times that each segment of a training left.
 
-A segment goes from a start of the training to its end or to a kill. Its file time/*.json in the work folder holds inputs
-(digest of what the training is made from), started (UTC), seconds, gpus (0 on a CPU) and device.
+A segment goes from a start of the training to its end or to a kill. Its file time/*.json in the work folder holds
+inputs (digest of what the training is made from), started (UTC), seconds, gpus (0 on a CPU) and device.
 """
 
 from html import escape

@@ -64,7 +64,7 @@ def compose(rows: list[Row], names: list[str], space: LabelSpace, title: str) ->
 
 
 def tile(picture: np.ndarray, smooth: bool) -> np.ndarray:
-    """Scale a picture (H, W, 3): larger than LARGE_TILE shrinks to that, smaller than TILE is repeated by whole pixels."""
+    """Shrink a picture (H, W, 3) that is larger than LARGE_TILE to that; repeat the pixels of one smaller than TILE."""
     height, width = picture.shape[:2]
     longer = max(height, width)
     if longer <= LARGE_TILE:

@@ -1,8 +1,8 @@
 """Evaluate a trained segmentor on the validation set.
 
-Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion matrix
-(pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as palette PNGs
-of raw labels. The images are spread evenly over the validation table, the same ones for every segmentor.
+Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
+matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
+palette PNGs of raw labels. The images are spread evenly over the validation table, the same ones for every segmentor.
 """
 
 import argparse

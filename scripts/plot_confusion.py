@@ -9,9 +9,7 @@ from freemask import cli
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "--confusion", type=Path, nargs="+", required=True, help="tables of evaluate; they are added up"
-    )
+    parser.add_argument("--confusion", type=Path, nargs="+", required=True, help="tables of evaluate, added up")
     parser.add_argument("--title", default="Confusion matrix", help="title of the figure")
     parser.add_argument("--figures", type=Path, nargs="+", required=True, help="outputs: .png and .pdf paths")
     return parser

@@ -74,7 +74,7 @@ class CountTime(Hook):
 def start_over(work_dir: str | Path, inputs: str) -> None:
     """Empty the work folder of a run without a checkpoint to resume from.
 
-    Times stay of segments that were killed before their first checkpoint: of the same inputs, in a run that never ended.
+    Times stay of segments killed before their first checkpoint: of the same inputs, in a run that never ended.
     """
     segments = {path: files.read_json(path) for path in Path(work_dir, cost.FOLDER).glob("*.json")}
     ended = any(segment.get("finished") for segment in segments.values())
