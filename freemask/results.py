@@ -60,7 +60,8 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or best), best_mIoU (of the best checkpoint,
     NaN where there is none).
     Returns: these columns of experiments, seeds (their number), iterations, checkpoint, and for mIoU, mAcc, aAcc,
-    rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU]; mIoU_seed_<s>, one per seed.
+    rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU];
+    mIoU_seed_<s>, one per seed.
     """
     by_seed = {
         name: dict(zip(group.train_seed, group.mIoU, strict=True)) for name, group in metrics.groupby("experiment")
