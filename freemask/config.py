@@ -117,7 +117,7 @@ def _check_ids(config: dict, base: Path) -> None:
 
 
 def validates(entry: dict) -> bool:
-    """Whether a model of the models file is validated during training: all of mmsegmentation's are, unless it says 0."""
+    """Whether a model of the models file is validated during training: mmsegmentation's are, unless it says 0."""
     return entry.get("overrides", {}).get("train_cfg", {}).get("val_interval") != 0
 
 

@@ -43,7 +43,7 @@ def cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]
     """
     header = ["Model", "Images", "Schedule", "Synthetic set", "Checkpoint", "Seeds", "mIoU"]
     validated = summary.best_mIoU.notna().any()
-    header += ["Best"] * validated + ["Rare", "over real 1x", "over real 2x"]
+    header += [*(["Best"] if validated else []), "Rare", "over real 1x", "over real 2x"]
     reported = "reported_mIoU" in summary and summary.reported_mIoU.notna().any()
     if reported:
         header += ["Authors", "Authors' gain"]
