@@ -109,10 +109,8 @@ def test_the_authors_number_is_of_joint_training_at_twice_the_schedule(folder):
 def test_markdown_and_latex_show_the_same_numbers(folder):
     tabulate(folder)
     lines = (folder / "miou.md").read_text().splitlines()
-    assert (
-        "| small | real + synthetic | 2x | filtered | last | 2 | 48.50 ± 0.71 | 81.00 ± 15.56 | +7.50 ± 0.71 | +4.00 ± 1.41 |"
-        in lines
-    )
+    start = "| small | real + synthetic | 2x | filtered | last | 2 | "
+    assert start + "48.50 ± 0.71 | 81.00 ± 15.56 | +7.50 ± 0.71 | +4.00 ± 1.41 |" in lines
     assert "| small | real + synthetic | 2x | unfiltered | last | 1 | **50.50** | 3.00 | +10.50 | +5.50 |" in lines
     assert "Authors" not in lines[2] and "Best" not in lines[2]
     assert "on the validation set, single scale;" in lines[-1] and "Best:" not in lines[-1]
