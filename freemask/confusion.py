@@ -45,15 +45,16 @@ def plot(names: Sequence[str], counts: np.ndarray, title: str) -> Figure:
     classes = len(names)
     small = classes <= WITH_NUMBERS
     side = max(4.5, classes * (0.52 if small else 0.15))
-    figure = Figure(figsize=(side + (2.5 if small else 6.5), side + 2), layout="constrained")
+    figure = Figure(figsize=(side + (2.5 if small else 9), side + 2), layout="constrained")
     axes = figure.subplots()
-    axes.set_facecolor("#f4f4f4")
+    axes.set_facecolor("#d9dce1")
     picture = axes.imshow(np.ma.masked_invalid(share), cmap="Blues", norm=PowerNorm(0.5, 0, 100), aspect="equal")
     size = 10 if small else 6.5
     axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
-    axes.set(xlabel="predicted", ylabel="in the mask")
-    axes.set_title(title)
+    axes.set_xlabel("predicted", fontsize=11 if small else 20)
+    axes.set_ylabel("in the mask", fontsize=11 if small else 20)
+    axes.set_title(title, fontsize=13 if small else 26)
     axes.grid(visible=False)
     axes.set_xticks(np.arange(-0.5, classes), minor=True)
     axes.set_yticks(np.arange(-0.5, classes), minor=True)
@@ -62,17 +63,18 @@ def plot(names: Sequence[str], counts: np.ndarray, title: str) -> Figure:
     if small:
         _write_numbers(axes, share)
     bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=30, pad=0.02, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
-    bar.set_label("share of the class's pixels [%]")
+    bar.set_label("share of the class's pixels [%]", fontsize=11 if small else 18)
+    bar.ax.tick_params(labelsize=10 if small else 16)
     bar.outline.set_edgecolor(GREY)
     if not small:
         listed = "\n".join(["Largest confusions", "(in the mask → predicted)", "", *largest(names, share, MOST)])
-        bar.ax.text(5.5, 0.5, listed, transform=bar.ax.transAxes, fontsize=11, va="center", linespacing=1.5)
+        bar.ax.text(7.5, 0.5, listed, transform=bar.ax.transAxes, fontsize=18, va="center", linespacing=1.5)
     sns.despine(ax=axes, left=True, bottom=True)
     return figure
 
 
 def _write_numbers(axes: Axes, share: np.ndarray) -> None:
-    """Write whole percentages into the cells; nothing below 0.5 %."""
-    for row, column in zip(*np.nonzero(np.nan_to_num(share) >= 0.5), strict=True):
+    """Write whole percentages into the cells; nothing up to 0.5 %."""
+    for row, column in zip(*np.nonzero(np.nan_to_num(share) > 0.5), strict=True):
         color = "white" if share[row, column] > 40 else "#2b2f36"
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=9, color=color)
