@@ -72,8 +72,8 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
     jobs = planned(snakemake(rerun, "-n"))
     assert set(rules(jobs)) == {
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
-        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet", "plot_confusion", "plot_predictions",
-        "training_cost",
+        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet", "plot_confusion",
+        "plot_predictions", "training_cost",
     }  # fmt: skip
     assert rules(jobs)["filter_masks"] == 2  # two shards of the one alpha
     assert experiments(jobs) == {"synthetic", "finetune", "joint"}
