@@ -56,6 +56,11 @@ class CountTime(Hook):
         """Write the time so far, at intervals."""
         self._write_at_intervals()
 
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Write the time so far: a run that was asked to end saves a checkpoint and ends."""
+        if self.path is not None:
+            self._write()
+
     def after_run(self, runner: Any) -> None:
         """End the segment."""
         if self.path is not None:

@@ -104,7 +104,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
 
 def remove_checkpoints(work_dir: str | Path) -> None:
     """Remove what a finished run no longer resumes from; logs stay."""
-    for pattern in ("iter_*.pth", "best_*.pth"):
+    for pattern in ("iter_*.pth", "best_*.pth", ".*.pth.tmp"):  # the last: what a kill left half-written
         for path in Path(work_dir).glob(pattern):
             path.unlink(missing_ok=True)
 
