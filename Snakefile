@@ -18,6 +18,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/compared.smk"
 include: "rules/fetch.smk"
 include: "rules/prepare.smk"
 include: "rules/hardness.smk"
@@ -28,6 +29,7 @@ include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/predictions.smk"
 
 
 onstart:
