@@ -35,7 +35,8 @@ def cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]
         header += ["Authors", "Authors' gain"]
     rows = []
     for row in summary.itertuples():
-        line = [row.model, REGIMES.get(row.regime, row.regime), f"{row.schedule:g}x", row.synthetic_set or "–"]
+        images = REGIMES.get(row.regime, row.regime) + (", repeated" if row.balance == "repeat" else "")
+        line = [row.model, images, f"{row.schedule:g}x", row.synthetic_set or "–"]
         line += [str(row.seeds), number(row.mIoU, row.mIoU_std), number(row.rare_mIoU, row.rare_mIoU_std)]
         line += [number(row.gain_over_real, row.gain_over_real_std, sign=True)]
         line += [number(row.gain_over_real_2x, row.gain_over_real_2x_std, sign=True)]

@@ -56,7 +56,7 @@ def rare_miou(ious: pd.DataFrame, rare: list[int]) -> float:
 def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
-    Args: experiments: experiment, model, regime, schedule, synthetic_set; metrics: experiment, train_seed, mIoU, mAcc,
+    Args: experiments: experiment, model, regime, schedule, synthetic_set, balance (exact if left out); metrics: experiment, train_seed, mIoU, mAcc,
     aAcc, rare_mIoU, iterations.
     Returns: these columns of experiments, seeds (their number), iterations, and for mIoU, mAcc, aAcc, rare_mIoU mean
     and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU]; mIoU_seed_<s>, one per seed.
@@ -68,6 +68,7 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     for experiment in experiments.itertuples():
         mine = metrics[metrics.experiment == experiment.experiment]
         row = {key: getattr(experiment, key) for key in ("experiment", "model", "regime", "schedule", "synthetic_set")}
+        row |= {"balance": getattr(experiment, "balance", "exact")}
         row |= {"seeds": len(mine), "iterations": int(mine.iterations.iloc[0])}
         for metric in ("mIoU", "rare_mIoU", "mAcc", "aAcc"):
             row[metric], row[f"{metric}_std"] = mean_std(mine[metric].tolist())

@@ -27,15 +27,43 @@ rule result_tables:
     conda:
         "../envs/report.yaml"
     params:
+        study="main",
         training="results/{dataset}/training",
         ignored_label=fact("ignored_label"),
         reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
     shell:
-        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
+        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
         " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --reported {input.reported:q} {params.reported_set}"
         " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
         " --per-class {output.per_class:q} --log {log:q}"
+
+
+use rule result_tables as ablation_tables with:
+    input:
+        metrics=partial(all_metrics, study="ablation"),
+        per_class=partial(all_ious, study="ablation"),
+        experiments=config["experiments"],
+        masks="results/{dataset}/masks.tsv",
+        classes=fact("classes"),
+        reported="config/reported.yaml",
+        script="scripts/result_tables.py",
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
+    output:
+        html=report("results/{dataset}/tables/ablations.html", category="Tables", caption="../report/miou.rst"),
+        markdown="results/{dataset}/tables/ablations.md",
+        csv="results/{dataset}/tables/ablations.csv",
+        latex="results/{dataset}/tables/ablations.tex",
+        per_class="results/{dataset}/tables/ablations_per_class_iou.tsv",
+    log:
+        "logs/{dataset}/ablation_tables.log",
+    benchmark:
+        "logs/{dataset}/ablation_tables.benchmark.tsv"
+    params:
+        study="ablation",
+        training="results/{dataset}/training",
+        ignored_label=fact("ignored_label"),
+        reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
 
 
 rule most_improved:
