@@ -58,7 +58,7 @@ for dataset in DATASETS:
         input:
             f"results/{dataset}/tables/miou.md",
 
-    if any(row.study == "ablation" for row in experiments_of(dataset, "ablation")):
+    if experiments_of(dataset, "ablation"):
 
         rule:
             name:

@@ -110,6 +110,20 @@ def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: column.fillna(OPTIONAL_COLUMNS[name]) for name, column in columns.items()})
 
 
+def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Rows of one study: main leaves ablations out; ablation takes them and what they are compared with.
+
+    That is the main rows of the same models.
+    """
+    compared = (table.study == "main") & table.model.isin(table.model[table.study == study])
+    return table[compared | (table.study == study)]
+
+
+def precision(entry: dict, config: dict) -> str:
+    """The arithmetic that a model trains in: its own where it can't follow the run's, else the run's, else fp32."""
+    return entry.get("precision", config.get("training_precision", "fp32"))
+
+
 def _datasets(base: Path) -> list[str]:
     """Data sets that have a file of facts."""
     return sorted(path.stem for path in (base / DATASETS).glob("*.yaml"))
@@ -182,10 +196,10 @@ def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
     entry, used = models[row.model], max(config["training_gpus"], 1)
     if used % config.get("training_nodes", 1):
         raise InputError(
-            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, as many on each node"
+            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node has"
+            " as many"
         )
-    precision = entry.get("precision", config.get("training_precision", "fp32"))
-    if precision == "fp16" and not config["training_gpus"]:
+    if precision(entry, config) == "fp16" and not config["training_gpus"]:
         raise InputError("training_precision = fp16 needs GPUs, training_gpus is 0; choose fp32 or bf16")
     if entry["gpus"] % used:
         raise InputError(

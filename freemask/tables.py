@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from freemask.config import with_optional_columns
+from freemask.config import of_study, with_optional_columns
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.masks import LabelCounts
@@ -85,17 +85,14 @@ def _names(rows: pd.DataFrame) -> str:
 def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
     """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
 
-    Args: study: main leaves ablations out; ablation takes them, and the main rows of their models to compare with.
+    Args: study: main leaves ablations out, ablation takes them (see freemask.config.of_study).
     Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
     """
     columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
     table = with_optional_columns(read_table(path, columns))
-    table = table[table.dataset == dataset]
-    studied = table[table.study == study]
-    if not len(studied):
-        raise InputError(f"{path}: no experiment of study {study} on data set {dataset!r}; add a row")
-    compared = (table.study == "main") & table.model.isin(studied.model)
-    table = table[compared | (table.study == study)].reset_index(drop=True)
+    table = of_study(table[table.dataset == dataset], study).reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"{path}: no experiment on data set {dataset!r} in study {study}; add a row")
     table["synthetic_set"] = table.synthetic_set.fillna("").astype(str)
     table["schedule"] = table.schedule.astype(float)
     try:

@@ -131,11 +131,6 @@ def training_pairs(wildcards):
     return [option("--train", real), option("--synthetic", synthetic_pairs(wildcards))]
 
 
-def training_precision(wildcards):
-    """The arithmetic that a training runs in: the model's own where it can't follow the run's."""
-    return MODELS[experiment_row(wildcards).model].get("precision", config.get("training_precision", "fp32"))
-
-
 def model_settings(wildcards):
     """The model's entry of the models file: a change of it reruns its trainings and no others."""
     return json.dumps(MODELS[experiment_row(wildcards).model])
@@ -143,10 +138,7 @@ def model_settings(wildcards):
 
 def experiments_of(dataset, study="main"):
     """The experiments of a data set, as rows, without ablations; or the ablations and what they are compared with."""
-    rows = EXPERIMENTS[EXPERIMENTS.dataset == dataset]
-    studied = rows[rows.study == study]
-    compared = (rows.study == "main") & rows.model.isin(studied.model)
-    return list(rows[compared | (rows.study == study)].itertuples())
+    return list(checks.of_study(EXPERIMENTS[EXPERIMENTS.dataset == dataset], study).itertuples())
 
 
 def all_metrics(wildcards, study="main"):

@@ -23,7 +23,7 @@ rule training_config:
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         balance=lambda wildcards: experiment_row(wildcards).balance,
-        precision=training_precision,
+        precision=lambda wildcards: checks.precision(MODELS[experiment_row(wildcards).model], config),
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         ignored_label=fact("ignored_label"),
         gpus=config["training_gpus"],

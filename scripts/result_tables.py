@@ -16,7 +16,10 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--experiments", type=Path, required=True, help="config/experiments.tsv")
     parser.add_argument("--dataset", required=True, help="id of the data set: its rows are taken")
     parser.add_argument(
-        "--study", choices=["main", "ablation"], default="main", help="main: without ablations (default); ablation: them"
+        "--study",
+        choices=["main", "ablation"],
+        default="main",
+        help="main: without ablations (default); ablation: them",
     )
     parser.add_argument("--training", type=Path, required=True, help="folder of <experiment>/seed-<s>/metrics.json")
     parser.add_argument(
