@@ -196,8 +196,8 @@ def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
     entry, used = models[row.model], max(config["training_gpus"], 1)
     if used % config.get("training_nodes", 1):
         raise InputError(
-            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node has"
-            " as many"
+            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node "
+            "has as many"
         )
     if precision(entry, config) == "fp16" and not config["training_gpus"]:
         raise InputError("training_precision = fp16 needs GPUs, training_gpus is 0; choose fp32 or bf16")

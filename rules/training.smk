@@ -10,7 +10,7 @@ rule training_config:
         synthetic=synthetic_pairs,
         classes=fact("classes"),
         script="scripts/training_config.py",
-        code="freemask/training.py",
+        code=["freemask/training.py", "freemask/protocol.py"],
     output:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
     log:

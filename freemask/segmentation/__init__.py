@@ -3,11 +3,12 @@
 from freemask.segmentation.datasets import PairListDataset
 from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.metrics import PerClassIoU
-from freemask.segmentation.optimizers import MergedGroups
+from freemask.segmentation.optimizers import BFloat16OptimWrapper, MergedGroups
 from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 from freemask.segmentation.transforms import RawToTrainIds
 
 __all__ = [
+    "BFloat16OptimWrapper",
     "BalancedSampler",
     "MergedGroups",
     "PairListDataset",
