@@ -49,14 +49,17 @@ def verify(file: str, sha256: str | None) -> None:
 def load_from_other_layout(filename: str, map_location: Any = None) -> State:
     """Read "mit:<path>", "vit:<path>" or "swin:<path>" as a state_dict in mmsegmentation's layout.
 
-    Raises: InputError where keys that the layout has are missing.
+    Raises: InputError where keys that the layout has are missing, or none of them is there.
     """
     layout, _, path = filename.partition(":")
     state = _state(CheckpointLoader.load_checkpoint(path, map_location, logger="silent"))
     try:
-        return dict(_converter(CONVERTERS[layout])(state))
+        converted = dict(_converter(CONVERTERS[layout])(state))
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: not weights in the layout {layout!r} ({error!r}); check initial_weights") from None
+    if converted.keys() <= state.keys():  # a converter lets pass what it doesn't know
+        raise InputError(f"{path}: not weights in the layout {layout!r}; correct `convert` or leave it out")
+    return converted
 
 
 def _converter(name: str) -> Callable[[State], State]:

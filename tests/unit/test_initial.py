@@ -59,7 +59,7 @@ def to_mit(state):
 
 
 def to_vit(state):
-    """timm's Vision Transformer."""
+    """Timm's Vision Transformer."""
     made = {"head.weight": torch.zeros(1000, 24), "head.bias": torch.zeros(1000)}
     for key, value in state.items():
         for ours, theirs in [(r"^ln1", "norm"), (r"^layers", "blocks"), (r"\.ln(\d)", r".norm\1"),
