@@ -63,7 +63,7 @@ def environment(**more):
 def test_the_command_of_one_process_of_one_node_and_of_several():
     assert launch.training(0) == launch.training(1) == "python"
     one = launch.training(8)
-    assert one == "python -m freemask.devices --gpus 8 -- torchrun --standalone --nproc-per-node 8"
+    assert one == "python -m freemask.devices --gpus 8 -- torchrun --standalone --nproc-per-node 8 --"
     assert "srun --ntasks=2 " in launch.training(8, 2) and " --nnodes 2 --nproc-per-node 4 " in launch.training(8, 2)
 
 
@@ -74,7 +74,7 @@ def test_two_nodes_train_as_one_process_does(world):  # noqa: F811
     Path("srun").chmod(0o755)
     command = f"{launch.training(2, 2)} {ROOT}/scripts/train.py --config {resolved('two-nodes', 2, 1)}"
     subprocess.run(
-        ["bash", "-c", f"{command} --weights two-nodes.pth --launcher pytorch --threads 1"],
+        ["bash", "-c", f"{command} --weights two-nodes.pth --launcher pytorch --threads 1 --log two-nodes.log"],
         env=environment(SLURM_JOB_ID=str(os.getpid()), SLURM_CPUS_ON_NODE="2"),
         check=True,
         timeout=180,
