@@ -14,11 +14,11 @@ from jsonschema.exceptions import best_match
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.labels import LabelSpace
+from freemask.studies import with_optional_columns
 
 SCHEMAS = Path("config/schemas")
 DATASETS = Path("config/datasets")
 EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
-OPTIONAL_COLUMNS = {"balance": "exact", "study": "main"}  # and what an empty cell, or a table without them, means
 
 
 def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict, dict, pd.DataFrame]:
@@ -102,21 +102,6 @@ def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
         raise InputError(f"{path}: experiment {row.experiment!r} stands twice for {row.dataset}; rename one")
     table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
     return table
-
-
-def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The experiments table with the columns that may be left out, filled with what that means."""
-    columns = {name: table.get(name, pd.Series(index=table.index, dtype=object)) for name in OPTIONAL_COLUMNS}
-    return table.assign(**{name: column.fillna(OPTIONAL_COLUMNS[name]) for name, column in columns.items()})
-
-
-def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
-    """Rows of one study: main leaves ablations out; ablation takes them and what they are compared with.
-
-    That is the main rows of the same models.
-    """
-    compared = (table.study == "main") & table.model.isin(table.model[table.study == study])
-    return table[compared | (table.study == study)]
 
 
 def precision(entry: dict, config: dict) -> str:

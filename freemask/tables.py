@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from freemask.config import of_study, with_optional_columns
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.masks import LabelCounts
 from freemask.parallel import some
+from freemask.studies import of_study, with_optional_columns
 
 
 def read_masks(path: str | Path, also: Sequence[str] = ()) -> tuple[pd.DataFrame, LabelCounts]:
@@ -85,7 +85,7 @@ def _names(rows: pd.DataFrame) -> str:
 def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
     """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
 
-    Args: study: main leaves ablations out, ablation takes them (see freemask.config.of_study).
+    Args: study: main leaves ablations out, ablation takes them (see freemask.studies.of_study).
     Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
     """
     columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]

@@ -15,7 +15,7 @@ import pandas as pd
 from snakemake.exceptions import WorkflowError
 
 from freemask import config as checks
-from freemask import launch, sources
+from freemask import launch, sources, studies
 from freemask.errors import InputError
 
 try:

@@ -138,7 +138,7 @@ def model_settings(wildcards):
 
 def experiments_of(dataset, study="main"):
     """The experiments of a data set, as rows, without ablations; or the ablations and what they are compared with."""
-    return list(checks.of_study(EXPERIMENTS[EXPERIMENTS.dataset == dataset], study).itertuples())
+    return list(studies.of_study(EXPERIMENTS[EXPERIMENTS.dataset == dataset], study).itertuples())
 
 
 def all_metrics(wildcards, study="main"):

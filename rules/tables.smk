@@ -11,7 +11,7 @@ rule result_tables:
         classes=fact("classes"),
         reported="config/reported.yaml",
         script="scripts/result_tables.py",
-        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py", "freemask/studies.py"],
     output:
         html=report("results/{dataset}/tables/miou.html", category="Tables", caption="../report/miou.rst"),
         markdown="results/{dataset}/tables/miou.md",
@@ -48,7 +48,7 @@ use rule result_tables as ablation_tables with:
         classes=fact("classes"),
         reported="config/reported.yaml",
         script="scripts/result_tables.py",
-        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py", "freemask/studies.py"],
     output:
         html=report("results/{dataset}/tables/ablations.html", category="Tables", caption="../report/miou.rst"),
         markdown="results/{dataset}/tables/ablations.md",
