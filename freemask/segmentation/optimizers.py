@@ -30,10 +30,6 @@ class BFloat16OptimWrapper(OptimWrapper):
     mmengine's AmpOptimWrapper scales the loss for float16's small range, which bfloat16 needn't, and wants a GPU.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        refuse_slow_bfloat16()
-        super().__init__(*arguments, **options)
-
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast, inside mmengine's context for accumulation."""

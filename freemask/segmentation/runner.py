@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from freemask import files
 from freemask.errors import InputError
 from freemask.segmentation import initial
+from freemask.segmentation.optimizers import refuse_slow_bfloat16
 
 
 class AtomicRunner(Runner):
@@ -92,6 +93,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     Args: config: as written by freemask.training; launcher: none, pytorch (torchrun) or slurm (srun).
     Returns: the model's weights, on the CPU.
     """
+    if config.optim_wrapper.type == "BFloat16OptimWrapper":
+        refuse_slow_bfloat16()
     processes = _join(launcher)
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")

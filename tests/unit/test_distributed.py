@@ -121,6 +121,15 @@ def test_bfloat16_trains_on_the_cpu(world):  # noqa: F811
     assert all(value.dtype == single[name].dtype and torch.isfinite(value).all() for name, value in half.items())
 
 
+def test_a_training_in_bfloat16_is_refused_on_a_v100(world, monkeypatch):  # noqa: F811
+    config = configure("on-v100", precision="bf16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    with pytest.raises(InputError, match=r"^training_precision = bf16, but Tesla V100"):
+        call("train", config=config, weights="on-v100.pth")
+
+
 def test_forward_passes_are_in_bfloat16_and_steps_in_float32():
     layer = torch.nn.Linear(3, 2)
     wrapper = optimizers.BFloat16OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.5))
