@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from snakemake.exceptions import WorkflowError
 
 from freemask import config as checks
-from freemask import sources
+from freemask import launch, sources, studies
 from freemask.errors import InputError
 
 try:
