@@ -57,8 +57,8 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
     Args: experiments: experiment, model, regime, schedule, synthetic_set, balance (exact if left out); metrics:
-    experiment, train_seed, mIoU, mAcc, aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or best), best_mIoU (of the best checkpoint,
-    NaN where there is none).
+    experiment, train_seed, mIoU, mAcc, aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or
+    best), best_mIoU (of the best checkpoint, NaN where there is none).
     Returns: these columns of experiments, seeds (their number), iterations, checkpoint, and for mIoU, mAcc, aAcc,
     rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU];
     mIoU_seed_<s>, one per seed.

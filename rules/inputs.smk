@@ -30,6 +30,11 @@ def scorer_file(name):
     return path
 
 
+def scorer_batch_size(wildcards):
+    """The scorer's images per batch, as an option, where it is given."""
+    return option("--batch-size", config["scorers"][wildcards.dataset].get("batch_size"))
+
+
 def set_alpha(synthetic_set):
     """The tolerance margin of a synthetic set as it stands in paths: 1.25, 0.9, inf."""
     alpha = config["synthetic_sets"][synthetic_set]["alpha"]
