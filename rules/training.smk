@@ -64,5 +64,5 @@ rule train:
         torch_threads=config["threads"],
         launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
-        "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
+        "threads={threads}; {params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
         " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"
