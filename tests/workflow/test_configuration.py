@@ -221,6 +221,20 @@ def test_options_reach_the_scripts(fresh, clone):
     assert launched in printed
 
 
+def test_evaluation_reaches_the_scripts(fresh, clone):
+    change(clone / CONFIG, "evaluation", value={"scales": [0.5, 1.0], "flip": True, "pictures": 2})
+    change(clone / CONFIG, "models", value=str(clone / MODELS))
+    printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
+    folder = "results/miniworld/training/joint-unfiltered/seed-0"
+    options = r" --scales 0\.5 1\.0 --flip "
+    assert re.search(rf"{folder}/weights\.pth --checkpoint last{options}.*/1\.png \S*/2\.png --threads", printed)
+    assert re.search(rf"{folder}/best\.pth --checkpoint best{options}.*best/per_class_iou\.tsv +--threads", printed)
+    assert printed.count("rule evaluate_best:") == 1  # only the model `other` is validated during training
+    assert "--best joint-unfiltered " in printed
+    change(clone / CONFIG, "evaluation", "scales", value=[])
+    assert "evaluation.scales" in message(clone)
+
+
 def test_a_table_of_real_rows_only(clone):
     """No synthetic set at all: an empty column isn't text to pandas."""
     rows = ["experiment\tdataset\tmodel\tregime\tschedule\tsynthetic_set\ttrain_seeds"]
