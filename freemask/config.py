@@ -14,6 +14,7 @@ from jsonschema.exceptions import best_match
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.labels import LabelSpace
+from freemask.studies import with_optional_columns
 
 SCHEMAS = Path("config/schemas")
 DATASETS = Path("config/datasets")
@@ -86,7 +87,7 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
     """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
     path = base / config["experiments"]
-    table = read_table(path, EXPERIMENT_COLUMNS)
+    table = with_optional_columns(read_table(path, EXPERIMENT_COLUMNS))
     # a column of numbers or of nothing at all isn't read as text
     text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
     table = table.assign(**text)
@@ -103,6 +104,11 @@ def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
     return table
 
 
+def precision(entry: dict, config: dict) -> str:
+    """The arithmetic that a model trains in: its own where it can't follow the run's, else the run's, else fp32."""
+    return entry.get("precision", config.get("training_precision", "fp32"))
+
+
 def _datasets(base: Path) -> list[str]:
     """Data sets that have a file of facts."""
     return sorted(path.stem for path in (base / DATASETS).glob("*.yaml"))
@@ -114,6 +120,11 @@ def _check_ids(config: dict, base: Path) -> None:
     named += [(f"generators.{name}.dataset", chosen["dataset"]) for name, chosen in config["generators"].items()]
     for where, name in named:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
+
+
+def validates(entry: dict) -> bool:
+    """Whether a model of the models file is validated during training: mmsegmentation's are, unless it says 0."""
+    return entry.get("overrides", {}).get("train_cfg", {}).get("val_interval") != 0
 
 
 def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
@@ -173,6 +184,13 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
 def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
     """A training's GPUs and batch: an update sees as many images as the model's entry says, joint half of them real."""
     entry, used = models[row.model], max(config["training_gpus"], 1)
+    if used % config.get("training_nodes", 1):
+        raise InputError(
+            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node "
+            "has as many"
+        )
+    if precision(entry, config) == "fp16" and not config["training_gpus"]:
+        raise InputError("training_precision = fp16 needs GPUs, training_gpus is 0; choose fp32 or bf16")
     if entry["gpus"] % used:
         raise InputError(
             f"training_gpus = {used}: model {row.model!r} in {config['models']} is for gpus = {entry['gpus']}, want a "
@@ -209,6 +227,8 @@ def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, m
         raise InputError(
             f"{where}: model {row.model!r} has no iterations for {row.dataset} in {config['models']}; add them there"
         )
+    if row.balance != "exact" and row.regime != "joint":
+        raise InputError(f"{where}: balance {row.balance} is for regime joint, this one is {row.regime}; empty it")
     if row.regime == "real":
         if row.synthetic_set:
             raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")

@@ -9,9 +9,11 @@ import pandas as pd
 import yaml
 
 from freemask.errors import InputError
-from freemask.files import read_table
+from freemask.files import read_table, write_table
+from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
 from freemask.parallel import some
+from freemask.studies import of_study, with_optional_columns
 
 
 def read_masks(path: str | Path, also: Sequence[str] = ()) -> tuple[pd.DataFrame, LabelCounts]:
@@ -81,16 +83,17 @@ def _names(rows: pd.DataFrame) -> str:
     return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
 
 
-def read_experiments(path: str | Path, dataset: str) -> pd.DataFrame:
+def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
     """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
 
+    Args: study: main leaves ablations out, ablation takes them (see freemask.studies.of_study).
     Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
     """
     columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
-    table = read_table(path, columns)
-    table = table[table.dataset == dataset].reset_index(drop=True)
+    table = with_optional_columns(read_table(path, columns))
+    table = of_study(table[table.dataset == dataset], study).reset_index(drop=True)
     if not len(table):
-        raise InputError(f"{path}: no experiment on data set {dataset!r}; add a row")
+        raise InputError(f"{path}: no experiment on data set {dataset!r} in study {study}; add a row")
     table["synthetic_set"] = table.synthetic_set.fillna("").astype(str)
     table["schedule"] = table.schedule.astype(float)
     try:
@@ -138,3 +141,24 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
     if not rows:
         raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work directory?")
     return pd.DataFrame([rows[step] for step in sorted(rows)])
+
+
+def write_confusion(path: str | Path, counts: np.ndarray, labels: LabelSpace) -> None:
+    """Write a confusion matrix: label, name, then a column of pixels per predicted class, named by its raw label.
+
+    Args: counts: (K, K) int64, rows: classes of the masks in train-id order.
+    """
+    columns = dict(zip(map(str, labels.ids), counts.T, strict=True))
+    write_table(path, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
+
+
+def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:
+    """Read a confusion matrix: names of the K classes, (K, K) int64 pixels, rows: classes of the masks.
+
+    Raises: InputError where its columns aren't its rows' labels.
+    """
+    table = read_table(path, ["label", "name"])
+    labels = [str(label) for label in table.label]
+    if table.columns.tolist() != ["label", "name", *labels]:
+        raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
+    return table.name.tolist(), table[labels].to_numpy(np.int64)

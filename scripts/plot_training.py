@@ -11,6 +11,7 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--work", type=Path, nargs="+", required=True, help="mmengine work directories")
     parser.add_argument("--names", nargs="+", required=True, help="what to call each training")
+    parser.add_argument("--models", nargs="+", required=True, help="the model of each training: panels are by model")
     parser.add_argument("--figures", type=Path, nargs="+", required=True, help="outputs: .png and .pdf paths")
     return parser
 
@@ -20,9 +21,12 @@ def main(arguments: argparse.Namespace) -> None:
     from freemask import figures, tables
     from freemask.errors import InputError
 
-    if len(arguments.names) != len(arguments.work):
-        raise InputError(f"{len(arguments.names)} --names for {len(arguments.work)} --work; want as many")
-    curves = {name: tables.read_scalars(work) for name, work in zip(arguments.names, arguments.work, strict=True)}
+    if not len(arguments.names) == len(arguments.models) == len(arguments.work):
+        given = f"{len(arguments.names)} --names and {len(arguments.models)} --models"
+        raise InputError(f"{given} for {len(arguments.work)} --work; want as many")
+    curves: dict[str, dict] = {}
+    for model, name, work in zip(arguments.models, arguments.names, arguments.work, strict=True):
+        curves.setdefault(model, {})[name] = tables.read_scalars(work)
     figures.save(figures.plot_training(curves), arguments.figures)
 
 

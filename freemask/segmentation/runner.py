@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from freemask import files
 from freemask.errors import InputError
+from freemask.segmentation import initial
+from freemask.segmentation.clock import start_over
+from freemask.segmentation.optimizers import refuse_slow_bfloat16
 
 
 class AtomicRunner(Runner):
@@ -29,6 +32,13 @@ class AtomicRunner(Runner):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(Path(out_dir, filename))
+
+    def _init_model_weights(self) -> None:
+        """Initialise as mmengine does, then see whether the initial weights arrived."""
+        super()._init_model_weights()
+        if given := self.cfg.get("initial_weights"):
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            initial.refuse_unused(model.backbone, given["file"])
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **options: Any) -> dict:
         """Load weights; InputError names the file whose keys or shapes differ from the model's."""
@@ -83,6 +93,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     Args: config: as written by freemask.training; launcher: none, pytorch (torchrun) or slurm (srun).
     Returns: the model's weights, on the CPU.
     """
+    if config.optim_wrapper.type == "BFloat16OptimWrapper":
+        refuse_slow_bfloat16()
     processes = _join(launcher)
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
@@ -90,22 +102,25 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     checkpoint = latest_checkpoint(config.work_dir, config.inputs)
     if checkpoint is not None:
         config.load_from, config.resume = str(checkpoint), True
-        config.model = without_initial_weights(config.model)
+        config.model, config.initial_weights = without_initial_weights(config.model), None
     elif os.environ.get({"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher], "0") == "0":
-        shutil.rmtree(config.work_dir, ignore_errors=True)  # logs of a run with other inputs
+        start_over(config.work_dir, config.inputs)
+    if config.get("initial_weights"):
+        initial.verify(**config.initial_weights)
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
     runner = AtomicRunner.from_cfg(config)
     runner.train()
-    model = runner.model.module if hasattr(runner.model, "module") else runner.model
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def remove_checkpoints(work_dir: str | Path) -> None:
-    """Remove what a finished run no longer resumes from; logs and the best checkpoint stay."""
-    for path in Path(work_dir).glob("iter_*.pth"):
-        path.unlink(missing_ok=True)
+    """Remove what a finished run no longer resumes from; logs stay."""
+    for pattern in ("iter_*.pth", "best_*.pth", ".*.pth.tmp"):  # the last: what a kill left half-written
+        for path in Path(work_dir).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _join(launcher: str) -> int:
@@ -124,23 +139,6 @@ def without_initial_weights(model: Any) -> Any:
     if "Pretrained" in str(model.backbone.get("init_cfg")):
         model.backbone.init_cfg = None
     return model
-
-
-def evaluate(config: Config, weights: str, pictures: int = 0) -> tuple[dict[str, float], Any]:
-    """Evaluate weights on the validation images of a training's config.
-
-    Args: pictures: how many predictions to keep, of the first validation images.
-    Returns: mIoU, mAcc, aAcc in percent, and the PerClassIoU that computed them.
-    """
-    training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
-    for key in (*training, "val_evaluator", "custom_hooks"):
-        config.pop(key, None)
-    config.model = without_initial_weights(config.model)
-    config.load_from, config.resume, config.launcher = weights, False, "none"
-    config.test_evaluator.pictures = pictures
-    runner = AtomicRunner.from_cfg(config)
-    metrics = runner.test()
-    return metrics, runner.test_evaluator.metrics[0]
 
 
 def pick_device(name: str, threads: int | None) -> str:

@@ -8,51 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training
 import torch
 import yaml
 from PIL import Image
+from tiny_training import ROOT, call, configure, script
 
-from freemask import cli, files
+from freemask import cli, files, tables
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
 
-ROOT = Path(__file__).parents[2]
 ITERATIONS = 6
-COLORS = np.array([[0, 0, 0], [120, 170, 230], [30, 80, 140], [200, 60, 50]], np.uint8)
-
-
-def script(name):
-    """A script as a module."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def call(name, **options):
-    """Run a script's main in this process."""
-    module = script(name)
-    words = [w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", str(value))]
-    module.main(module.options().parse_args(words))
-
-
-def write_pairs(folder, count, seed):
-    """Pairs of a horizon between two classes, and a box of the third; a few ignored pixels."""
-    rng = np.random.default_rng(seed)
-    rows = ["mask_id\timage\tmask"]
-    for number in range(count):
-        mask = np.ones((32, 32), np.uint8)
-        mask[rng.integers(8, 24) :] = 2
-        y, x = rng.integers(4, 22, 2)
-        mask[y : y + 6, x : x + 6] = 3
-        image = np.clip(COLORS[mask] + rng.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
-        mask[:2, :3] = 0
-        for suffix, content in ((".jpg", files.jpeg_bytes(image, 95)), (".png", files.png_bytes(mask))):
-            files.write_atomic(folder / f"{number}{suffix}", content)
-        rows.append(f"{number}\t{folder}/{number}.jpg\t{folder}/{number}.png")
-    files.write_atomic(f"{folder}.tsv", ("\n".join(rows) + "\n").encode())
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +28,9 @@ def world(tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     torch.set_num_threads(1)
-    classes = ["label\tname\tword\tcolor", "1\tsky\tsky\t#78aae6", "2\tsea\tsea\t#1e508c", "3\tship\tship\t#c83c32"]
-    Path("classes.tsv").write_text("\n".join(classes) + "\n")
-    for seed, (name, count) in enumerate({"real": 6, "synthetic": 8, "val": 5}.items()):
-        write_pairs(Path(name), count, seed)
-    entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())["segformer_mini"]
-    entry |= {"iterations": {"tiny": ITERATIONS}, "batch_size": 2}
-    entry["overrides"]["model"]["data_preprocessor"]["size"] = [32, 32]
-    for step in entry["overrides"]["train_dataloader"]["dataset"]["pipeline"]:
-        step |= {key: [32, 32] for key in ("scale", "crop_size") if key in step}
-    entry["overrides"]["default_hooks"]["checkpoint"]["interval"] = 2
-    Path("models.yaml").write_text(yaml.safe_dump({"tiny": entry}))
+    tiny_training.write_world(ITERATIONS)
     yield folder
     os.chdir(before)
-
-
-def configure(folder, regime="real", **options):
-    """Write <folder>/seed-0/config.py; its path."""
-    config = Path(folder, "seed-0/config.py")
-    tables = {"train": "real.tsv", "val": "val.tsv", "synthetic": "synthetic.tsv"}
-    if regime == "finetune":
-        options.setdefault("initial", "synthetic/seed-0/weights.pth")
-    call("training_config", models="models.yaml", model="tiny", dataset="tiny", classes="classes.tsv", ignored_label=0,
-         regime=regime, train_seed=0, config=config, **tables, **options)  # fmt: skip
-    return config
 
 
 def train(folder, regime="real", **options):
@@ -164,9 +109,12 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkey
 
 def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
     """The tables of an interrupted run change: training starts over."""
+    write = files.write_atomic
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed(path, content):
+        if Path(path).name == "weights.pth":
+            raise KeyboardInterrupt
+        write(path, content)
 
     config = configure("changed")
     with monkeypatch.context() as patch:
@@ -187,15 +135,20 @@ def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
 
 def test_evaluation_writes_percentages_and_pictures(trained):
     call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="metrics.json",
-         per_class_iou="per_class_iou.tsv", predictions="pictures", pictures=2)  # fmt: skip
+         per_class_iou="per_class_iou.tsv", predictions="pictures/1.png")  # fmt: skip
     metrics = json.loads(Path("metrics.json").read_text())
     table = files.read_table("per_class_iou.tsv", ["label", "name", "iou", "acc"])
     assert table.name.tolist() == ["sky", "sea", "ship"] and table.label.tolist() == [1, 2, 3]
     assert (metrics["images"], metrics["iterations"]) == (5, ITERATIONS)
     assert metrics["mIoU"] == pytest.approx(table.iou.mean(), rel=1e-6)
     assert metrics["mAcc"] == pytest.approx(table.acc.mean(), rel=1e-6)
-    assert sorted(path.name for path in Path("pictures").iterdir()) == ["0.png", "1.png"]
-    assert set(np.unique(files.read_mask("pictures/0.png"))) <= {1, 2, 3}
+    assert (metrics["checkpoint"], metrics["scales"], metrics["flip"]) == ("last", [1.0], False)
+    (logits, _), *_ = predictions(trained["real"], files.read_table("val.tsv", ["image", "mask"]).iloc[2:])
+    assert np.array_equal(files.read_mask("pictures/1.png"), logits[0].argmax(0).numpy() + 1)  # the middle of five
+    with Image.open("pictures/1.png") as picture:
+        assert set(map(tuple, np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist())) <= {
+            tuple(color) for color in tiny_training.COLORS[1:].tolist()
+        }
 
 
 def predictions(weights, table):
@@ -215,7 +168,8 @@ def predictions(weights, table):
 
 
 def test_per_class_iou_equals_counting(trained):
-    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="m.json", per_class_iou="p.tsv")
+    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="m.json", per_class_iou="p.tsv",
+         confusion="c.tsv")  # fmt: skip
     confusion = np.zeros((3, 3), np.int64)
     for logits, train_ids in predictions(trained["real"], files.read_table("val.tsv", ["image", "mask"])):
         chosen, seen = logits[0].argmax(0).numpy(), train_ids != 255
@@ -223,6 +177,8 @@ def test_per_class_iou_equals_counting(trained):
     hit = np.diag(confusion)
     iou = 100 * hit / (confusion.sum(0) + confusion.sum(1) - hit)
     np.testing.assert_allclose(files.read_table("p.tsv", ["iou"]).iou, iou, rtol=1e-8)
+    names, counted = tables.read_confusion("c.tsv")
+    assert names == ["sky", "sea", "ship"] and np.array_equal(counted, confusion)
 
 
 def test_class_loss_and_margins_equal_the_released_filter(trained):
