@@ -5,16 +5,16 @@ EVALUATION = {"scales": [1.0], "flip": False, "pictures": 4} | config.get("evalu
 PICTURES = range(1, EVALUATION["pictures"] + 1)
 
 
-def validated(dataset):
+def validated(dataset, study="main"):
     """The data set's experiments whose models validate during training: they have a best checkpoint."""
-    return [row for row in experiments_of(dataset) if checks.validates(MODELS[row.model])]
+    return [row for row in experiments_of(dataset, study) if checks.validates(MODELS[row.model])]
 
 
-def best_metrics(wildcards):
+def best_metrics(wildcards, study="main"):
     """metrics.json of the best checkpoints of the data set's trainings, where they have one."""
     return [
         path.replace("metrics.json", "best/metrics.json")
-        for row in validated(wildcards.dataset)
+        for row in validated(wildcards.dataset, study)
         for path in metrics_of(row)
     ]
 

@@ -68,6 +68,7 @@ use rule result_tables as ablation_tables with:
     input:
         metrics=partial(all_metrics, study="ablation"),
         per_class=partial(all_ious, study="ablation"),
+        best=partial(best_metrics, study="ablation"),
         experiments=config["experiments"],
         masks="results/{dataset}/masks.tsv",
         classes=fact("classes"),
@@ -89,6 +90,7 @@ use rule result_tables as ablation_tables with:
         training="results/{dataset}/training",
         ignored_label=fact("ignored_label"),
         reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
+        best=lambda wildcards: [row.experiment for row in validated(wildcards.dataset, "ablation")],
 
 
 rule most_improved:
