@@ -18,6 +18,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/imports.smk"
 include: "rules/fetch.smk"
 include: "rules/prepare.smk"
 include: "rules/hardness.smk"

@@ -14,6 +14,8 @@ rule evaluate:
         "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("log"),
     conda:
         "../envs/segmentation.yaml"
     threads: config["threads"]

@@ -99,7 +99,7 @@ rule plot_filtered_share:
 rule plot_training:
     """Loss and learning rate of every training."""
     input:
-        weights=lambda wildcards: [path.replace("metrics.json", "weights.pth") for path in all_metrics(wildcards)],
+        weights=trained_weights,
         script="scripts/plot_training.py",
         code="freemask/figures.py",
     output:

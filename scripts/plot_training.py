@@ -9,8 +9,8 @@ from freemask import cli
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--work", type=Path, nargs="+", required=True, help="mmengine work directories")
-    parser.add_argument("--names", nargs="+", required=True, help="what to call each training")
+    parser.add_argument("--work", type=Path, nargs="*", required=True, help="mmengine work directories; may be none")
+    parser.add_argument("--names", nargs="*", required=True, help="what to call each training")
     parser.add_argument("--figures", type=Path, nargs="+", required=True, help="outputs: .png and .pdf paths")
     return parser
 
@@ -23,7 +23,10 @@ def main(arguments: argparse.Namespace) -> None:
     if len(arguments.names) != len(arguments.work):
         raise InputError(f"{len(arguments.names)} --names for {len(arguments.work)} --work; want as many")
     curves = {name: tables.read_scalars(work) for name, work in zip(arguments.names, arguments.work, strict=True)}
-    figures.save(figures.plot_training(curves), arguments.figures)
+    figure = (
+        figures.plot_training(curves) if curves else figures.sentence("No training was run: every row is imported.")
+    )
+    figures.save(figure, arguments.figures)
 
 
 if __name__ == "__main__":
