@@ -14,6 +14,8 @@ from freemask.errors import InputError
 from freemask.labels import LabelSpace
 
 REGIMES = ("real", "synthetic", "finetune", "joint")
+VISUAL = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]  # curves as JSON, and for TensorBoard
+CHECKPOINT_EVERY = 2000  # iterations at most; mmsegmentation's configs keep none for up to two hours
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         **_loops(config, steps, accumulate),
         **_hooks(config, accumulate, experiment),
         "env_cfg": config["env_cfg"],
-        "visualizer": config["visualizer"],
+        "visualizer": {**config["visualizer"], "vis_backends": VISUAL},
         "log_processor": config["log_processor"],
         "log_level": config["log_level"],
     }  # fmt: skip
@@ -217,7 +219,8 @@ def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experi
         sampler["repeat_real"] = True
     sampler |= {"batch_size": entry["batch_size"], "seed": experiment.train_seed}
     common = {"type": "PairListDataset", "classes": experiment.classes, "ignored": experiment.ignored}
-    loading = {"num_workers": workers, "persistent_workers": workers > 0}
+    loading: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
+    training = {**loading, "worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else loading
     train_dataset = {
         **common,
         "lists": lists.get(experiment.regime, [experiment.real]),
@@ -233,15 +236,15 @@ def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experi
         "sampler": {"type": "DefaultSampler", "shuffle": False}, "dataset": val_dataset,
     }  # fmt: skip
     evaluator = {"type": "PerClassIoU", "iou_metrics": ["mIoU"]}
-    validation = {"val_dataloader": test, "val_evaluator": evaluator} if config["train_cfg"]["val_interval"] else {}
+    validation = {"val_dataloader": {**test, **training}, "val_evaluator": evaluator}
     return {
         "train_dataloader": {
             "batch_size": entry["batch_size"],
-            **loading,
+            **training,
             "sampler": sampler,
             "dataset": train_dataset,
         },
-        **validation,
+        **(validation if config["train_cfg"]["val_interval"] else {}),
         "test_dataloader": test,
         "test_evaluator": evaluator,
     }
@@ -271,7 +274,8 @@ def _loops(config: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any
 
 def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
     hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
-    hooks["checkpoint"] |= {"interval": hooks["checkpoint"]["interval"] * accumulate, "max_keep_ckpts": 2}
+    interval = min(hooks["checkpoint"]["interval"], CHECKPOINT_EVERY) * accumulate
+    hooks["checkpoint"] |= {"interval": interval, "max_keep_ckpts": 2}
     if not config["train_cfg"]["val_interval"]:
         hooks["checkpoint"].pop("save_best", None)
     name = f"{experiment.name}, train seed {experiment.train_seed}"
@@ -281,5 +285,7 @@ def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> d
             {"type": "SeedEachIteration", "seed": experiment.train_seed},
             {"type": "RefuseNonFiniteLoss"},
             {"type": "ProgressLines", "description": name},
+            {"type": "SaveOnTerminate", "accumulate": accumulate},
+            {"type": "RepeatValidation"},
         ],
     }

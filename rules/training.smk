@@ -61,7 +61,8 @@ rule train:
     params:
         launch=(
             f"python -m freemask.devices --gpus {config['training_gpus']} --"
-            f" torchrun --standalone --nproc-per-node {config['training_gpus']}"
+            # without --, torchrun takes --log for an option of its own
+            f" torchrun --standalone --nproc-per-node {config['training_gpus']} --"
             if config["training_gpus"] > 1
             else "python"
         ),

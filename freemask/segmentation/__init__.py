@@ -4,6 +4,7 @@ from freemask.segmentation.datasets import PairListDataset
 from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.metrics import PerClassIoU
 from freemask.segmentation.optimizers import MergedGroups
+from freemask.segmentation.preemption import RepeatValidation, SaveOnTerminate, leave_sigterm_to_parent
 from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 from freemask.segmentation.transforms import RawToTrainIds
 
@@ -15,6 +16,9 @@ __all__ = [
     "ProgressLines",
     "RawToTrainIds",
     "RefuseNonFiniteLoss",
+    "RepeatValidation",
+    "SaveOnTerminate",
     "SeedEachIteration",
     "ShuffledSampler",
+    "leave_sigterm_to_parent",
 ]

@@ -104,8 +104,9 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
 
 def remove_checkpoints(work_dir: str | Path) -> None:
     """Remove what a finished run no longer resumes from; logs and the best checkpoint stay."""
-    for path in Path(work_dir).glob("iter_*.pth"):
-        path.unlink(missing_ok=True)
+    for pattern in ("iter_*.pth", ".*.pth.tmp"):  # the second: what a kill left half-written
+        for path in Path(work_dir).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _join(launcher: str) -> int:
