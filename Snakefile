@@ -29,6 +29,7 @@ include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/predictions.smk"
 
 
 onstart:

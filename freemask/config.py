@@ -118,6 +118,11 @@ def _check_ids(config: dict, base: Path) -> None:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
 
 
+def validates(entry: dict) -> bool:
+    """Whether a model of the models file is validated during training: mmsegmentation's are, unless it says 0."""
+    return entry.get("overrides", {}).get("train_cfg", {}).get("val_interval") != 0
+
+
 def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
     """The experiment whose weights a finetune row starts from: regime synthetic, same data set, model and set."""
     same = experiments[

@@ -83,14 +83,14 @@ def compose(rows: list[Row], labels: list[int], space: LabelSpace, title: str) -
     names = ["real image", "its mask", "filtered mask of no. 1"]
     names += [f"synthetic no. {number + 1}" for number in range(len(rows[0].synthetic))]
     width = 2 * MARGIN + len(names) * (side + GAP) - GAP
-    legend = _legend_cells(labels, space, width)
+    legend = legend_cells(labels, space, width, [(PAPER, "filtered"), ((0, 0, 0), "ignored")])
     top = MARGIN + HEADER + 26
     bottom = top + len(rows) * (side + CAPTION + GAP)
     sheet = Image.new("RGB", (width, bottom + len(legend) * LEGEND_ROW + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), title, INK, _font(20))
+    draw.text((MARGIN, MARGIN), title, INK, font(20))
     for column, name in enumerate(names):
-        draw.text((MARGIN + column * (side + GAP), top - 10), name, INK, _font(14), anchor="ls")
+        draw.text((MARGIN + column * (side + GAP), top - 10), name, INK, font(14), anchor="ls")
     for number, row in enumerate(rows):
         y = top + number * (side + CAPTION + GAP)
         for column, picture in enumerate((row.real, row.mask, row.filtered, *row.synthetic)):
@@ -98,8 +98,8 @@ def compose(rows: list[Row], labels: list[int], space: LabelSpace, title: str) -
                 tile = fit(picture, side, smooth=column not in (1, 2))
                 sheet.paste(Image.fromarray(tile), (MARGIN + column * (side + GAP), y))
                 draw.rectangle(_box(MARGIN + column * (side + GAP), y, side), outline=(214, 218, 224))
-        draw.text((MARGIN, y + side + 6), _clip(row.title, width - 2 * MARGIN, 13), FAINT, _font(13))
-    _draw_legend(draw, legend, bottom + 4)
+        draw.text((MARGIN, y + side + 6), clip(row.title, width - 2 * MARGIN, 13), FAINT, font(13))
+    draw_legend(draw, legend, bottom + 4)
     return np.asarray(sheet)
 
 
@@ -107,26 +107,28 @@ def _box(x: int, y: int, side: int) -> tuple[int, int, int, int]:
     return x - 1, y - 1, x + side, y + side
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)  # ships with Pillow: the same pixels on every machine
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The sheets' font; it ships with Pillow: the same pixels on every machine."""
+    return ImageFont.load_default(size)
 
 
-def _clip(text: str, width: int, size: int) -> str:
-    if _font(size).getlength(text) <= width:
+def clip(text: str, width: int, size: int) -> str:
+    """A text cut to a width [pixels]."""
+    if font(size).getlength(text) <= width:
         return text
-    while text and _font(size).getlength(text + " ...") > width:
+    while text and font(size).getlength(text + " ...") > width:
         text = text[:-1]
     return text.rstrip(", ") + " ..."
 
 
-def _legend_cells(
-    labels: list[int], space: LabelSpace, width: int
+def legend_cells(
+    labels: list[int], space: LabelSpace, width: int, others: list[tuple[tuple[int, int, int], str]]
 ) -> list[list[tuple[tuple[int, int, int], str, int]]]:
-    """Legend entries (color, name, x), broken into lines of the sheet's width."""
+    """Legend entries (color, name, x) of labels and of `others`, broken into lines of the sheet's width."""
     of_label = dict(zip(space.ids, zip(space.colors, space.names, strict=True), strict=True))
     lines, x = [[]], MARGIN
-    for color, name in [*(of_label[label] for label in labels), (PAPER, "filtered"), ((0, 0, 0), "ignored")]:
-        step = 22 + int(_font(14).getlength(name)) + 20
+    for color, name in [*(of_label[label] for label in labels), *others]:
+        step = 22 + int(font(14).getlength(name)) + 20
         if lines[-1] and x + step > width - MARGIN + 20:
             lines.append([])
             x = MARGIN
@@ -135,9 +137,10 @@ def _legend_cells(
     return lines
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, lines: list[list[tuple[tuple[int, int, int], str, int]]], top: int) -> None:
+def draw_legend(draw: ImageDraw.ImageDraw, lines: list[list[tuple[tuple[int, int, int], str, int]]], top: int) -> None:
+    """Draw legend entries from y = `top` on."""
     for number, line in enumerate(lines):
         for color, name, x in line:
             y = top + number * LEGEND_ROW
             draw.rectangle((x, y, x + 15, y + 15), fill=color, outline=FAINT)
-            draw.text((x + 22, y + 13), name, INK, _font(14), anchor="ls")
+            draw.text((x + 22, y + 13), name, INK, font(14), anchor="ls")

@@ -212,23 +212,27 @@ def draw_plan(axes: Axes, name: str, counts: np.ndarray, color: str) -> None:
     axes.plot(share, running, color=color, linewidth=2, label=f"{label} (running mean)")
 
 
-def plot_training(curves: dict[str, pd.DataFrame]) -> Figure:
-    """Training loss and learning rate over iterations, one line per training.
+def plot_training(curves: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """Training loss and learning rate over iterations: a row of panels per model, a line per training.
 
-    Args: curves: of each training (its name is shown), step, loss, lr.
+    Args: curves: of each model and each of its trainings (its name is shown), step, loss, lr.
     """
     style()
-    figure = Figure(figsize=(11, 4.2 + 0.2 * len(curves)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for color, (name, curve) in zip(sns.husl_palette(len(curves), l=0.55), curves.items(), strict=True):
-        smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-        left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
-        left.plot(curve.step, smooth, color=color, linewidth=1.8, label=f"{name}: {smooth.iloc[-1]:.3f} at the end")
-        right.plot(curve.step, curve.lr, color=color, linewidth=1.8)
-    left.set(title="Training loss", xlabel="iteration", ylabel="loss")
-    right.set(title="Learning rate", xlabel="iteration", ylabel="learning rate")
-    right.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+    heights = [max(3.0, 0.9 + 0.21 * len(trainings)) for trainings in curves.values()]
+    figure = Figure(figsize=(15, sum(heights) + 0.4 * len(heights)), layout="constrained")
+    grid = figure.subplots(len(curves), 2, squeeze=False, height_ratios=heights)
+    for (left, right), (model, trainings) in zip(grid, curves.items(), strict=True):
+        for color, (name, curve) in zip(sns.husl_palette(len(trainings), l=0.55), trainings.items(), strict=True):
+            smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
+            left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
+            left.plot(curve.step, smooth, color=color, linewidth=1.8)
+            label = f"{name}: {smooth.iloc[-1]:.3f} at the end"
+            right.plot(curve.step, curve.lr, color=color, linewidth=1.8, label=label)
+        left.set(title=f"{model}: training loss", xlabel="iteration", ylabel="loss")
+        right.set(title="Learning rate", xlabel="iteration", ylabel="learning rate")
+        right.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
+        right.legend(loc="upper left", bbox_to_anchor=(1.02, 1.02), fontsize=9.5, title="loss (running mean)",
+                     alignment="left")  # fmt: skip
     sns.despine(figure)
     return figure
 

@@ -168,10 +168,15 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.asarray(image, dtype=np.uint8)
 
 
-def png_bytes(array: np.ndarray) -> bytes:
-    """Encode (H, W) or (H, W, 3) uint8 as PNG; the same bytes for the same array."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", optimize=False, compress_level=6)
+def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+    """Encode (H, W) or (H, W, 3) uint8 as PNG; the same bytes for the same array.
+
+    palette: (256, 3) uint8: a palette PNG, whose labels programs read while people see colors.
+    """
+    buffer, image = io.BytesIO(), Image.fromarray(array)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    image.save(buffer, format="PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
 
 

@@ -85,10 +85,14 @@ class LabelSpace:
 
     def colorize(self, raw: np.ndarray) -> np.ndarray:
         """Paint raw labels (H, W) as (H, W, 3) uint8; ignored pixels black."""
+        return self.palette()[raw]
+
+    def palette(self) -> np.ndarray:
+        """Colors of raw labels, (256, 3) uint8; black where there is no class."""
         lut = np.zeros((256, 3), np.uint8)
         lut[list(self.ids)] = np.array(self.colors, np.uint8)
         lut[self.ignored] = 0
-        return lut[raw]
+        return lut
 
 
 def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:

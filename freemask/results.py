@@ -57,9 +57,11 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
     Args: experiments: experiment, model, regime, schedule, synthetic_set; metrics: experiment, train_seed, mIoU, mAcc,
-    aAcc, rare_mIoU, iterations.
-    Returns: these columns of experiments, seeds (their number), iterations, and for mIoU, mAcc, aAcc, rare_mIoU mean
-    and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU]; mIoU_seed_<s>, one per seed.
+    aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or best), best_mIoU (of the best checkpoint,
+    NaN where there is none).
+    Returns: these columns of experiments, seeds (their number), iterations, checkpoint, and for mIoU, mAcc, aAcc,
+    rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU];
+    mIoU_seed_<s>, one per seed.
     """
     by_seed = {
         name: dict(zip(group.train_seed, group.mIoU, strict=True)) for name, group in metrics.groupby("experiment")
@@ -69,7 +71,8 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
         mine = metrics[metrics.experiment == experiment.experiment]
         row = {key: getattr(experiment, key) for key in ("experiment", "model", "regime", "schedule", "synthetic_set")}
         row |= {"seeds": len(mine), "iterations": int(mine.iterations.iloc[0])}
-        for metric in ("mIoU", "rare_mIoU", "mAcc", "aAcc"):
+        row["checkpoint"] = "/".join(sorted(set(mine.checkpoint)))
+        for metric in ("mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"):
             row[metric], row[f"{metric}_std"] = mean_std(mine[metric].tolist())
         found = baselines(experiments, experiment.model)
         for key in BASELINES:
@@ -83,6 +86,25 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def describe_evaluations(metrics: pd.DataFrame) -> str:
+    """How the numbers were made, for the table's note: single scale, or which test-time augmentation.
+
+    Args: metrics: experiment, scales (lists), flip; where experiments differ, each is named.
+    """
+    said = [_describe(scales, flip) for scales, flip in zip(metrics.scales, metrics.flip, strict=True)]
+    names = pd.Series(metrics.experiment.to_list()).groupby(said, sort=False).unique()
+    if len(names) == 1:
+        return said[0]
+    return "; ".join(f"{how} ({', '.join(experiments)})" for how, experiments in names.items())
+
+
+def _describe(scales: list[float], flip: bool) -> str:
+    if list(scales) == [1.0] and not flip:
+        return "single scale"
+    mirrored = ", each with its mirror image" if flip else ""
+    return f"test-time augmentation: mean over scale(s) {', '.join(f'{scale:g}' for scale in scales)}{mirrored}"
 
 
 def add_reported(summary: pd.DataFrame, reported: list[dict], synthetic_set: str | None) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import pandas as pd
 import yaml
 
 from freemask.errors import InputError
-from freemask.files import read_table
+from freemask.files import read_table, write_table
+from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
 from freemask.parallel import some
 
@@ -138,3 +139,24 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
     if not rows:
         raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work directory?")
     return pd.DataFrame([rows[step] for step in sorted(rows)])
+
+
+def write_confusion(path: str | Path, counts: np.ndarray, labels: LabelSpace) -> None:
+    """Write a confusion matrix: label, name, then a column of pixels per predicted class, named by its raw label.
+
+    Args: counts: (K, K) int64, rows: classes of the masks in train-id order.
+    """
+    columns = dict(zip(map(str, labels.ids), counts.T, strict=True))
+    write_table(path, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
+
+
+def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:
+    """Read a confusion matrix: names of the K classes, (K, K) int64 pixels, rows: classes of the masks.
+
+    Raises: InputError where its columns aren't its rows' labels.
+    """
+    table = read_table(path, ["label", "name"])
+    labels = [str(label) for label in table.label]
+    if table.columns.tolist() != ["label", "name", *labels]:
+        raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
+    return table.name.tolist(), table[labels].to_numpy(np.int64)

@@ -275,15 +275,15 @@ def _loops(config: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any
 def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
     hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
     interval = min(hooks["checkpoint"]["interval"], CHECKPOINT_EVERY) * accumulate
-    hooks["checkpoint"] |= {"interval": interval, "max_keep_ckpts": 2}
-    if not config["train_cfg"]["val_interval"]:
-        hooks["checkpoint"].pop("save_best", None)
+    hooks["checkpoint"] |= {"type": "DurableCheckpoints", "interval": interval, "max_keep_ckpts": 2}
+    hooks["checkpoint"]["save_best"] = "mIoU" if config["train_cfg"]["val_interval"] else None
     name = f"{experiment.name}, train seed {experiment.train_seed}"
     return {
         "default_hooks": {**hooks, "sampler_seed": None},
         "custom_hooks": [
             {"type": "SeedEachIteration", "seed": experiment.train_seed},
             {"type": "RefuseNonFiniteLoss"},
+            {"type": "CountTime"},
             {"type": "ProgressLines", "description": name},
             {"type": "SaveOnTerminate", "accumulate": accumulate},
             {"type": "RepeatValidation"},

@@ -1,8 +1,37 @@
-# Needs: config.py and weights.pth of a training. Makes: metrics.json, per_class_iou.tsv beside them.
+# Needs: config.py and weights.pth of a training. Makes: metrics.json, per_class_iou.tsv, confusion.tsv, predictions/ beside
+# them; best/ where the model validates during training.
+
+EVALUATION = {"scales": [1.0], "flip": False, "pictures": 4} | config.get("evaluation", {})
+PICTURES = range(1, EVALUATION["pictures"] + 1)
+
+
+def validated(dataset):
+    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
+    trained = [row for row in experiments_of(dataset) if not any(is_imported(row, seed) for seed in row.train_seeds)]
+    return [row for row in trained if checks.validates(MODELS[row.model])]
+
+
+def best_metrics(wildcards):
+    """metrics.json of the best checkpoints of the data set's trainings, where they have one."""
+    return [
+        path.replace("metrics.json", "best/metrics.json")
+        for row in validated(wildcards.dataset)
+        for path in metrics_of(row)
+    ]
+
+
+def compared_folder(role):
+    """The training that a role (baseline, improved) shows pictures of: the first train seed that both have."""
+    return lambda wildcards: experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
+
+
+def compared_pictures(role):
+    """Predictions of the experiment that plays a role in the comparison."""
+    return lambda wildcards: [f"{compared_folder(role)(wildcards)}/predictions/{number}.png" for number in PICTURES]
 
 
 rule evaluate:
-    """Single-scale whole-image mIoU, accuracy and IoU per class [%] on the validation set."""
+    """mIoU, accuracy and IoU per class [%] on the validation set, whole images; confusion matrix [pixels], a few predictions."""
     input:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
         weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
@@ -10,6 +39,10 @@ rule evaluate:
     output:
         metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/metrics.json",
         per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/per_class_iou.tsv",
+        confusion="results/{dataset}/training/{experiment}/seed-{train_seed}/confusion.tsv",
+        predictions=expand(
+            "results/{{dataset}}/training/{{experiment}}/seed-{{train_seed}}/predictions/{number}.png", number=PICTURES
+        ),
     log:
         "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.log",
     benchmark:
@@ -23,6 +56,36 @@ rule evaluate:
         gpu=1,
         mem_mb=32000,
         runtime="4h",
+    params:
+        weights=lambda wildcards, input: (
+            f"{option('--weights', input.weights)} --checkpoint {'imported' if imported(wildcards) else 'last'}"
+        ),
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more=lambda wildcards, output: [
+            option("--confusion", output.confusion),
+            "--predictions " + shlex.join(output.predictions),
+        ],
     shell:
-        "python scripts/evaluate.py --config {input.config:q} --weights {input.weights:q}"
-        " --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q} --threads {threads} --log {log:q}"
+        "python scripts/evaluate.py --config {input.config:q} {params.weights}"
+        " --scales {params.scales} {params.flip} --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q}"
+        " {params.more} --threads {threads} --log {log:q}"
+
+
+use rule evaluate as evaluate_best with:
+    # best.pth, which a training that validates leaves beside weights.pth
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/best/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/best/per_class_iou.tsv",
+    log:
+        "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
+    params:
+        weights=lambda wildcards, input: option("--weights", Path(input.weights).with_name("best.pth"))
+        + " --checkpoint best",
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more="",

@@ -114,8 +114,9 @@ rule plot_training:
     params:
         work=lambda wildcards, input: [str(Path(path).parent / "work") for path in input.weights],
         names=lambda wildcards, input: [" ".join(Path(path).parts[-3:-1]) for path in input.weights],
+        models=lambda wildcards: [row.model for row, _ in trained_rows(wildcards.dataset)],
     shell:
-        "python {input.script:q} --work {params.work:q} --names {params.names:q} --figures {output.png:q} {output.pdf:q}"
+        "python {input.script:q} --work {params.work:q} --names {params.names:q} --models {params.models:q} --figures {output.png:q} {output.pdf:q}"
         " --log {log:q}"
 
 

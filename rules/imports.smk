@@ -39,14 +39,30 @@ def pairs_to_train_on(wildcards):
     return [] if imported(wildcards) else synthetic_pairs(wildcards)
 
 
+def is_imported(row, train_seed, *kinds):
+    """Whether one of these kinds (none given: any) stands in for a train seed of an experiment."""
+    source = IMPORTED.get((row.dataset, row.experiment, train_seed))
+    return source is not None and source["kind"] in (kinds or ("checkpoint", "log"))
+
+
+def trained_rows(dataset):
+    """Experiment and train seed of every training of the data set that is run here."""
+    pairs = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
+    return [(row, seed) for row, seed in pairs if not is_imported(row, seed)]
+
+
 def trained_weights(wildcards):
     """weights.pth of every training of the data set that is run here."""
-    paths = [(row, path) for row in experiments_of(wildcards.dataset) for path in zip(row.train_seeds, metrics_of(row))]
-    return [
-        path.replace("metrics.json", "weights.pth")
-        for row, (seed, path) in paths
-        if (row.dataset, row.experiment, seed) not in IMPORTED
-    ]
+    return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
+
+
+def predicted(dataset):
+    """Figures of what the compared experiments predict: none where a log, which holds no predictions, stands in."""
+    comparison = config["report"][dataset]
+    names = [comparison[role] for role in ("baseline", "improved")]
+    compared_rows = [row for row in experiments_of(dataset) if row.experiment in names]
+    told = any(is_imported(row, seed, "log") for row in compared_rows for seed in row.train_seeds)
+    return [] if told else ["confusion", "predictions"]
 
 
 rule import_checkpoint:

@@ -6,6 +6,7 @@ rule result_tables:
     input:
         metrics=all_metrics,
         per_class=all_ious,
+        best=best_metrics,
         experiments=config["experiments"],
         masks="results/{dataset}/masks.tsv",
         classes=fact("classes"),
@@ -30,12 +31,36 @@ rule result_tables:
         training="results/{dataset}/training",
         ignored_label=fact("ignored_label"),
         reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
+        best=lambda wildcards: [row.experiment for row in validated(wildcards.dataset)],
     shell:
         "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --reported {input.reported:q} {params.reported_set}"
         " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
-        " --per-class {output.per_class:q} --log {log:q}"
+        " --per-class {output.per_class:q} --best {params.best:q} --log {log:q}"
+
+
+rule training_cost:
+    """Wall hours and GPU hours of every experiment's trainings, over all segments of interrupted ones."""
+    input:
+        weights=trained_weights,
+        experiments=config["experiments"],
+        script="scripts/training_cost.py",
+        code=["freemask/cost.py", "freemask/layout.py"],
+    output:
+        cost="results/{dataset}/tables/cost.tsv",
+        html=report("results/{dataset}/tables/cost.html", category="Tables", caption="../report/cost.rst"),
+    log:
+        "logs/{dataset}/training_cost.log",
+    benchmark:
+        "logs/{dataset}/training_cost.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        training="results/{dataset}/training",
+    shell:
+        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
+        " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
 rule most_improved:

@@ -1,20 +1,34 @@
-"""Evaluate a trained segmentor: metrics.json (mIoU, mAcc, aAcc [%]) and per_class_iou.tsv (iou, acc [%])."""
+"""Evaluate a trained segmentor on the validation set.
+
+Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
+matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
+palette PNGs of raw labels. The images are spread evenly over the validation table, the same ones for every segmentor.
+"""
 
 import argparse
 from pathlib import Path
 
 from freemask import cli, files
+from freemask.errors import InputError
 
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
-    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training")
+    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training, or best.pth")
+    parser.add_argument(
+        "--checkpoint",
+        choices=["last", "best", "imported"],
+        default="last",
+        help="what the weights are (default: last)",
+    )
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="average over these scales (default: 1)")
+    parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
     parser.add_argument("--metrics", type=Path, required=True, help="output: metrics.json")
     parser.add_argument("--per-class-iou", type=Path, required=True, help="output: per_class_iou.tsv")
-    parser.add_argument("--predictions", type=Path, help="folder to write predictions to, as PNGs of raw labels")
-    parser.add_argument("--pictures", type=int, default=8, help="how many predictions to write")
+    parser.add_argument("--confusion", type=Path, help="output: confusion.tsv")
+    parser.add_argument("--predictions", type=Path, nargs="+", default=[], help="outputs: .png, one per image to show")
     parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
     return parser
 
@@ -25,22 +39,43 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     from freemask.labels import LabelSpace
-    from freemask.segmentation.runner import evaluate, read_config
+    from freemask.segmentation.evaluation import evaluate
+    from freemask.segmentation.runner import read_config
+    from freemask.tables import write_confusion
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = read_config(arguments.config)
-    iterations = config.experiment.iterations
+    how = {"checkpoint": arguments.checkpoint, "scales": arguments.scales, "flip": arguments.flip}
+    how["iterations"] = iterations(arguments, config)
     data = config.test_dataloader.dataset
     labels = LabelSpace.read(data.classes, data.ignored)
-    pictures = arguments.pictures if arguments.predictions else 0
-    metrics, evaluator = evaluate(config, str(arguments.weights), pictures)
-    for name, prediction in evaluator.kept.items():
-        picture = files.png_bytes(labels.to_raw(prediction))
-        files.write_atomic(arguments.predictions / f"{Path(name).stem}.png", picture)
+    shown = pictures(data.lists[0], len(arguments.predictions))
+    metrics, evaluator = evaluate(config, str(arguments.weights), shown, arguments.scales, arguments.flip)
+    for path, image in zip(arguments.predictions, shown, strict=True):
+        files.write_atomic(path, files.png_bytes(labels.to_raw(evaluator.kept[image]), labels.palette()))
+    if arguments.confusion:
+        write_confusion(arguments.confusion, evaluator.confusion, labels)
     table = pd.DataFrame({"label": labels.ids, "name": labels.names, **evaluator.per_class})
     files.write_table(arguments.per_class_iou, table)
-    files.write_json(arguments.metrics, {**metrics, "images": evaluator.images, "iterations": iterations})
+    files.write_json(arguments.metrics, {**metrics, "images": evaluator.images, **how})
+
+
+def iterations(arguments: argparse.Namespace, config) -> int:
+    """Iterations that the weights were trained for."""
+    if arguments.checkpoint != "best":
+        return config.experiment.iterations
+    if not arguments.weights.exists():
+        raise InputError(f"{arguments.weights}: the training left no best checkpoint; train again (-R train)")
+    return files.read_json(arguments.weights.with_suffix(".json"))["iterations"]
+
+
+def pictures(table: str, number: int) -> list[str]:
+    """Paths of `number` images, spread evenly over a table of pairs."""
+    from freemask.predictions import spread
+
+    images = files.read_table(table, ["image", "mask"])["image"].tolist()
+    return [images[position] for position in spread(len(images), number, table)]
 
 
 if __name__ == "__main__":

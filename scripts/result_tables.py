@@ -9,6 +9,8 @@ from pathlib import Path
 
 from freemask import cli
 
+HOW = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": float("nan")}  # of metrics that don't say
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
@@ -23,6 +25,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--reported", type=Path, help="config/reported.yaml: the authors' numbers, shown beside ours")
     parser.add_argument("--reported-set", help="the synthetic set that is the authors' (default: any)")
+    parser.add_argument("--best", nargs="*", default=[], help="experiments with <training>/.../best/metrics.json")
     parser.add_argument("--markdown", type=Path, required=True, help="output: mIoU table, Markdown")
     parser.add_argument("--csv", type=Path, required=True, help="output: mIoU table, CSV, every column")
     parser.add_argument("--latex", type=Path, required=True, help="output: mIoU table, LaTeX (booktabs)")
@@ -43,24 +46,28 @@ def main(arguments: argparse.Namespace) -> None:
     _, counts = tables.read_masks(arguments.masks)
     pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)
     rare = results.rare_labels({label: int(pixels[label]) for label in space.ids})
-    metrics, ious = collect(arguments.training, experiments, rare)
+    metrics, ious = collect(arguments.training, experiments, rare, arguments.best)
+    how = results.describe_evaluations(metrics)
     summary = results.summarize(experiments, metrics)
     if arguments.reported:
         reported = tables.read_reported(arguments.reported, arguments.dataset)
         summary = results.add_reported(summary, reported, arguments.reported_set)
-    text = layout.markdown(summary, arguments.dataset)
+    text = layout.markdown(summary, arguments.dataset, how)
     csv = summary.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     files.write_atomic(arguments.markdown, text.encode())
     files.write_atomic(arguments.csv, csv.encode())
-    files.write_atomic(arguments.latex, layout.latex(summary, arguments.dataset).encode())
+    files.write_atomic(arguments.latex, layout.latex(summary, arguments.dataset, how).encode())
     per_class = results.class_means(ious)
     files.write_table(arguments.per_class, per_class)
-    files.write_atomic(arguments.html, layout.page(summary, per_class, arguments.dataset).encode())
+    files.write_atomic(arguments.html, layout.page(summary, per_class, arguments.dataset, how).encode())
     cli.tell(text)
 
 
-def collect(training: Path, experiments, rare: list[int]):
-    """Metrics of every experiment and train seed (one row each), and their tables of IoU per class."""
+def collect(training: Path, experiments, rare: list[int], best: list[str]):
+    """Metrics of every experiment and train seed (one row each), and their tables of IoU per class.
+
+    best: experiments whose best checkpoint was evaluated as well.
+    """
     import pandas as pd
 
     from freemask import files, results, tables
@@ -71,10 +78,12 @@ def collect(training: Path, experiments, rare: list[int]):
         ious[experiment.experiment] = []
         for seed in experiment.train_seeds:
             folder = training / experiment.experiment / f"seed-{seed}"
-            metrics = files.read_json(folder / "metrics.json")
+            metrics = HOW | files.read_json(folder / "metrics.json")
             missing = [key for key in ("mIoU", "mAcc", "aAcc", "iterations") if key not in metrics]
             if missing:
                 raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
+            if experiment.experiment in best:
+                metrics["best_mIoU"] = files.read_json(folder / "best/metrics.json")["mIoU"]
             per_class = tables.read_ious(folder / "per_class_iou.tsv")
             ious[experiment.experiment].append(per_class)
             own = {"experiment": experiment.experiment, "train_seed": seed}

@@ -1,5 +1,7 @@
 """Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
 
+Where the config validates during training, the best weights by mIoU are written beside them: best.pth, best.json.
+
 Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
 weights. On one core, the same inputs give the same weights. Several GPUs: srun with --launcher slurm, or
 python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (N free ones).
@@ -29,6 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, then write weights."""
     import torch
 
+    from freemask.segmentation import best
     from freemask.segmentation.runner import pick_device, read_config, remove_checkpoints, train
 
     pick_device("auto", arguments.threads)
@@ -36,6 +39,8 @@ def main(arguments: argparse.Namespace) -> None:
     config.work_dir = arguments.work_dir or config.work_dir
     weights = train(config, launcher(arguments))
     if rank(arguments) == 0:
+        steps = config.train_cfg.max_iters // config.experiment.iterations
+        best.hand_out(config.work_dir, arguments.weights.with_name("best.pth"), steps)
         files.write_atomic(arguments.weights, lambda file: torch.save(weights, file))
         remove_checkpoints(config.work_dir)
 

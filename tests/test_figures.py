@@ -6,7 +6,7 @@ import pytest
 import toy_chain
 from command_line import run_script
 
-from freemask import contact_sheet, figures, files, tables
+from freemask import confusion, contact_sheet, figures, files, predictions, tables
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
@@ -53,10 +53,77 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
     curve = tables.read_scalars(tmp_path)
     assert curve.step.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
-    run_script("plot_training", work=tmp_path, names="real", figures=tmp_path / "a.png")
+    run_script("plot_training", work=tmp_path, names="real", models="small", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="1 --names and 2 --models for 1 --work"):
+        run_script("plot_training", work=tmp_path, names="real", models=["a", "b"], figures=tmp_path / "b.png")
     assert toy_chain.is_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no scalars.json"):
         tables.read_scalars(tmp_path / "20260101_000000")
+
+
+def test_training_curves_have_a_row_of_panels_per_model():
+    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
+    figure = figures.plot_training({f"model {m}": {f"run {r}": curve for r in range(m + 1)} for m in range(7)})
+    assert len(figure.axes) == 14
+    for m, right in enumerate(figure.axes[1::2]):
+        assert len(right.lines) == m + 1
+        assert right.get_legend().get_texts()[0].get_text() == "run 0: 1.000 at the end"
+
+
+def test_confusion_by_hand(tmp_path):
+    """Class a: 6 of 8 pixels right, 2 taken for b; b: all right; c is in no mask."""
+    counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
+    share = confusion.shares(counts)
+    np.testing.assert_allclose(share, [[75, 25, 0], [0, 100, 0], [np.nan] * 3])
+    assert confusion.largest(["a", "b", "c"], share, 5) == ["a → b  25 %"]
+    space = LabelSpace((3, 7, 9), ("a", "b", "b"), ("a", "b", "b"), ((0, 0, 0),) * 3, ignored=0)
+    tables.write_confusion(tmp_path / "c.tsv", counts, space)
+    assert (tmp_path / "c.tsv").read_text().splitlines()[:2] == ["label\tname\t3\t7\t9", "3\ta\t6\t2\t0"]
+    names, read = tables.read_confusion(tmp_path / "c.tsv")
+    assert names == ["a", "b", "b"] and read.dtype == np.int64 and np.array_equal(read, counts)
+    axes = confusion.plot(["a", "b", "c"], counts, "t").axes[0]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "75"), ((1, 0), "25"), ((1, 1), "100")
+    }  # fmt: skip
+    run_script("plot_confusion", confusion=[tmp_path / "c.tsv"] * 2, figures=tmp_path / "c.png")
+    assert toy_chain.is_image(tmp_path / "c.png")
+    (tmp_path / "d.tsv").write_text("label\tname\t3\n7\tb\t1\n")
+    with pytest.raises(InputError, match="d.tsv: columns aren't the labels"):
+        run_script("plot_confusion", confusion=[tmp_path / "c.tsv", tmp_path / "d.tsv"], figures=tmp_path / "d.png")
+
+
+def test_images_to_show_are_spread_evenly():
+    assert predictions.spread(8, 4, "val.tsv") == [1, 3, 5, 7]
+    assert predictions.spread(3, 1, "val.tsv") == [1]
+    assert predictions.spread(2000, 4, "val.tsv") == [250, 750, 1250, 1750]
+    with pytest.raises(InputError, match=r"val.tsv: 3 image\(s\), but evaluation.pictures is 4"):
+        predictions.spread(3, 4, "val.tsv")
+
+
+def test_the_sheet_of_predictions_shows_them_beside_the_truth(world, tmp_path):
+    masks = sorted((world / "masks").glob("*.png"))
+    table = pd.DataFrame({"image": [world / "images" / f"{p.stem}.jpg" for p in masks], "mask": masks})
+    files.write_table(tmp_path / "val.tsv", table)
+    truth = [files.read_mask(masks[position]) for position in (3, 9)]
+    for number, mask in enumerate(truth):
+        files.write_atomic(tmp_path / f"a{number}.png", files.png_bytes(np.full_like(mask, 1)))
+        files.write_atomic(tmp_path / f"b{number}.png", files.png_bytes(np.full_like(mask, 9)))
+    options = {"val": tmp_path / "val.tsv", "names": ["real", "joint"], "classes": world / "classes.tsv",
+               "ignored_label": 0, "figure": tmp_path / "sheet.png",
+               "baseline": [tmp_path / "a0.png", tmp_path / "a1.png"]}  # fmt: skip
+    run_script("plot_predictions", improved=[tmp_path / "b0.png", tmp_path / "b1.png"], **options)
+    sheet = files.read_image(tmp_path / "sheet.png")
+    height, width = truth[0].shape  # 64 x 85: shown twice as large
+    top, step = 24 + 46 + 26, 2 * width + 6
+    assert sheet.shape[1] == 2 * 24 + 4 * step - 6
+    colors = LabelSpace.read(world / "classes.tsv", 0).colorize(truth[0])
+    shown = sheet[top : top + 2 * height, 24 + step : 24 + step + 2 * width]
+    assert np.array_equal(shown[::2, ::2], colors)
+    for column, color in ((2, (0x6A, 0xB4, 0xF0)), (3, (0xFF, 0x3D, 0x00))):
+        part = sheet[top : top + 2 * height, 24 + column * step : 24 + column * step + 2 * width]
+        assert (part == color).all()
+    with pytest.raises(InputError, match="2 --baseline for 1 --improved"):
+        run_script("plot_predictions", improved=[tmp_path / "b0.png"], **options)
 
 
 def test_many_classes_break_into_panels():

@@ -1,5 +1,7 @@
 """What is registered with mmengine and mmseg; a config loads it through custom_imports."""
 
+from freemask.segmentation.best import DurableCheckpoints
+from freemask.segmentation.clock import CountTime
 from freemask.segmentation.datasets import PairListDataset
 from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.metrics import PerClassIoU
@@ -10,6 +12,8 @@ from freemask.segmentation.transforms import RawToTrainIds
 
 __all__ = [
     "BalancedSampler",
+    "CountTime",
+    "DurableCheckpoints",
     "MergedGroups",
     "PairListDataset",
     "PerClassIoU",

@@ -1,4 +1,4 @@
-"""IoU of every class, not only their mean."""
+"""IoU of every class, not only their mean; which classes are taken for which; a few predictions to look at."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,21 +16,33 @@ class PerClassIoU(IoUMetric):
 
     per_class: {"iou": (K,), "acc": (K,)} float64 percent; nan for a class in neither masks nor predictions (iou) or
     not in the masks (acc). As in mmseg, such classes are left out of mIoU and mAcc.
+    confusion: (K, K) int64 pixels, rows: classes of the masks, columns: of the predictions; None unless asked for.
     """
 
-    def __init__(self, pictures: int = 0, **options: Any) -> None:
-        """pictures: how many predictions to keep in `kept`: {image path: (H, W) uint8 train ids}."""
+    def __init__(self, pictures: Sequence[str] = (), confusion: bool = False, **options: Any) -> None:
+        """pictures: image paths whose predictions to keep in `kept`: {image path: (H, W) uint8 train ids}.
+
+        confusion: count a confusion matrix as well (of this process's images: for evaluation by one process).
+        """
         super().__init__(**options)
-        self.pictures = pictures
+        self.pictures = frozenset(pictures)
         self.kept: dict[str, np.ndarray] = {}
         self.per_class: dict[str, np.ndarray] = {}
         self.images = 0
+        self.counts_confusion = confusion
+        self.confusion: np.ndarray | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the areas of a batch; keep the first `pictures` predictions."""
+        """Count the areas of a batch; keep the predictions that were asked for."""
         super().process(data_batch, data_samples)
-        for sample in data_samples[: max(0, self.pictures - len(self.kept))]:
-            self.kept[sample["img_path"]] = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+        for sample in data_samples:
+            predicted = sample["pred_sem_seg"]["data"].squeeze(0)
+            if sample["img_path"] in self.pictures:
+                self.kept[sample["img_path"]] = predicted.cpu().numpy().astype(np.uint8)
+            if self.counts_confusion:
+                truth = sample["gt_sem_seg"]["data"].squeeze(0)
+                counts = confusion(predicted, truth.to(predicted), len(self.dataset_meta["classes"]), self.ignore_index)
+                self.confusion = counts if self.confusion is None else self.confusion + counts
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Percentages over all images: mIoU, mAcc, aAcc (unrounded)."""
@@ -48,3 +60,14 @@ class PerClassIoU(IoUMetric):
             "aAcc": float(100 * intersection.sum() / label.sum()),
         }
         return metrics
+
+
+def confusion(predicted: torch.Tensor, truth: torch.Tensor, classes: int, ignored: int) -> np.ndarray:
+    """Count pixels by true and predicted class.
+
+    Args: predicted, truth: (H, W) train ids; pixels whose truth is `ignored` aren't counted.
+    Returns: (classes, classes) int64, rows: truth, columns: prediction.
+    """
+    seen = truth != ignored
+    pairs = truth[seen].long() * classes + predicted[seen].long()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu().numpy()

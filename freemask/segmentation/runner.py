@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 
 from freemask import files
 from freemask.errors import InputError
+from freemask.segmentation.clock import start_over
 
 
 class AtomicRunner(Runner):
@@ -92,7 +92,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
         config.load_from, config.resume = str(checkpoint), True
         config.model = without_initial_weights(config.model)
     elif os.environ.get({"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher], "0") == "0":
-        shutil.rmtree(config.work_dir, ignore_errors=True)  # logs of a run with other inputs
+        start_over(config.work_dir, config.inputs)
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
@@ -103,8 +103,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
 
 
 def remove_checkpoints(work_dir: str | Path) -> None:
-    """Remove what a finished run no longer resumes from; logs and the best checkpoint stay."""
-    for pattern in ("iter_*.pth", ".*.pth.tmp"):  # the second: what a kill left half-written
+    """Remove what a finished run no longer resumes from; logs stay."""
+    for pattern in ("iter_*.pth", "best_*.pth", ".*.pth.tmp"):  # the last: what a kill left half-written
         for path in Path(work_dir).glob(pattern):
             path.unlink(missing_ok=True)
 
@@ -125,23 +125,6 @@ def without_initial_weights(model: Any) -> Any:
     if "Pretrained" in str(model.backbone.get("init_cfg")):
         model.backbone.init_cfg = None
     return model
-
-
-def evaluate(config: Config, weights: str, pictures: int = 0) -> tuple[dict[str, float], Any]:
-    """Evaluate weights on the validation images of a training's config.
-
-    Args: pictures: how many predictions to keep, of the first validation images.
-    Returns: mIoU, mAcc, aAcc in percent, and the PerClassIoU that computed them.
-    """
-    training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
-    for key in (*training, "val_evaluator", "custom_hooks"):
-        config.pop(key, None)
-    config.model = without_initial_weights(config.model)
-    config.load_from, config.resume, config.launcher = weights, False, "none"
-    config.test_evaluator.pictures = pictures
-    runner = AtomicRunner.from_cfg(config)
-    metrics = runner.test()
-    return metrics, runner.test_evaluator.metrics[0]
 
 
 def pick_device(name: str, threads: int | None) -> str:

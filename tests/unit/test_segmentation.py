@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from tiny_training import ROOT, call, configure
 
-from freemask import cli, files
+from freemask import cli, files, tables
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
 
@@ -109,9 +109,12 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkey
 
 def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
     """The tables of an interrupted run change: training starts over."""
+    write = files.write_atomic
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed(path, content):
+        if Path(path).name == "weights.pth":
+            raise KeyboardInterrupt
+        write(path, content)
 
     config = configure("changed")
     with monkeypatch.context() as patch:
@@ -132,15 +135,20 @@ def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
 
 def test_evaluation_writes_percentages_and_pictures(trained):
     call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="metrics.json",
-         per_class_iou="per_class_iou.tsv", predictions="pictures", pictures=2)  # fmt: skip
+         per_class_iou="per_class_iou.tsv", predictions="pictures/1.png")  # fmt: skip
     metrics = json.loads(Path("metrics.json").read_text())
     table = files.read_table("per_class_iou.tsv", ["label", "name", "iou", "acc"])
     assert table.name.tolist() == ["sky", "sea", "ship"] and table.label.tolist() == [1, 2, 3]
     assert (metrics["images"], metrics["iterations"]) == (5, ITERATIONS)
     assert metrics["mIoU"] == pytest.approx(table.iou.mean(), rel=1e-6)
     assert metrics["mAcc"] == pytest.approx(table.acc.mean(), rel=1e-6)
-    assert sorted(path.name for path in Path("pictures").iterdir()) == ["0.png", "1.png"]
-    assert set(np.unique(files.read_mask("pictures/0.png"))) <= {1, 2, 3}
+    assert (metrics["checkpoint"], metrics["scales"], metrics["flip"]) == ("last", [1.0], False)
+    (logits, _), *_ = predictions(trained["real"], files.read_table("val.tsv", ["image", "mask"]).iloc[2:])
+    assert np.array_equal(files.read_mask("pictures/1.png"), logits[0].argmax(0).numpy() + 1)  # the middle of five
+    with Image.open("pictures/1.png") as picture:
+        assert set(map(tuple, np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist())) <= {
+            tuple(color) for color in COLORS[1:].tolist()
+        }
 
 
 def predictions(weights, table):
@@ -160,7 +168,8 @@ def predictions(weights, table):
 
 
 def test_per_class_iou_equals_counting(trained):
-    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="m.json", per_class_iou="p.tsv")
+    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="m.json", per_class_iou="p.tsv",
+         confusion="c.tsv")  # fmt: skip
     confusion = np.zeros((3, 3), np.int64)
     for logits, train_ids in predictions(trained["real"], files.read_table("val.tsv", ["image", "mask"])):
         chosen, seen = logits[0].argmax(0).numpy(), train_ids != 255
@@ -168,6 +177,8 @@ def test_per_class_iou_equals_counting(trained):
     hit = np.diag(confusion)
     iou = 100 * hit / (confusion.sum(0) + confusion.sum(1) - hit)
     np.testing.assert_allclose(files.read_table("p.tsv", ["iou"]).iou, iou, rtol=1e-8)
+    names, counted = tables.read_confusion("c.tsv")
+    assert names == ["sky", "sea", "ship"] and np.array_equal(counted, confusion)
 
 
 def test_class_loss_and_margins_equal_the_released_filter(trained):

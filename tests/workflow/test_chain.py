@@ -33,16 +33,24 @@ def append(path, text) -> None:
 
 def test_the_chain_leaves_everything(chain):
     results = chain / "results/miniworld"
-    figures = {f"{name}.{suffix}" for name in ("most_improved", "class_loss", "hardness", "filtered_share", "training")
-               for suffix in ("png", "pdf")} | {"contact_sheet.png"}  # fmt: skip
+    plots = ("most_improved", "class_loss", "hardness", "filtered_share", "training", "confusion")
+    figures = {f"{name}.{suffix}" for name in plots for suffix in ("png", "pdf")}
+    figures |= {"contact_sheet.png", "predictions.png"}
     assert {path.name for path in (results / "figures").iterdir()} == figures
     tables = {"miou.html", "miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
+    tables |= {"cost.tsv", "cost.html"}
     assert {path.name for path in (results / "tables").iterdir()} == tables
     table = pd.read_csv(results / "tables/miou.csv")
     assert len(table) == len(ROWS)
+    assert table.best_mIoU.notna().tolist() == [model == "other" for _, model, *_ in ROWS]
+    cost = pd.read_csv(results / "tables/cost.tsv", sep="\t")
+    assert (cost.segments == 1).all() and (cost.hours > 0).all() and (cost.gpu_hours == 0).all()
     assert len(list((results / "masks").glob("*.png"))) == WORLD["training"]
     for name, *_ in ROWS:
-        assert (results / f"training/{name}/seed-0/metrics.json").exists()
+        made = results / f"training/{name}/seed-0"
+        assert {"metrics.json", "per_class_iou.tsv", "confusion.tsv"} <= {path.name for path in made.iterdir()}
+        pictures = {path.name for path in (made / "predictions").iterdir()}
+        assert pictures == {f"{number}.png" for number in range(1, 5)}
 
 
 def test_every_job_ran_once(chain):
@@ -64,7 +72,8 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
     jobs = planned(snakemake(rerun, "-n"))
     assert set(rules(jobs)) == {
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
-        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet",
+        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet", "plot_confusion",
+        "plot_predictions", "training_cost",
     }  # fmt: skip
     assert rules(jobs)["filter_masks"] == 2  # two shards of the one alpha
     assert experiments(jobs) == {"synthetic", "finetune", "joint"}
@@ -102,6 +111,8 @@ def test_only_a_changed_content_counts(rerun):
     assert NOTHING in snakemake(rerun, "-n")
 
 
+# what depends on the model `other`, which no figure compares
+OF_OTHER = {"training_config", "train", "evaluate", "evaluate_best", "result_tables", "training_cost", "plot_training"}
 GPU_CODE = [
     *(f"scripts/{name}.py" for name in ("train", "synthesize", "measure_margins", "class_loss")),
     "freemask/segmentation/runner.py",
@@ -125,7 +136,7 @@ def test_the_same_masks_made_again_train_nothing(rerun):
 def test_a_models_learning_rate_reruns_its_trainings(rerun):
     change(rerun / "config/tiny_models.yaml", "other", "overrides", "optim_wrapper", "optimizer", "lr", value=0.001)
     jobs = planned(snakemake(rerun, "-n"))
-    assert set(rules(jobs)) == {"training_config", "train", "evaluate", "result_tables", "plot_training"}
+    assert set(rules(jobs)) == OF_OTHER
     assert experiments(jobs) == {"joint-unfiltered"}
 
 
@@ -140,7 +151,7 @@ def test_one_more_train_seed_is_one_more_training(rerun):
     path = rerun / "config/tiny_experiments.tsv"
     path.write_text(re.sub(r"^(joint-unfiltered.*)0$", r"\g<1>0,1", path.read_text(), flags=re.MULTILINE))
     jobs = planned(snakemake(rerun, "-n"))
-    assert set(rules(jobs)) == {"training_config", "train", "evaluate", "result_tables", "plot_training"}
+    assert set(rules(jobs)) == OF_OTHER
     assert {wildcards for name, wildcards in jobs if name == "train"} == {
         "dataset=miniworld, experiment=joint-unfiltered, train_seed=1"
     }

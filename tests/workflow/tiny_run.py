@@ -46,7 +46,9 @@ def configure(folder: Path) -> None:
     model = read_yaml(folder / "config/models.yaml")["segformer_mini"]
     model |= {"iterations": {"miniworld": 12}, "batch_size": 4}
     model["overrides"]["default_hooks"] = {"checkpoint": {"interval": 4}, "logger": {"interval": 2}}
-    write_yaml(folder / "config/tiny_models.yaml", {"tiny": model, "other": copy.deepcopy(model)})
+    other = copy.deepcopy(model)
+    other["overrides"]["train_cfg"] = {"val_interval": 6}  # so that it has a best checkpoint
+    write_yaml(folder / "config/tiny_models.yaml", {"tiny": model, "other": other})
     lines = ["experiment\tdataset\tmodel\tregime\tschedule\tsynthetic_set\ttrain_seeds"]
     lines += [f"{name}\tminiworld\t{model}\t{regime}\t1\t{chosen}\t0" for name, model, regime, chosen in ROWS]
     (folder / "config/tiny_experiments.tsv").write_text("\n".join(lines) + "\n")
@@ -153,10 +155,10 @@ def finished(folder: Path) -> list[Job]:
 def hashes(folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of every result.
 
-    Left out: mmengine's work folders and the check's caches, which hold times.
+    Left out: mmengine's work folders, the check's caches and the cost of trainings, which hold times.
     """
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
-    paths = [path for path in paths if path.suffix != ".sqlite"]
+    paths = [path for path in paths if path.suffix != ".sqlite" and path.stem != "cost"]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
