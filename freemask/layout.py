@@ -19,7 +19,7 @@ NOTE_BEST = (
     " it flatters; gains don't use it."
 )
 NOTE_IMPORTED = (
-    " Imported: not trained here, a public checkpoint that was evaluated here; imported log: what the log of a run tells"
+    " Imported: not trained here, a public checkpoint that was evaluated here; imported log: what the log of a run says"
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
 )
 TEXT, MIOU = 5, 6  # so many columns of text come first; the column of mIoU

@@ -71,6 +71,7 @@ def test_an_imported_matrix_needs_no_training_and_no_synthetic_image_but_for_fig
                                 "import_checkpoint", "import_log", "evaluate", "result_tables"}  # fmt: skip
     jobs = plan(fresh, clone)
     assert "train" not in rules(jobs)
+    assert not {"plot_confusion", "plot_predictions"} & set(rules(jobs))  # a log holds no predictions
     assert of(jobs, "import_checkpoint") == EVERY - {"joint"}
     assert rules(jobs)["plot_training"] == 1
 
@@ -149,6 +150,8 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     after = files.read_json(folder / "real/seed-0/metrics.json")
     assert after["mIoU"] == pytest.approx(before["real"]["mIoU"])
     text = (rerun / tables[0]).read_text()
+    assert re.search(r"^\| tiny \| real \| 1x \| – \| imported \| 1 \|", text, flags=re.MULTILINE)
+    assert "Imported: not trained here" in text
     row = next(line for line in text.splitlines() if "unfiltered" in line)
     assert "41.50" in row and "imported log, last" in row
     assert re.search(r"41\.50\S* \| – \|", row)  # no rare mIoU: the log has no IoU per class
