@@ -1,34 +1,6 @@
 # Needs: config.py and weights.pth of a training. Makes: metrics.json, per_class_iou.tsv, confusion.tsv, predictions/ beside
 # them; best/ where the model validates during training.
 
-EVALUATION = {"scales": [1.0], "flip": False, "pictures": 4} | config.get("evaluation", {})
-PICTURES = range(1, EVALUATION["pictures"] + 1)
-
-
-def validated(dataset):
-    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
-    trained = [row for row in experiments_of(dataset) if not any(is_imported(row, seed) for seed in row.train_seeds)]
-    return [row for row in trained if checks.validates(MODELS[row.model])]
-
-
-def best_metrics(wildcards):
-    """metrics.json of the best checkpoints of the data set's trainings, where they have one."""
-    return [
-        path.replace("metrics.json", "best/metrics.json")
-        for row in validated(wildcards.dataset)
-        for path in metrics_of(row)
-    ]
-
-
-def compared_folder(role):
-    """The training that a role (baseline, improved) shows pictures of: the first train seed that both have."""
-    return lambda wildcards: experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
-
-
-def compared_pictures(role):
-    """Predictions of the experiment that plays a role in the comparison."""
-    return lambda wildcards: [f"{compared_folder(role)(wildcards)}/predictions/{number}.png" for number in PICTURES]
-
 
 rule evaluate:
     """mIoU, accuracy and IoU per class [%] on the validation set, whole images; confusion matrix [pixels], a few predictions."""
@@ -57,14 +29,15 @@ rule evaluate:
         mem_mb=32000,
         runtime="4h",
     params:
-        weights=lambda wildcards, input: (
-            f"{option('--weights', input.weights)} --checkpoint {'imported' if imported(wildcards) else 'last'}"
-        ),
+        weights=lambda wildcards, input: [
+            option("--weights", input.weights),
+            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
+        ],
         scales=EVALUATION["scales"],
         flip="--flip" if EVALUATION["flip"] else "",
         more=lambda wildcards, output: [
             option("--confusion", output.confusion),
-            "--predictions " + shlex.join(output.predictions),
+            f"--predictions {shlex.join(output.predictions)}",
         ],
     shell:
         "python scripts/evaluate.py --config {input.config:q} {params.weights}"
@@ -84,8 +57,10 @@ use rule evaluate as evaluate_best with:
     wildcard_constraints:
         dataset=except_imported("checkpoint", "log"),
     params:
-        weights=lambda wildcards, input: option("--weights", Path(input.weights).with_name("best.pth"))
-        + " --checkpoint best",
+        weights=lambda wildcards, input: [
+            option("--weights", Path(input.weights).with_name("best.pth")),
+            "--checkpoint best",
+        ],
         scales=EVALUATION["scales"],
         flip="--flip" if EVALUATION["flip"] else "",
         more="",

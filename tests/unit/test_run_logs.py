@@ -154,6 +154,13 @@ def test_logs_of_a_resumed_run_may_be_joined(tmp_path):
     assert chosen(tmp_path, NEWER + NEWER).iteration == 200
 
 
+def test_a_tests_table_isnt_the_validations(tmp_path):
+    tested = NEWER[NEWER.index("2023/05/29 13:04:00") :]
+    validated = next(line for line in NEWER.splitlines() if "mIoU: 51.9900" in line)
+    text = NEWER[: NEWER.index("2023/05/29 13:03:20")] + tested + validated + "\n"
+    assert chosen(tmp_path, text).classes == []
+
+
 def without(text, *words):
     """A log without the lines that hold a word."""
     return "\n".join(line for line in text.splitlines() if not any(word in line for word in words))

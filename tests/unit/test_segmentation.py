@@ -147,7 +147,7 @@ def test_evaluation_writes_percentages_and_pictures(trained):
     assert np.array_equal(files.read_mask("pictures/1.png"), logits[0].argmax(0).numpy() + 1)  # the middle of five
     with Image.open("pictures/1.png") as picture:
         assert set(map(tuple, np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist())) <= {
-            tuple(color) for color in COLORS[1:].tolist()
+            tuple(color) for color in tiny_training.COLORS[1:].tolist()
         }
 
 
