@@ -12,7 +12,7 @@ import tiny_training
 import torch
 import yaml
 from PIL import Image
-from tiny_training import COLORS, ROOT, call, configure
+from tiny_training import ROOT, call, configure
 
 from freemask import cli, files, tables
 from freemask.errors import InputError
