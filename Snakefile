@@ -42,19 +42,16 @@ onstart:
 
 
 rule all:
-    """Every table and figure of every data set in the configuration."""
+    """Every table and figure of every data set in the configuration, without ablations."""
     default_target: True
     input:
         [report_files(dataset) for dataset in DATASETS],
 
 
 rule synthesis_all:
-    """Every synthetic set, up to the filtered masks; no segmentor but the scorers is trained."""
+    """Every synthetic set but those of ablations, up to the filtered masks; only the scorers are trained."""
     input:
-        expand(
-            "results/{set.dataset}/synthetic/{set.name}/train.tsv",
-            set=[s for s in SYNTHETIC_SETS.itertuples() if s.dataset in DATASETS],
-        ),
+        [f"results/{dataset}/synthetic/{name}/train.tsv" for dataset in DATASETS for name in sets_of(dataset)],
 
 
 for dataset in DATASETS:
@@ -64,6 +61,14 @@ for dataset in DATASETS:
             f"table_{dataset}"
         input:
             f"results/{dataset}/tables/miou.md",
+
+    if experiments_of(dataset, "ablation"):
+
+        rule:
+            name:
+                f"ablations_{dataset}"
+            input:
+                f"results/{dataset}/tables/ablations.md",
 
     for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
 

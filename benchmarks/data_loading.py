@@ -1,8 +1,8 @@
 """Share of a training's step that waits for data: the demo's segmentor on the miniature world, by mmengine's clocks.
 
 A step's data time is what the training process waits for its batch, its step time the whole iteration. Trains with no
-loading process and with one, alone, and two trainings at a time as `make demo` runs them. Prints medians over the steps
-after a warm-up.
+loading process and with one, alone, and two trainings at a time as `make demo` runs them. Prints medians over
+means of 50 steps, after a warm-up of as many.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from freemask import cli, files
 
 ROOT = Path(__file__).parents[1]
 TARGET = 0.05
-WARM_UP = 20  # steps: caches fill, loading processes start
+LOGGED = 50  # steps to a line of the log, which holds their mean: mmengine counts its logging as waiting for data
 
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="segformer_mini", help="entry of config/models.yaml (default: the demo's)")
-    parser.add_argument("--iterations", type=int, default=200, help="of each training (default: 200)")
+    parser.add_argument("--iterations", type=int, default=400, help="of each training, 100 or more (default: 400)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
     parser.add_argument("--json", type=Path, help="output: the numbers as JSON")
     return parser
@@ -49,7 +49,10 @@ def write_world(folder: Path, arguments: argparse.Namespace) -> None:
         run(script("index_dataset", *places, *suffixes, "--index", f"{split}.tsv"), folder)
     entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())[arguments.model]
     entry["iterations"] = {"miniworld": arguments.iterations}
-    entry["overrides"]["default_hooks"] = {"checkpoint": {"interval": arguments.iterations}, "logger": {"interval": 1}}
+    entry["overrides"]["default_hooks"] = {
+        "checkpoint": {"interval": arguments.iterations},
+        "logger": {"interval": LOGGED},
+    }
     for workers in (0, 1):
         settings = json.dumps(entry | {"workers": workers})
         for copy in (0, 1):
@@ -91,7 +94,7 @@ def times(work: Path) -> tuple[float, float]:
     """Median data time and step time [s] of the newest training in a work folder."""
     log = max(work.glob("*/vis_data/scalars.json"))
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [row for row in rows if "data_time" in row][WARM_UP:]
+    steps = [row for row in rows if "data_time" in row][1:]  # in the first, caches fill and loading processes start
     return statistics.median(row["data_time"] for row in steps), statistics.median(row["time"] for row in steps)
 
 

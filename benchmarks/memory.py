@@ -1,10 +1,12 @@
-"""Peak memory of every CPU script between a data set and its synthetic set, at two numbers of files.
+"""Peak memory of every script between a data set and its synthetic set, at two numbers of images.
 
-Each script runs as a command of its own on N masks of 32x32 pixels and two images each; prints its peak resident
+Each script runs as a command of its own on N masks of 32x32 pixels and an image each, the two that score with the
+miniature segmentor; prints its peak resident
 memory [MB] at both N and their ratio, which should stay below 1.2. Tables and files of the size are made first.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -14,18 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+import yaml
 
 from freemask import cli, files
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE, IMAGES = 32, 2  # pixels; images per mask, at most
+SIDE, IMAGES = 32, 1  # pixels; images per mask
 OWN = "--classes classes.tsv --ignored-label 0"
 COMMANDS = {
     "index_dataset": "--images images --masks masks --image-suffix .jpg --mask-suffix .png --index index.tsv",
     "check_dataset": f"--index index.tsv {OWN} --frequencies check.tsv --offenders offenders.tsv --cache cache.sqlite",
     "resize_masks": f"--index index.tsv {OWN} --mask-size {SIDE} --masks-dir r/masks --masks r/masks.tsv",
+    "class_loss": f"--index index.tsv {OWN} --config config.py --weights weights.pth --sums sums.tsv --device cpu"
+    " --threads 1",
+    "gather_class_loss": f"--index index.tsv --shards sums.tsv {OWN} --class-loss class_loss.tsv",
     "mask_hardness": "--masks r/masks.tsv --class-loss class_loss.tsv --hardness hardness.tsv",
     "plan_synthesis": f"--hardness hardness.tsv --strategy hardness --n-max {IMAGES} --plan plan.tsv",
+    "measure_margins": f"--shard r/synthesis/g/p/1.tsv --masks r/masks.tsv --class-loss class_loss.tsv {OWN} --config"
+    " config.py --weights weights.pth --margins-dir r/margins/g --manifest r/margins/g/p/1.tsv --device cpu"
+    " --threads 1",
     "filter_masks": f"--alpha 1.25 --margins r/margins/g/p/1.tsv {OWN} --filtered-dir r/filtered/g/alpha-1.25"
     " --manifest r/filtered/g/p/alpha-1.25/1.tsv --class-shares r/filtered/g/p/alpha-1.25/1.classes.tsv",
     "synthetic_set": "--plan plan.tsv --shards r/filtered/g/p/alpha-1.25/1.tsv --class-shards"
@@ -63,8 +73,26 @@ def write_raw(number: int) -> None:
     for position in range(number):
         for folder, suffix in (("images", "jpg"), ("masks", "png")):
             copy(f"one.{suffix}", f"{folder}/training_{position:08d}.{suffix}")
-    losses = {"label": [1, 2], "pixels": 100, "class_loss": [0.2, 0.4]}
-    files.write_table("class_loss.tsv", pd.DataFrame(losses))
+    write_segmentor()
+
+
+def write_segmentor() -> None:
+    """The miniature segmentor with random weights, two classes."""
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    settings = json.dumps(yaml.safe_load((ROOT / "config/models.yaml").read_text())["segformer_mini"]).replace(
+        '"miniworld"', '"memory"'
+    )
+    given = {"settings": settings, "dataset": "memory", "regime": "real", "schedule": 1, "train-seed": 0, "gpus": 0}
+    given |= {"train": "index.tsv", "val": "index.tsv", "classes": "classes.tsv", "ignored-label": 0}
+    arguments = [word for key, value in (given | {"config": "config.py"}).items() for word in (f"--{key}", str(value))]
+    pairs = pd.DataFrame({"mask_id": ["one"], "image": ["one.jpg"], "mask": ["one.png"]})
+    files.write_table("index.tsv", pairs)
+    run("training_config", arguments)
+    init_default_scope("mmseg")
+    torch.save(MODELS.build(Config.fromfile("config.py").model).state_dict(), "weights.pth")
 
 
 def copy(source: str, target: str) -> None:
@@ -76,29 +104,28 @@ def copy(source: str, target: str) -> None:
 
 
 def write_synthetic() -> None:
-    """Images and margin maps of the plan, and their manifests."""
+    """Images of the plan, and their manifest."""
     plan = files.read_table("plan.tsv", ["mask_id", "seed"])
     plan["image"] = [f"r/synthesis/g/images/{row.mask_id}/{row.seed}.jpg" for row in plan.itertuples()]
-    plan["mask"] = [f"r/masks/{mask_id}.png" for mask_id in plan.mask_id]
-    plan["margin"] = [f"r/margins/g/0123456789ab/{row.mask_id}/{row.seed}.png" for row in plan.itertuples()]
-    for source, column in (("one.jpg", "image"), ("one.png", "margin")):
-        for path in plan[column]:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            copy(source, path)
-    shard = plan[["mask_id", "seed", "image"]].assign(sha256=files.sha256("one.jpg"))
-    files.write_table("r/synthesis/g/p/1.tsv", shard)
-    digests = {"image_sha256": files.sha256("one.jpg"), "mask_sha256": files.sha256("one.png")}
-    files.write_table("r/margins/g/p/1.tsv", plan.assign(**digests))
+    for path in plan["image"]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        copy("one.jpg", path)
+    files.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=files.sha256("one.jpg")))
 
 
 def peak(script: str) -> float:
     """Run a script; its peak resident memory [MB]."""
-    arguments = [str(ROOT / "scripts" / f"{script}.py"), *COMMANDS[script].split(), "--log", "log"]
+    run(script, COMMANDS[script].split())
+    return int(Path("peak").read_text()) / 1024
+
+
+def run(script: str, words: list[str]) -> None:
+    """Run a script to a good end."""
+    arguments = [str(ROOT / "scripts" / f"{script}.py"), *words, "--log", "log"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, "-c", WATCHED, *arguments], env=environment, stderr=subprocess.DEVNULL)
     if ran.returncode:
         raise SystemExit(f"{script} failed: {Path('log').read_text()}")
-    return int(Path("peak").read_text()) / 1024
 
 
 def measure(number: int) -> dict[str, float]:
@@ -110,7 +137,7 @@ def measure(number: int) -> dict[str, float]:
             write_raw(number)
             peaks = {}
             for script in COMMANDS:
-                if script == "filter_masks":
+                if script == "measure_margins":
                     write_synthetic()
                 peaks[script] = peak(script)
                 cli.tell(f"{script}: {peaks[script]:.0f} MB at {number:,} masks")

@@ -1,11 +1,13 @@
 """Time hardness and planning at the paper's sizes against a plain implementation, in one run.
 
 Hardness of 20,210 masks of 512x512 with 150 classes: from the label counts that resize_masks leaves (reading the table
-included) against a mean over every mask's pixels (decoding its PNG not included). A plan over 118,287 masks: ours
-against loops over sorted masks, as released. Prints seconds and ratios; both must give the same.
+included) against a mean over every mask's pixels (decoding its PNG not included). A plan over 118,287 masks, from
+hardness.tsv read to the plan written, in both: what plan_synthesis does against csv's reader and writer around loops
+over sorted masks, as released. Prints seconds (median of five for plans) and ratios; both must give the same bytes.
 """
 
 import argparse
+import csv
 import tempfile
 import time
 from pathlib import Path
@@ -46,12 +48,42 @@ def rate_plainly(masks: list[np.ndarray], number: int, class_loss: np.ndarray) -
     return rated
 
 
-def plan_plainly(ids: list[str], rated: np.ndarray, n_max: int) -> list[tuple[str, int]]:
+def plan_plainly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
     """The plan by sorting and looping."""
+    with open(hardness_path, newline="") as file:
+        table = csv.reader(file, delimiter="\t")
+        next(table)
+        rated = [(mask_id, float(value)) for mask_id, value, _ in table]
     images = {}
-    for p, (_, mask_id) in enumerate(sorted(zip(rated.tolist(), ids, strict=True), key=lambda pair: pair[0]), start=1):
-        images[mask_id] = min(1 + round(n_max * p / len(ids)), n_max)
-    return [(mask_id, seed) for mask_id in ids for seed in range(42, 42 + images[mask_id])]
+    for p, (mask_id, _) in enumerate(sorted(rated, key=lambda pair: pair[1]), start=1):
+        images[mask_id] = min(1 + round(n_max * p / len(rated)), n_max)
+    with open(plan_path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["mask_id", "seed"])
+        for mask_id, _ in rated:
+            for seed in range(42, 42 + images[mask_id]):
+                writer.writerow([mask_id, seed])
+
+
+def plan_quickly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
+    """What the script plan_synthesis does."""
+    table = files.read_table(hardness_path, ["mask_id", "rank"], only=True)
+    counts = hardness.images_at_rank(plans.check_ranks(table["rank"].to_numpy(), hardness_path), n_max)
+    plans.write_plan(plan_path, table.mask_id, counts, 42)
+
+
+def time_plans(number: int, folder: Path) -> tuple[float, float]:
+    """Median seconds of both, and that they leave the same bytes."""
+    rated = np.random.default_rng(2).gamma(3.0, 0.2, number).round(6)
+    ids = [f"{position:012d}" for position in range(number)]  # as COCO's
+    table = pd.DataFrame({"mask_id": ids, "hardness": rated, "rank": hardness.ranks(rated)})
+    files.write_table(folder / "hardness.tsv", table)
+    seconds = {}
+    for work in (plan_quickly, plan_plainly):
+        target = folder / f"{work.__name__}.tsv"
+        seconds[work] = np.median([timed(work, folder / "hardness.tsv", target, 6)[1] for _ in range(5)])
+    assert (folder / "plan_quickly.tsv").read_bytes() == (folder / "plan_plainly.tsv").read_bytes()
+    return tuple(seconds.values())
 
 
 def timed(work, *arguments):
@@ -65,11 +97,11 @@ def main(arguments: argparse.Namespace) -> None:
     random = np.random.default_rng(1)
     class_loss = random.gamma(2.0, 0.4, 256)
     masks = draw_masks(64, arguments.side)  # used again and again: all 20,210 would take 5 GB
-    ids = [f"mask-{position:06d}" for position in range(max(arguments.masks, arguments.planned))]
+    ids = [f"mask-{position:06d}" for position in range(arguments.masks)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "masks.tsv"
         counts = [count_labels(mask, ignored=0) for mask in masks]
-        table = pd.DataFrame({"mask_id": ids[: arguments.masks], "mask": "mask.png"})
+        table = pd.DataFrame({"mask_id": ids, "mask": "mask.png"})
         files.write_table(path, table.assign(counts=[counts[i % len(counts)] for i in range(arguments.masks)]))
 
         def rate() -> np.ndarray:
@@ -81,11 +113,9 @@ def main(arguments: argparse.Namespace) -> None:
     total = np.array([fast_s, plain_s])
     report(f"hardness of {arguments.masks:,} masks of {arguments.side}x{arguments.side}", fast_s, plain_s)
 
-    rated, ids = random.gamma(3.0, 0.2, arguments.planned), ids[: arguments.planned]
-    planned, fast_s = timed(lambda: plans.rows(ids, hardness.images_per_mask(rated, 6), 42))
-    plain_plan, plain_s = timed(plan_plainly, ids, rated, 6)
-    assert list(planned.itertuples(index=False, name=None)) == plain_plan
-    report(f"plan of {len(planned):,} images over {arguments.planned:,} masks", fast_s, plain_s)
+    with tempfile.TemporaryDirectory() as folder:
+        fast_s, plain_s = time_plans(arguments.planned, Path(folder))
+    report(f"plan over {arguments.planned:,} masks", fast_s, plain_s)
     report("both", *(total + [fast_s, plain_s]))
 
 

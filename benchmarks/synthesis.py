@@ -1,52 +1,56 @@
 """Time synthesis at Stable Diffusion 1.4's size (random weights), against the reference's way, in one run.
 
-Prints seconds per image and the shares of masks, text, UNet, sampler, VAE and JPEG; what rectification costs over plain
-cross-attention; the UNet's share of the machine's measured matrix-multiply rate; and the same images made as the
-original code makes them: masks rebuilt in Python in every layer of every step, unfused attention, and one pass for
-each half of the guidance. Both must give the same latents. UNet calls are timed over --steps steps of DDIM (one call
-a step) and multiplied to the 51 calls of 50 PLMS steps. CPU: --dtype float32; --size sd14 takes minutes on two cores.
+Prints seconds per image and the shares of masks, text, noise, UNet, sampler, VAE and JPEG; what rectification costs
+over plain cross-attention; the UNet's share of the machine's measured matrix-multiply rate; the ratio to the original
+code's way (plain_freestyle.py), whose predictions must agree; and, in a run of the real shard over --shard-batches
+batches, the share of the time in which the device waits for input or output. Each with its target.
+
+Every call is made once untimed, then --repeats times, all ways in turn. An image has 51 UNet calls (50 PLMS steps); the
+sampler's own 50 steps are timed as a whole. CPU: --dtype float32; --size sd14 takes minutes on two cores.
 """
 
 import argparse
-import platform
-import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from plain_freestyle import predict_plainly
+from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
+from synthesis_report import report
 
-from freemask import cli, files
-from freemask.freestyle.attention import RectifiedAttnProcessor, rectify
-from freemask.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.freestyle.prompt import Prompt, clip_tokenizer
+from freemask import files
+from freemask.freestyle.pipeline import FreestylePipeline
+from freemask.freestyle.shard import Request, Shard
+from freemask.generators import Generator, Sampling, arrange, freestyle
 from freemask.labels import LabelSpace
 
 CLASSES = Path(__file__).parents[1] / "config" / "datasets" / "ade20k.tsv"
 IGNORED = 0
 GUIDANCE = 2.0
+STEPS = 50
 CALLS = 51  # of the UNet in 50 steps of PLMS
-SIZES = {  # UNet's and VAE's channels, UNet's and VAE's blocks per level, text width and layers, image side [pixels]
-    "sd14": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "blocks": 2, "text": (768, 12), "side": 512},
-    "small": {"unet": (64, 128, 256, 256), "vae": (32, 64, 64, 64), "blocks": 1, "text": (128, 2), "side": 256},
-}
+TIME = 981  # noise level of the timed calls
 
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="sd14", help="of the networks and images (default: sd14)")
-    parser.add_argument("--steps", type=int, default=2, help="timed UNet calls per repeat (default: 2)")
-    parser.add_argument("--repeats", type=int, default=3, help="medians are printed; the first warms up (default: 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed calls of each part, after an untimed one (default: 3)"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images per batch (default: 1)")
     parser.add_argument("--classes", type=int, default=10, help="classes in each mask (default: 10)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--shard-batches", type=int, default=4, help="of the real shard's run; 0: none (default: 4)")
+    parser.add_argument("--compile", action="store_true", help="time compiled networks, too")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: a busy machine, one thread")
     parser.add_argument("--json", type=Path, help="output: the numbers as JSON")
@@ -73,139 +77,69 @@ class Clock:
         self.seconds[name].append(self.now() - start)
         return result
 
-    def median(self, name: str) -> float:
-        """Median seconds of the calls under a name."""
-        return statistics.median(self.seconds[name])
+    def best(self, name: str) -> float:
+        """Seconds of the quickest call under a name: what else runs on the machine only ever adds."""
+        return min(self.seconds[name])
 
+    def ratio(self, name: str, other: str) -> float:
+        """The quickest call of the one to that of the other."""
+        return self.best(name) / self.best(other)
 
-def build_unet(sizes: dict) -> UNet2DConditionModel:
-    """Stable Diffusion 1.x's UNet: three levels with attention, one without."""
-    return UNet2DConditionModel(
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=sizes["unet"],
-        layers_per_block=sizes["blocks"],
-        attention_head_dim=8,  # diffusers' name for the number of heads
-        cross_attention_dim=sizes["text"][0],
-    )
-
-
-def build_pipeline(sizes: dict, device: str, dtype: torch.dtype) -> FreestylePipeline:
-    """The pipeline with random weights."""
-    torch.manual_seed(0)
-    width, layers = sizes["text"]
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=sizes["vae"],
-        layers_per_block=sizes["blocks"],
-    )
-    text = CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=width // 64, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
-    )  # fmt: skip
-    parts = [vae.eval(), CLIPTextModel(text).eval(), clip_tokenizer(), build_unet(sizes).eval()]
-    pipeline = FreestylePipeline(*parts, make_scheduler("ddim"))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, dtype)
-
-
-def draw_masks(words: dict[int, str], count: int, classes: int, side: int) -> np.ndarray:
-    """Masks (count, side, side) uint8 of blocks, with so many classes each."""
-    random = np.random.default_rng(0)
-    blocks = []
-    for _ in range(count):
-        chosen = random.choice(sorted(words), size=classes, replace=False).astype(np.uint8)
-        blocks.append(chosen[random.permutation(np.arange(256) % classes).reshape(16, 16)])
-    return np.stack(blocks).repeat(side // 16, 1).repeat(side // 16, 2)
-
-
-class ReferenceAttnProcessor(RectifiedAttnProcessor):
-    """Attention as the original computes it: scores in full, masks made anew from the layout at every call."""
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, layout=None):
-        """Attend from (B, h * w, C) to text or to itself; layout: labels (B, H, W) and each image's prompt."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = self._heads(attn.to_q(hidden_states), attn.heads)
-        key, value = (self._heads(layer(context), attn.heads) for layer in (attn.to_k, attn.to_v))
-        scores = query @ key.transpose(-1, -2) * attn.scale
-        if encoder_hidden_states is not None and layout is not None:
-            seen = rebuilt_masks(*layout, hidden_states.shape[1]).to(scores.device)
-            scores = scores.masked_fill(~seen[:, None], -torch.finfo(scores.dtype).max)
-        attended = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-        return attn.to_out[1](attn.to_out[0](attended))
-
-
-def rebuilt_masks(labels: torch.Tensor, prompts: list[Prompt], pixels: int) -> torch.Tensor:
-    """(B, pixels, 77) bool, image by image and token by token."""
-    side = round(pixels**0.5)
-    masks = torch.ones(len(prompts), pixels, 77, dtype=torch.bool)
-    for image, prompt in enumerate(prompts):
-        small = torch.nn.functional.interpolate(labels[image][None, None].float(), (side, side), mode="nearest")
-        for token, label in enumerate(prompt.token_labels.tolist()):
-            if label >= 0:
-                masks[image, :, token] = (small == label).flatten()
-    return masks
+    def spread(self) -> float:
+        """The slowest call of the UNet to the quickest, the largest of all ways: far from 1 on a busy machine."""
+        ways = [seconds for name, seconds in self.seconds.items() if "UNet" in name]
+        return max(max(seconds) / min(seconds) for seconds in ways)
 
 
 @torch.no_grad()
-def denoise_plainly(pipeline, labels, prompts, noise, steps) -> torch.Tensor:
-    """The reference's sampling: a pass without text, a pass with it, and the layout handed to every layer."""
-    empty, full = pipeline.encode_prompts([pipeline.empty_prompt()] * len(prompts)), pipeline.encode_prompts(prompts)
-    layout, latents = (torch.from_numpy(labels), prompts), noise
-    pipeline.scheduler.set_timesteps(steps)
-    for t in pipeline.scheduler.timesteps:
-        sample = latents.to(pipeline.unet.dtype)
-        unconditional = pipeline.unet(sample, t, empty).sample.float()
-        given = {"layout": layout}
-        conditional = pipeline.unet(sample, t, full, cross_attention_kwargs=given).sample.float()
-        guided = unconditional + GUIDANCE * (conditional - unconditional)
-        latents = pipeline.scheduler.step(guided, t, latents, return_dict=False)[0]
-    return latents
+def measure(pipeline: FreestylePipeline, words, labels, clock: Clock, plain_first: bool) -> float:
+    """Time each part of one batch, and one UNet call of a step three ways: ours, without masks, the reference's.
 
-
-@torch.no_grad()
-def paint(pipeline: FreestylePipeline, words, labels, steps: int, clock: Clock) -> torch.Tensor:
-    """One batch our way, by the pipeline's own parts, each timed; returns the latents."""
+    plain_first: order of the three, changed from round to round.
+    Returns: by how much ours and the reference's predictions differ, as a share of the largest value.
+    """
     names = [f"mask-{number}" for number in range(len(labels))]
     pipeline.forget_contexts()  # so that every caption is encoded, as for masks never seen before
-    each = zip(labels, names, strict=True)
-    prompts = [clock.timed("prompt", pipeline.prompt, mask, words, IGNORED, name) for mask, name in each]
+    each = list(zip(labels, names, strict=True))
+    prompts = clock.timed("prompt", lambda: [pipeline.prompt(mask, words, IGNORED, name) for mask, name in each])
     both = [pipeline.empty_prompt()] * len(prompts) + prompts
     context = clock.timed("text", pipeline.encode_prompts, both)
     masks = clock.timed("masks", pipeline.visibility, np.concatenate([labels, labels]), both)
-    noise = pipeline.initial_noise(names, [0] * len(names), labels.shape[1:])
-    latents = clock.timed("denoise", pipeline.denoise, noise, context, masks, steps, GUIDANCE)
+    noise = clock.timed("noise", pipeline.initial_noise, names, [0] * len(names), labels.shape[1:])
+    sample = noise.to(pipeline.unet.dtype)
+
+    def call(visible):
+        given = {"visibility": visible}
+        return pipeline.unet(torch.cat([sample, sample]), TIME, context, cross_attention_kwargs=given).sample
+
+    layout = (torch.from_numpy(labels), prompts)
+    ways = [
+        ("UNet", call, masks),
+        ("UNet without masks", call, None),
+        ("plain UNet", lambda given: predict_plainly(pipeline, sample, TIME, context, given), layout),
+    ]
+    predicted = {name: clock.timed(name, way, given) for name, way, given in (ways[::-1] if plain_first else ways)}
+    clock.timed("sampler", sample_without_unet, pipeline, noise)
+    ours, plain = predicted["UNet"].float(), predicted["plain UNet"].float()
+    return float((ours - plain).abs().max() / plain.abs().max())
+
+
+def sample_without_unet(pipeline: FreestylePipeline, noise: torch.Tensor) -> None:
+    """All 50 steps of PLMS and of guidance, with a stand-in for the UNet that takes no time."""
+    context = torch.zeros(2 * len(noise), 1, 1)
+    pipeline.unet.forward = lambda sample, *_, **__: UNet2DConditionOutput(sample=sample)
+    try:
+        pipeline.denoise(noise, context, {}, STEPS, GUIDANCE)
+    finally:
+        del pipeline.unet.forward  # the class's own is found again
+
+
+@torch.no_grad()
+def finish(pipeline: FreestylePipeline, side: int, batch: int, clock: Clock) -> None:
+    """Time the VAE and JPEG."""
+    latents = pipeline.initial_noise(["mask"] * batch, range(batch), (side, side))
     images = clock.timed("VAE", pipeline.decode_latents, latents)
     clock.timed("JPEG", lambda: [files.jpeg_bytes(image, 95) for image in images])
-    sample = torch.cat([noise, noise]).to(pipeline.unet.dtype)
-    for name, given in (("UNet", masks), ("UNet without masks", None)):
-        clock.timed(name, pipeline.unet, sample, 981, context, cross_attention_kwargs={"visibility": given})
-    return latents
-
-
-def paint_plainly(pipeline: FreestylePipeline, words, labels, steps: int, clock: Clock) -> torch.Tensor:
-    """The same batch the reference's way; returns the latents."""
-    names = [f"mask-{number}" for number in range(len(labels))]
-    prompts = [pipeline.prompt(mask, words, IGNORED, name) for mask, name in zip(labels, names, strict=True)]
-    noise = pipeline.initial_noise(names, [0] * len(names), labels.shape[1:])
-    pipeline.encode_prompts([pipeline.empty_prompt(), *prompts])  # timed above already
-    pipeline.unet.set_attn_processor(ReferenceAttnProcessor())
-    try:
-        return clock.timed("plain denoise", denoise_plainly, pipeline, labels, prompts, noise, steps)
-    finally:
-        rectify(pipeline.unet)
-
-
-def unet_flops(sizes: dict) -> float:
-    """Floating-point operations of one UNet call for one image, counted on tensors without content."""
-    with torch.device("meta"):
-        unet = build_unet(sizes)
-        unet.set_attn_processor(ReferenceAttnProcessor())
-        side = sizes["side"] // 8
-        with FlopCounterMode(display=False) as counter:
-            unet(torch.empty(1, 4, side, side), torch.empty(1), torch.empty(1, 77, sizes["text"][0]))
-    return counter.get_total_flops()
 
 
 def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
@@ -217,6 +151,44 @@ def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(clock.seconds["matmul"][1:])
 
 
+def share_waiting(pipeline: FreestylePipeline, space: LabelSpace, labels: np.ndarray, batches: int) -> float:
+    """Run the real shard, and find what part of its time lies outside of painting: reading, preparing, writing.
+
+    On a GPU with all 50 steps; on a CPU with 2, where painting is slow and shares the cores.
+    """
+    steps = STEPS if pipeline.device.type == "cuda" else 2
+    generator, painting = freestyle(pipeline, space, Sampling("plms", steps, GUIDANCE)), []
+
+    def paint(prepared):
+        start = time.perf_counter()
+        images = generator.paint(prepared)  # ends with the images on the CPU, so the device is done
+        painting.append(time.perf_counter() - start)
+        return images
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, wanted = Path(name), []
+        for number in range(batches * len(labels)):
+            mask = folder / f"{number}.png"
+            mask.write_bytes(files.png_bytes(labels[number % len(labels)]))
+            wanted.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
+        pipeline.forget_contexts()
+        start = time.perf_counter()
+        Shard(Generator(generator.prepare, paint), None, len(labels), 95).make(wanted, "shard")
+        return 1 - sum(painting) / (time.perf_counter() - start)
+
+
+@torch.no_grad()
+def measure_compiled(pipeline: FreestylePipeline, side: int, batch: int, repeats: int, clock: Clock) -> None:
+    """Time the UNet's first call after torch.compile, compilation included, and later ones."""
+    arrange(pipeline, clock.device, compiled=True)
+    masks = np.ones((batch, side, side), np.uint8)
+    given = pipeline.prepare(masks, {1: "sky"}, ["mask"] * batch, [0] * batch, IGNORED)
+    sample = torch.cat([given.noise, given.noise]).to(pipeline.unet.dtype)
+    for name in ["compilation", *["compiled UNet"] * repeats]:
+        kept = {"visibility": given.masks}
+        clock.timed(name, pipeline.unet, sample, TIME, given.context, cross_attention_kwargs=kept)
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Time, compare, report."""
     torch.set_num_threads(arguments.threads)
@@ -225,63 +197,56 @@ def main(arguments: argparse.Namespace) -> None:
     words = dict(zip(space.ids, space.words, strict=True))
     labels = draw_masks(words, arguments.batch_size, arguments.classes, sizes["side"])
     pipeline = build_pipeline(sizes, arguments.device, dtype)
+    arrange(pipeline, arguments.device, compiled=False)
     clock = Clock(arguments.device, arguments.clock)
-    for _ in range(arguments.repeats):
-        ours = paint(pipeline, words, labels, arguments.steps, clock)
-        plain = paint_plainly(pipeline, words, labels, arguments.steps, clock)
-    error = float((ours - plain).abs().max() / plain.abs().max())
+    measure(pipeline, words, labels, Clock(arguments.device), plain_first=False)  # warms up
+    for number in range(arguments.repeats):
+        error = measure(pipeline, words, labels, clock, plain_first=bool(number % 2))
+    for counted in (Clock(arguments.device), *[clock] * arguments.repeats):
+        finish(pipeline, sizes["side"], arguments.batch_size, counted)
     if dtype is torch.float32:
-        assert error < 1e-3, f"both ways differ by {error:.1e} of the largest latent"
+        assert error < 1e-3, f"both ways differ by {error:.1e} of the largest value"
     numbers = summary(clock, arguments, unet_flops(sizes), matmul_rate(clock, dtype))
-    numbers["relative_difference_of_latents"] = error
+    numbers["relative_difference"] = error
+    if arguments.shard_batches:
+        numbers["share_waiting"] = share_waiting(pipeline, space, labels, arguments.shard_batches)
+    if arguments.compile:
+        measure_compiled(pipeline, sizes["side"], arguments.batch_size, arguments.repeats, clock)
+        numbers |= compiled_summary(clock, arguments.batch_size)
     report(numbers, arguments)
     if arguments.json:
-        files.write_json(arguments.json, numbers)
+        files.write_json(arguments.json, numbers | {"calls": dict(clock.seconds)})
 
 
 def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: float) -> dict[str, float]:
     """Seconds per image at 50 PLMS steps, and the ratios."""
-    batch, steps = arguments.batch_size, arguments.steps
-    unet = clock.median("UNet") * CALLS / batch
-    seconds = {name: clock.median(name) / batch for name in ("masks", "text", "VAE", "JPEG")}
-    seconds["text"] += clock.median("prompt")
-    seconds["UNet"] = unet
-    seconds["sampler"] = max(clock.median("denoise") * CALLS / steps / batch - unet, 0.0)
-    total, common = sum(seconds.values()), seconds["text"] + seconds["VAE"] + seconds["JPEG"]
-    plain = clock.median("plain denoise") * CALLS / steps / batch + common
-    pairs = zip(clock.seconds["UNet"], clock.seconds["UNet without masks"], strict=True)
+    batch = arguments.batch_size
+    seconds = {name: clock.best(name) / batch for name in ("masks", "noise", "text", "sampler", "VAE", "JPEG")}
+    seconds["text"] += clock.best("prompt") / batch
+    seconds["UNet"] = clock.best("UNet") * CALLS / batch
+    total = sum(seconds.values())
+    plain = total - seconds["masks"] + (clock.ratio("plain UNet", "UNet") - 1) * seconds["UNet"]
     return {
         **{f"seconds_{name}": value for name, value in seconds.items()},
         "seconds": total,
         "plain_seconds": plain,
         "plain_ratio": plain / total,
-        "rectification_cost": statistics.median(masked / unmasked for masked, unmasked in pairs) - 1,
+        "plain_ratio_unet": clock.ratio("plain UNet", "UNet"),
+        "spread": clock.spread(),
+        "share_masks": seconds["masks"] / total,
+        "rectification_cost": clock.ratio("UNet", "UNet without masks") - 1,
         "unet_tflop": flops / 1e12,
         "matmul_tflops": rate / 1e12,
-        "share_of_matmul": 2 * batch * flops / clock.median("UNet") / rate,
+        "share_of_matmul": 2 * batch * flops / clock.best("UNet") / rate,
     }
 
 
-def report(numbers: dict[str, float], arguments: argparse.Namespace) -> None:
-    """Print what was found."""
-    where = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
-    cli.tell(
-        f"{arguments.size}, batch {arguments.batch_size}, {arguments.dtype}, {where}, torch {torch.__version__},"
-        f" {arguments.clock} time"
-    )
-    cli.tell(f"{numbers['seconds']:.2f} s an image (50 PLMS steps with guidance, {arguments.steps} timed steps):")
-    for name in ("masks", "text", "UNet", "sampler", "VAE", "JPEG"):
-        seconds = numbers[f"seconds_{name}"]
-        cli.tell(f"  {name:8} {seconds:10.4f} s {100 * seconds / numbers['seconds']:7.3f} %")
-    cli.tell(f"the reference's way: {numbers['plain_seconds']:.2f} s an image, ratio {numbers['plain_ratio']:.2f}")
-    cli.tell(f"  latents differ by {numbers['relative_difference_of_latents']:.1e} of the largest")
-    cli.tell(
-        f"rectification over plain cross-attention: {100 * numbers['rectification_cost']:+.1f} % of the UNet's time"
-    )
-    cli.tell(
-        f"UNet: {numbers['unet_tflop']:.3f} TFLOP a call and image, {100 * numbers['share_of_matmul']:.0f} % of the"
-        f" measured {numbers['matmul_tflops']:.3f} TFLOP/s of matrix products"
-    )
+def compiled_summary(clock: Clock, batch: int) -> dict[str, float]:
+    """What torch.compile costs and brings, and the images after which it has paid (inf: it never does)."""
+    saved = (clock.best("UNet") - clock.best("compiled UNet")) * CALLS / batch
+    cost = clock.best("compilation") - clock.best("compiled UNet")
+    speed = clock.best("UNet") / clock.best("compiled UNet")
+    return {"compile_seconds": cost, "compile_speed": speed, "compile_pays_after": cost / saved if saved > 0 else inf}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from freemask import imports
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.labels import LabelSpace
+from freemask.studies import with_optional_columns
 
 SCHEMAS = Path("config/schemas")
 DATASETS = Path("config/datasets")
@@ -88,7 +89,7 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
     """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
     path = base / config["experiments"]
-    table = read_table(path, EXPERIMENT_COLUMNS)
+    table = with_optional_columns(read_table(path, EXPERIMENT_COLUMNS))
     # a column of numbers or of nothing at all isn't read as text
     text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
     table = table.assign(**text)
@@ -103,6 +104,11 @@ def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
         raise InputError(f"{path}: experiment {row.experiment!r} stands twice for {row.dataset}; rename one")
     table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
     return table
+
+
+def precision(entry: dict, config: dict) -> str:
+    """The arithmetic that a model trains in: its own where it can't follow the run's, else the run's, else fp32."""
+    return entry.get("precision", config.get("training_precision", "fp32"))
 
 
 def _datasets(base: Path) -> list[str]:
@@ -180,6 +186,13 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
 def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
     """A training's GPUs and batch: an update sees as many images as the model's entry says, joint half of them real."""
     entry, used = models[row.model], max(config["training_gpus"], 1)
+    if used % config.get("training_nodes", 1):
+        raise InputError(
+            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node "
+            "has as many"
+        )
+    if precision(entry, config) == "fp16" and not config["training_gpus"]:
+        raise InputError("training_precision = fp16 needs GPUs, training_gpus is 0; choose fp32 or bf16")
     if entry["gpus"] % used:
         raise InputError(
             f"training_gpus = {used}: model {row.model!r} in {config['models']} is for gpus = {entry['gpus']}, want a "
@@ -216,6 +229,8 @@ def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, m
         raise InputError(
             f"{where}: model {row.model!r} has no iterations for {row.dataset} in {config['models']}; add them there"
         )
+    if row.balance != "exact" and row.regime != "joint":
+        raise InputError(f"{where}: balance {row.balance} is for regime joint, this one is {row.regime}; empty it")
     if row.regime == "real":
         if row.synthetic_set:
             raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")

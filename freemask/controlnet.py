@@ -59,30 +59,35 @@ class ControlNetPainter:
         self._warned: set[str] = set()
 
     @torch.no_grad()
-    def paint(
-        self,
-        masks: np.ndarray,
-        mask_ids: Sequence[str],
-        seeds: Sequence[int],
-        parts: Sequence[Sequence[Part]],
-        steps: int,
-        guidance_scale: float,
-    ) -> np.ndarray:
-        """Synthesize one image per mask and seed.
+    def prepare(
+        self, masks: np.ndarray, mask_ids: Sequence[str], seeds: Sequence[int], parts: Sequence[Sequence[Part]]
+    ) -> dict[str, torch.Tensor]:
+        """What comes before sampling, as the pipeline's arguments. Another thread may do it while a batch is painted.
 
-        Args: masks: (B, H, W) uint8 raw labels. Returns: (B, H, W, 3) uint8; black where a NaN came up.
-        Raises: InputError for sizes, labels or settings that can't be painted.
+        Args: masks: (B, H, W) uint8 raw labels.
+        Raises: InputError for sizes or labels that can't be painted.
         """
         pipeline, scale = self.pipeline, self.pipeline.vae_scale_factor
         check_request(masks, self.words, mask_ids, seeds, self.labels.ignored, parts, scale)
-        check_sampling(pipeline.scheduler, steps, guidance_scale)
         captions = [self._caption(*each) for each in zip(masks, mask_ids, parts, strict=True)]
         shape = (pipeline.unet.config.in_channels, masks.shape[1] // scale, masks.shape[2] // scale)
+        return {
+            "prompt_embeds": torch.stack([self._context(text) for text in captions]),
+            "negative_prompt_embeds": torch.stack([self._context("")] * len(captions)),
+            "image": self.controls(masks),
+            "latents": noise_of(mask_ids, seeds, shape).to(pipeline.unet.dtype),
+        }
+
+    @torch.no_grad()
+    def paint(self, prepared: dict[str, torch.Tensor], steps: int, guidance_scale: float) -> np.ndarray:
+        """The images of a prepared batch, (B, H, W, 3) uint8; black where a NaN came up.
+
+        Raises: InputError for a number of steps or a guidance that the sampler can't do.
+        """
+        pipeline = self.pipeline
+        check_sampling(pipeline.scheduler, steps, guidance_scale)
         latents = pipeline(
-            prompt_embeds=torch.stack([self._context(text) for text in captions]),
-            negative_prompt_embeds=torch.stack([self._context("")] * len(captions)),
-            image=self.controls(masks),
-            latents=noise_of(mask_ids, seeds, shape).to(pipeline.unet.dtype),
+            **prepared,
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
             output_type="latent",

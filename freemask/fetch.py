@@ -10,6 +10,7 @@ import shutil
 import time
 import urllib.parse
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from freemask.errors import InputError
 
 CHUNK = 1 << 18  # bytes
 SPARE = 1 << 28  # bytes of a disk that stay free
+PAGE = 1 << 20  # bytes of a web page that are looked at
 
 
 @dataclass(frozen=True)
@@ -156,17 +158,27 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _attempt(url: str, part: _Part, remedy: str, reserve: float, patience: Patience) -> None:
-    """One request: the whole file, or what the part still lacks."""
+def _attempt(
+    url: str, part: _Part, remedy: str, reserve: float, patience: Patience, confirmed: str | None = None
+) -> None:
+    """One request: the whole file, or what the part still lacks.
+
+    confirmed: where url's page of confirmation leads; a part goes on whatever that is this time.
+    """
     facts = files.read_json(part.facts) if part.facts.exists() else {}
     if facts.get("url") != url:
         part.delete()  # of another address, or of unknown origin
     headers = {"Accept-Encoding": "identity", "User-Agent": f"freemask/{__version__}"}
-    if part.size():
+    if part.size() and (confirmed or not facts.get("asks")):  # a page of confirmation is asked for whole
         headers["Range"] = f"bytes={part.size()}-"
         if facts["validator"]:
             headers["If-Range"] = facts["validator"]
-    with requests.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall)) as answer:
+    timeout = (patience.connect, patience.stall)
+    with requests.get(confirmed or url, headers=headers, stream=True, timeout=timeout) as answer:
+        further = None if confirmed else _confirmation(answer)
+        if further:
+            _attempt(url, part, remedy, reserve, patience, further)
+            return
         _refuse_bad_answer(url, answer, remedy)
         if answer.status_code == 416:
             _finish_or_restart(answer, part)
@@ -174,7 +186,9 @@ def _attempt(url: str, part: _Part, remedy: str, reserve: float, patience: Patie
         start, total = _extent(answer, part, facts)
         if total is not None:
             refuse_full_disk(part.file.parent, total - start + reserve * total, f"{part.file.stem}")
-        files.write_json(part.facts, {"url": url, "validator": _validator(answer), "total": total})
+        files.write_json(
+            part.facts, {"url": url, "validator": _validator(answer), "total": total, "asks": bool(confirmed)}
+        )
         with open(part.file, "ab" if start else "wb") as file, cli.bar(part.file.stem, total, "B", scaled=True) as bar:
             bar.update(start)
             while chunk := answer.raw.read1(CHUNK, decode_content=False):  # what is there: a stall loses nothing
@@ -182,6 +196,35 @@ def _attempt(url: str, part: _Part, remedy: str, reserve: float, patience: Patie
                 bar.update(len(chunk))
     if total is not None and part.size() != total:
         raise _PassingError(f"the transfer ended after {part.size()} of {total} bytes")
+
+
+class _Form(HTMLParser):
+    """The form that Google Drive asks with whether to download a file too large for its virus scan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action: str | None = None
+        self.inside = False
+        self.fields: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "form":
+            self.inside = found.get("id") == "download-form"
+            self.action = found.get("action") if self.inside else self.action
+        elif tag == "input" and self.inside and found.get("type") == "hidden" and found.get("name"):
+            self.fields[found["name"]] = found.get("value") or ""
+
+
+def _confirmation(answer: requests.Response) -> str | None:
+    """Where the form of a page of confirmation leads; None for other answers."""
+    if answer.status_code != 200 or not answer.headers.get("Content-Type", "").startswith("text/html"):
+        return None
+    form = _Form()
+    form.feed(answer.raw.read(PAGE, decode_content=True).decode(errors="replace"))
+    if not form.action:
+        return None
+    return f"{urllib.parse.urljoin(answer.url, form.action)}?{urllib.parse.urlencode(form.fields)}"
 
 
 def _refuse_bad_answer(url: str, answer: requests.Response, remedy: str) -> None:

@@ -106,12 +106,20 @@ def write_gains(axes: Axes, shown: pd.DataFrame) -> None:
         axes.text(1.15, row.Index, f"{row.real:.1f} → {row.joint:.1f}", transform=beside, va="center", fontsize=9.5)
 
 
-def class_panels(classes: int, width: float) -> tuple[Figure, list[Axes], list[slice]]:
-    """Axes for one row per class, in as many columns as it takes; with the classes of each."""
+def class_panels(classes: int, width: float, below: float = 0) -> tuple[Figure, list[Axes], list[slice]]:
+    """Axes for one row per class, in as many columns as it takes; with the classes of each.
+
+    below: height of further axes under all columns [inch], the figure's last; 0: none.
+    """
     panels = -(-classes // ROWS_PER_PANEL)
     rows = -(-classes // panels)
-    figure = Figure(figsize=(width * panels, 1.6 + 0.24 * rows), layout="constrained")
-    axes = list(figure.subplots(1, panels, squeeze=False, sharex=True)[0])
+    height = 1.6 + 0.24 * rows
+    figure = Figure(figsize=(width * panels, height + below), layout="constrained")
+    grid = figure.add_gridspec(2 if below else 1, panels, height_ratios=[height, below] if below else None)
+    axes = [figure.add_subplot(grid[0, 0])]
+    axes += [figure.add_subplot(grid[0, panel], sharex=axes[0]) for panel in range(1, panels)]
+    if below:
+        figure.add_subplot(grid[1, :])
     slices = [slice(panel * rows, min((panel + 1) * rows, classes)) for panel in range(panels)]
     for one in axes:
         one.set_ylim(rows - 0.4, -0.6)
@@ -119,13 +127,20 @@ def class_panels(classes: int, width: float) -> tuple[Figure, list[Axes], list[s
 
 
 def plot_class_loss(table: pd.DataFrame) -> Figure:
-    """Bars of the class-wise mean loss, hardest class first.
+    """Bars of the class-wise mean loss, hardest class first, and below them its histogram over classes.
 
     Args: table: name, pixels, class_loss [nats]; classes without pixels are left out.
     """
     style()
     shown = table[table.pixels > 0].sort_values("class_loss", ascending=False, kind="stable")
-    figure, panels, slices = class_panels(len(shown), width=5.2)
+    figure, panels, slices = class_panels(len(shown), width=5.2, below=2.6)
+    below = figure.axes[-1]
+    sns.histplot(shown.class_loss, bins=min(40, max(6, len(shown) // 4)), color=BLUE, alpha=1, ax=below)
+    below.axvline(shown.class_loss.median(), color=INK, linewidth=1.5, label="median class")
+    below.set(xlabel="mean loss [nats]", ylabel="classes")
+    below.yaxis.set_major_locator(MaxNLocator(integer=True))
+    below.legend(loc="upper right", fontsize=10)
+    sns.despine(ax=below)
     mean = shown.class_loss @ shown.pixels / shown.pixels.sum()
     for axes, part in zip(panels, slices, strict=True):
         rows = shown.iloc[part]
@@ -140,10 +155,11 @@ def plot_class_loss(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_filtered_share(shares: dict[str, pd.DataFrame]) -> Figure:
+def plot_filtered_share(shares: dict[str, pd.DataFrame], shards: dict[str, pd.DataFrame] | None = None) -> Figure:
     """Share of each class's pixels that the filter takes out, a point per synthetic set; most filtered class first.
 
     Args: shares: of each set (its name is shown), name, pixels, filtered, share; the first one sorts the classes.
+    shards: of each set, shard, label, share: a small bar each, so that a shard that isn't like the others shows.
     """
     style()
     first = next(iter(shares.values()))
@@ -155,6 +171,10 @@ def plot_filtered_share(shares: dict[str, pd.DataFrame]) -> Figure:
         for color, (name, table) in zip(colors, shares.items(), strict=True):
             total = table.filtered.sum() / max(table.pixels.sum(), 1)
             share = 100 * table.share[rows]
+            if shards:
+                row_of = {label: row for row, label in enumerate(first.label[rows])}
+                parts = shards[name][shards[name].label.isin(row_of) & shards[name].share.notna()]
+                axes.scatter(100 * parts.share, parts.label.map(row_of), s=60, marker="|", color=[color], alpha=0.5)
             axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
             axes.scatter(
                 share, range(len(rows)), s=42, color=[color], zorder=2, label=f"{name}: {total:.1%} of all pixels"

@@ -1,12 +1,12 @@
 """Generators behind one interface: masks, mask ids and seeds in, images out; the same everywhere for the same three.
 
-A new one needs two functions in KINDS: one that loads a diffusers folder, and one that makes a `Paint` of it.
+A new one needs two functions in KINDS: one that loads a diffusers folder, and one that makes a `Generator` of it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +15,25 @@ from diffusers import DiffusionPipeline
 from freemask.controlnet import ControlNetPainter, load_controlnet
 from freemask.errors import InputError
 from freemask.freestyle.loading import load_pipeline, networks
-from freemask.freestyle.pipeline import FreestylePipeline, other_scheduler
+from freemask.freestyle.pipeline import FreestylePipeline, Prepared, other_scheduler
 from freemask.freestyle.prompt import Part
 from freemask.labels import LabelSpace
 
 
-class Paint(Protocol):
-    """What every generator does."""
+@dataclass(frozen=True)
+class Generator:
+    """What every generator does, in two steps, so that a batch can be prepared while another is painted.
+
+    prepare: masks (B, H, W) uint8 raw labels, mask ids and seeds -> whatever paint wants (checked, noise, text, masks);
+    paint: that -> images (B, H, W, 3) uint8, black where a NaN came up.
+    """
+
+    prepare: Callable[[np.ndarray, list[str], list[int]], Any]
+    paint: Callable[[Any], np.ndarray]
 
     def __call__(self, masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
-        """(B, H, W) uint8 raw labels to (B, H, W, 3) uint8 images; an image that came to NaN is black."""
+        """Both steps, one after the other."""
+        return self.paint(self.prepare(masks, mask_ids, seeds))
 
 
 @dataclass(frozen=True)
@@ -37,26 +46,25 @@ class Sampling:
     parts_of: Callable[[int], tuple[Part, ...]] = lambda seed: ()
 
 
-def freestyle(pipeline: FreestylePipeline, labels: LabelSpace, sampling: Sampling) -> Paint:
+def freestyle(pipeline: FreestylePipeline, labels: LabelSpace, sampling: Sampling) -> Generator:
     """FreestyleNet: each word of the caption is seen by its class's pixels only."""
     words = dict(zip(labels.ids, labels.words, strict=True))
 
-    def paint(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
-        how = (labels.ignored, sampling.steps, sampling.guidance_scale)
-        return pipeline(masks, words, mask_ids, seeds, *how, parts=[sampling.parts_of(seed) for seed in seeds])
+    def prepare(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> Prepared:
+        parts = [sampling.parts_of(seed) for seed in seeds]
+        return pipeline.prepare(masks, words, mask_ids, seeds, labels.ignored, parts)
 
-    return paint
+    return Generator(prepare, lambda prepared: pipeline.paint(prepared, sampling.steps, sampling.guidance_scale))
 
 
-def controlnet(pipeline: DiffusionPipeline, labels: LabelSpace, sampling: Sampling) -> Paint:
+def controlnet(pipeline: DiffusionPipeline, labels: LabelSpace, sampling: Sampling) -> Generator:
     """ControlNet-seg: the mask in the data set's palette steers the image."""
     painter = ControlNetPainter(pipeline, labels)
 
-    def paint(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> np.ndarray:
-        parts = [sampling.parts_of(seed) for seed in seeds]
-        return painter.paint(masks, mask_ids, seeds, parts, sampling.steps, sampling.guidance_scale)
+    def prepare(masks: np.ndarray, mask_ids: list[str], seeds: list[int]) -> dict[str, torch.Tensor]:
+        return painter.prepare(masks, mask_ids, seeds, [sampling.parts_of(seed) for seed in seeds])
 
-    return paint
+    return Generator(prepare, lambda prepared: painter.paint(prepared, sampling.steps, sampling.guidance_scale))
 
 
 KINDS = {"freestyle": (load_pipeline, freestyle), "controlnet": (load_controlnet, controlnet)}
@@ -79,7 +87,7 @@ def load_generator(
     sampling: Sampling,
     dtype: torch.dtype = torch.float32,
     compiled: bool = False,
-) -> Paint:
+) -> Generator:
     """Load a generator onto the GPU, if there is one.
 
     Args: folder: a diffusers pipeline (prepare_generator); compiled: through torch.compile, which takes minutes at the

@@ -54,7 +54,8 @@ def cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]
         header += ["Authors", "Authors' gain"]
     rows = []
     for row in summary.itertuples():
-        line = [row.model, REGIMES.get(row.regime, row.regime), f"{row.schedule:g}x", row.synthetic_set or "–"]
+        images = REGIMES.get(row.regime, row.regime) + (", repeated" if row.balance == "repeat" else "")
+        line = [row.model, images, f"{row.schedule:g}x", row.synthetic_set or "–"]
         line += [row.checkpoint, str(row.seeds), number(row.mIoU, row.mIoU_std)]
         line += [number(row.best_mIoU, row.best_mIoU_std)] if validated else []
         line += [number(row.rare_mIoU, row.rare_mIoU_std)]

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -54,6 +54,25 @@ def _spread(work: Callable, items: Iterable, processes: int, total: int) -> Iter
 
 def _each(work: Callable, items: list) -> list:
     return [work(item) for item in items]
+
+
+def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Result]:
+    """Yield work(item) in the items' order, computed on threads, at most `ahead` items before their turn.
+
+    Items are taken by the caller's thread. For work that waits or lets go of Python's lock: reading, decoding, writing.
+    """
+    remaining = iter(items)
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in remaining:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def some(offenders: Sequence[object]) -> str:

@@ -6,11 +6,16 @@ sequence: a plan with a larger n_max holds the smaller plan's images, whatever t
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
+from freemask.errors import InputError
+from freemask.files import write_atomic
 from freemask.hardness import images_at_rank
 from freemask.masks import LabelCounts
 
@@ -67,6 +72,18 @@ def class_balanced(priority: np.ndarray, rank: np.ndarray, n_max: int) -> np.nda
     return images_at_rank(claim, n_max)
 
 
+def check_ranks(rank: np.ndarray, source: str | Path) -> np.ndarray:
+    """The ranks (N,), which must be 1 to N, each once.
+
+    Raises: InputError where they aren't.
+    """
+    number = len(rank)
+    whole = rank.dtype.kind == "i" and (number == 0 or (rank.min() == 1 and rank.max() == number))
+    if not whole or (np.bincount(rank, minlength=number + 1)[1:] != 1).any():
+        raise InputError(f"{source}: ranks aren't 1 to {number}; make the table again")
+    return rank
+
+
 def rows(mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> pd.DataFrame:
     """The plan: mask_id, seed; counts[i] rows for mask i, with the seeds first_seed, first_seed + 1, ..."""
     ends = np.cumsum(counts)
@@ -74,12 +91,66 @@ def rows(mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> pd.Dat
     return pd.DataFrame({"mask_id": np.repeat(np.asarray(mask_ids, object), counts), "seed": first_seed + position})
 
 
+def write_plan(path: str | Path, mask_ids: Sequence[str], counts: np.ndarray, first_seed: int) -> int:
+    """Write the table of `rows` without holding it, atomically; returns the number of images.
+
+    Text is joined per mask: ten times as quick as a table of as many rows.
+    Args: mask_ids: as they stand in a tab-separated table (pandas quotes tabs and quotation marks).
+    """
+    ends = [f"\t{seed}\n" for seed in range(first_seed, first_seed + int(np.max(counts, initial=0)))]
+    parts = [["", *ends[:count]] for count in range(len(ends) + 1)]
+    ids = np.asarray(mask_ids, object)
+    counts = np.asarray(counts)
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"mask_id\tseed\n")
+        for start in range(0, len(ids), 4096):
+            some, images = ids[start : start + 4096].tolist(), counts[start : start + 4096].tolist()
+            joined = "".join(some)
+            if '"' in joined or not joined.isprintable():
+                some = [_quoted(mask_id) for mask_id in some]
+            file.write("".join(map(str.join, some, map(parts.__getitem__, images))).encode())
+
+    write_atomic(path, write)
+    return int(counts.sum())
+
+
+def _quoted(mask_id: str) -> str:
+    """A cell as write_table quotes it."""
+    return pd.DataFrame([[mask_id, 0]]).to_csv(sep="\t", index=False, header=False).removesuffix("\t0\n")
+
+
+def measured_seconds(logs: Path) -> dict[str, tuple[float, int]]:
+    """Seconds per image that finished synthesis took, by generator: (seconds, of how many images).
+
+    From each shard's log ("... 30 images made, ...") and Snakemake's benchmark beside it: wall time of the whole job,
+    loading included. Shards that made none say nothing; {} where there are none.
+    Args: logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
+    """
+    totals: dict[str, tuple[float, int]] = {}
+    for path in sorted(logs.glob("*/*/*.benchmark.tsv")):
+        log = path.with_name(path.name.replace(".benchmark.tsv", ".log"))
+        try:
+            made = re.findall(r"^synthesize \S+: (\d+) images made", log.read_text(errors="replace"), re.MULTILINE)
+            seconds = float(path.read_text().splitlines()[1].split("\t")[0])
+        except (OSError, IndexError, ValueError):  # a job that is running, or was ended: no measurement
+            continue
+        if made and int(made[-1]):
+            before = totals.get(path.parts[-3], (0.0, 0))
+            totals[path.parts[-3]] = before[0] + seconds, before[1] + int(made[-1])
+    return {generator: (seconds / images, images) for generator, (seconds, images) in totals.items()}
+
+
 def cost(images: int, side: int, seconds_per_image: float, bytes_per_pixel: float) -> str:
     """What a plan takes, for people: images, GPU time, disk."""
     seconds, size = images * seconds_per_image, images * side**2 * bytes_per_pixel
-    time = f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"
     disk = f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     return (
-        f"{images:,} images of {side}x{side}: about {time} at {seconds_per_image:g} s an image"
+        f"{images:,} images of {side}x{side}: about {gpu_time(seconds)} at {seconds_per_image:g} s an image"
         f" (less where images are there already) and {disk} on disk"
     )
+
+
+def gpu_time(seconds: float) -> str:
+    """Seconds as GPU hours or minutes, for people."""
+    return f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"

@@ -56,9 +56,9 @@ def rare_miou(ious: pd.DataFrame, rare: list[int]) -> float:
 def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
-    Args: experiments: experiment, model, regime, schedule, synthetic_set; metrics: experiment, train_seed, mIoU, mAcc,
-    aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or best), best_mIoU (of the best checkpoint,
-    NaN where there is none).
+    Args: experiments: experiment, model, regime, schedule, synthetic_set, balance (exact if left out); metrics:
+    experiment, train_seed, mIoU, mAcc, aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or
+    best), best_mIoU (of the best checkpoint, NaN where there is none).
     Returns: these columns of experiments, seeds (their number), iterations, checkpoint, and for mIoU, mAcc, aAcc,
     rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU];
     mIoU_seed_<s>, one per seed.
@@ -70,6 +70,7 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     for experiment in experiments.itertuples():
         mine = metrics[metrics.experiment == experiment.experiment]
         row = {key: getattr(experiment, key) for key in ("experiment", "model", "regime", "schedule", "synthetic_set")}
+        row |= {"balance": getattr(experiment, "balance", "exact")}
         row |= {"seeds": len(mine), "iterations": int(mine.iterations.iloc[0])}
         row["checkpoint"] = "/".join(sorted(set(mine.checkpoint)))
         for metric in ("mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"):

@@ -21,25 +21,6 @@ def pixel_loss(logits: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.float(), train.long(), ignore_index=IGNORE_INDEX, reduction="none")
 
 
-class ClassSums:
-    """Loss summed (float64, nats) and pixels counted per class; `loss` (K,) and `pixels` (K,)."""
-
-    def __init__(self, classes: int) -> None:
-        self.loss = torch.zeros(classes, dtype=torch.float64)
-        self.pixels = torch.zeros(classes, dtype=torch.int64)
-
-    def add(self, loss: torch.Tensor, train: torch.Tensor) -> None:
-        """Add pixels: loss (...) float32, train (...) uint8 of the same shape."""
-        for label in _present(train):
-            chosen = loss[train == label]
-            self.loss[label] += chosen.double().sum().cpu()
-            self.pixels[label] += chosen.numel()
-
-    def mean(self) -> torch.Tensor:
-        """Class-wise mean loss (K,) float64: sum / (count + 1e-5), 0 for a class without pixels."""
-        return self.loss / (self.pixels.double() + 1e-5)
-
-
 def thresholds(class_loss: torch.Tensor) -> torch.Tensor:
     """What a pixel's loss must exceed to be filtered, for every class and alpha.
 
@@ -57,13 +38,10 @@ def margin_codes(loss: torch.Tensor, train: torch.Tensor, limits: torch.Tensor) 
     Args: loss: (...) float32 nats; train: (...) uint8 train ids; limits: (K, 255) of `thresholds`, same device.
     Returns: (...) uint8; 0 at ignored pixels; 255 also stands for anything above 255.
     """
-    codes = torch.zeros_like(train)
-    for label in _present(train):
-        chosen = train == label
-        # bucketize counts the limits below a value: limit < loss, strictly
-        codes[chosen] = torch.bucketize(loss[chosen], limits[label].contiguous()).to(torch.uint8)
-    return codes
-
-
-def _present(train: torch.Tensor) -> list[int]:
-    return [label for label in torch.unique(train).tolist() if label != IGNORE_INDEX]
+    label = torch.where(train == IGNORE_INDEX, 0, train).long()
+    # loss / (0.05 h) names the code up to one; comparing with the two limits around it is exact
+    guess = torch.nan_to_num(loss / limits[:, 0][label], nan=0.0).clamp(1, LEVELS - 1).long()
+    column = label * LEVELS + guess  # limit of guess + 1; the one before it is that of guess
+    flat = limits.flatten()
+    codes = guess - 1 + (flat[column - 1] < loss).long() + (flat[column] < loss).long()
+    return torch.where(train == IGNORE_INDEX, 0, codes).to(torch.uint8)

@@ -23,9 +23,12 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     """The run's generator checkpoints and initial weights: file below weights/ -> its url and, where known, sha256."""
     found = {}
     for generator in config["generators"].values():
-        path = PurePosixPath(generator.get("path", ""))
-        if generator["dataset"] in config["datasets"] and "address" in generator and path.is_relative_to(WEIGHTS):
-            found[str(path.relative_to(WEIGHTS))] = {**generator, "url": generator["address"]}
+        training = generator.get("training", {}) if generator["source"] == "train" else {}
+        begun_from = (training.get("init"), training.get("init_address"))
+        for path, address in ((generator.get("path"), generator.get("address")), begun_from):
+            if generator["dataset"] in config["datasets"] and path and address and _below_weights(path):
+                target = PurePosixPath(_target(path, address)).relative_to(WEIGHTS)
+                found[str(target)] = {**generator, "url": address}
     for model in experiments.model.unique():
         source = models[model].get("initial_weights", {})
         if "url" in source and "path" not in source:
@@ -33,8 +36,17 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
 
 
+def _below_weights(path: str) -> bool:
+    return PurePosixPath(path).is_relative_to(WEIGHTS)
+
+
+def _target(path: str, address: str) -> str:
+    """The file whose presence says that path was fetched: path itself, or the index of a folder of the hub."""
+    return str(PurePosixPath(path) / "model_index.json") if address.startswith("hf://") else path
+
+
 def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
-    """What isn't on disk: ("data set" or "generator", id) -> where it should lie and how to get it, one line."""
+    """What isn't on disk: ("data set", "generator" or "training", id) -> where it should lie, how to get it."""
     lines = {}
     for name, facts in datasets.items():
         root = Path(facts["root"])
@@ -45,11 +57,17 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
                 f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
             )
     for name, generator in config["generators"].items():
-        if generator["dataset"] in datasets and generator["source"] != "train" and not Path(generator["path"]).exists():
-            where = generator.get("address", "whoever made it (the configuration has no address)")
-            fetchable = "address" in generator and PurePosixPath(generator["path"]).is_relative_to(WEIGHTS)
-            how = f"; `snakemake --cores 1 {generator['path']}` fetches it" if fetchable else ""
-            lines["generator", name] = f"generator {name}: {generator['path']}; from {where}{how}"
+        if generator["dataset"] not in datasets:
+            continue
+        training = generator.get("training", {})
+        kind, path, address = "generator", generator.get("path"), generator.get("address")
+        if generator["source"] == "train":
+            kind, path, address = "training", training.get("init"), training.get("init_address")
+        if path and not Path(_target(path, address or "")).exists():
+            where = address or "whoever made it (the configuration has no address)"
+            fetchable = address and _below_weights(path)
+            how = f"; `snakemake --cores 1 {_target(path, address)}` fetches it" if fetchable else ""
+            lines[kind, name] = f"generator {name}: {path}; from {where}{how}"
     return lines
 
 

@@ -13,6 +13,7 @@ from freemask.files import read_table, write_table
 from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
 from freemask.parallel import some
+from freemask.studies import of_study, with_optional_columns
 
 
 def read_masks(path: str | Path, also: Sequence[str] = ()) -> tuple[pd.DataFrame, LabelCounts]:
@@ -82,16 +83,17 @@ def _names(rows: pd.DataFrame) -> str:
     return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
 
 
-def read_experiments(path: str | Path, dataset: str) -> pd.DataFrame:
+def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
     """Read one data set's rows of experiments.tsv: schedule as float, synthetic_set "" for none, train_seeds a list.
 
+    Args: study: main leaves ablations out, ablation takes them (see freemask.studies.of_study).
     Raises: InputError where there are none, or a row's seeds aren't whole numbers joined by commas.
     """
     columns = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
-    table = read_table(path, columns)
-    table = table[table.dataset == dataset].reset_index(drop=True)
+    table = with_optional_columns(read_table(path, columns))
+    table = of_study(table[table.dataset == dataset], study).reset_index(drop=True)
     if not len(table):
-        raise InputError(f"{path}: no experiment on data set {dataset!r}; add a row")
+        raise InputError(f"{path}: no experiment on data set {dataset!r} in study {study}; add a row")
     table["synthetic_set"] = table.synthetic_set.fillna("").astype(str)
     table["schedule"] = table.schedule.astype(float)
     try:

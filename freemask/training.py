@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from freemask import protocol
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
 
@@ -84,9 +85,10 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "randomness": {"seed": experiment.train_seed},
         "load_from": experiment.initial,
         "resume": False,
-        "model": _model(config["model"], classes, entry, experiment),
-        "optim_wrapper": _optimizer(config["optim_wrapper"], accumulate, experiment),
-        "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
+        "initial_weights": protocol.initial_weights(entry, experiment),
+        "model": protocol.model(config["model"], classes, entry, experiment),
+        "optim_wrapper": protocol.optimizer(config["optim_wrapper"], accumulate, experiment),
+        "param_scheduler": protocol.schedule(config, steps, accumulate, entry, experiment),
         **_data(config, entry, accumulate, experiment),
         **_loops(config, steps, accumulate),
         **_hooks(config, accumulate, experiment),
@@ -120,6 +122,8 @@ def _check(entry: dict[str, Any], experiment: Experiment) -> None:
             f"models file, model of {experiment.name}: no iterations for {experiment.dataset!r} (only {known}); add"
             " those of a training on its real images"
         )
+    if experiment.precision == "fp16" and not experiment.gpus:
+        raise InputError(f"precision fp16 of {experiment.name} needs GPUs (gpus is 0); choose fp32 or bf16")
     if experiment.schedule < 1:
         raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
 
@@ -150,61 +154,6 @@ def _overrides(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return tuple(value) if key in ("scale", "ratio_range", "crop_size") else [_overrides(item) for item in value]
     return value
-
-
-def _model(model: dict[str, Any], classes: int, entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """Set the number of classes and the initial weights (none where finetune brings the whole model's)."""
-    heads = [model["decode_head"], *_listed(model.get("auxiliary_head"))]
-    for head in heads:
-        head["num_classes"] = classes
-        if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
-            head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
-    weights = entry.get("initial_weights")
-    where = None
-    if weights and not experiment.initial:
-        where = experiment.initial_weights or weights.get("path") or weights["url"]
-    if "pretrained" in model:
-        model["pretrained"] = where if "Pretrained" not in str(model["backbone"].get("init_cfg")) else None
-    if "Pretrained" in str(model["backbone"].get("init_cfg")):
-        model["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": where} if where else None
-    return model
-
-
-def _listed(value: Any) -> list:
-    return [] if value is None else value if isinstance(value, list) else [value]
-
-
-def _optimizer(wrapper: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
-    """Finetune: half the base rate, one rate for the whole model; weight-decay multipliers stay."""
-    if experiment.regime == "finetune":
-        wrapper["optimizer"]["lr"] /= 2
-        for group in wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).values():
-            if "lr_mult" in group:  # set, not removed: the key also decides which weight decay a parameter gets
-                group["lr_mult"] = 1.0
-    if experiment.precision != "fp32":
-        wrapper |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[experiment.precision]}
-    if accumulate > 1:
-        wrapper["accumulative_counts"] = accumulate
-    return wrapper
-
-
-def _schedule(
-    config: dict[str, Any], steps: int, accumulate: int, entry: dict[str, Any], experiment: Experiment
-) -> list[dict[str, Any]]:
-    """Stretch the base schedule to `steps`; a warm-up becomes the entry's for this data set if it has one.
-
-    The entry gives it for schedule 1 and 2; longer schedules continue the line.
-    """
-    end = config["train_cfg"]["max_iters"]
-    warmup = entry.get("warmup", {}).get(experiment.dataset)
-    for scheduler in config["param_scheduler"]:
-        for key in ("begin", "end"):
-            if warmup and scheduler[key] not in (0, end):
-                once, twice = warmup
-                scheduler[key] = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
-            else:
-                scheduler[key] = round(scheduler[key] * steps / end)
-    return config["param_scheduler"]
 
 
 def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:

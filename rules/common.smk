@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from snakemake.exceptions import WorkflowError
 
 from freemask import config as checks
-from freemask import sources
+from freemask import launch, sources, studies
 from freemask.errors import InputError
 
 try:
@@ -32,6 +33,7 @@ def missing_raw_data():
     jobs = [job for job in planned if not job.rule.name.startswith("fetch_")]
     needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
     needed |= {("generator", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
+    needed |= {("training", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "train_generator"}
     return [line for key, line in MISSING.items() if key in needed]
 
 

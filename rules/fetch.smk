@@ -35,7 +35,7 @@ rule fetch_weights:
 
 
 rule fetch_weights_file:
-    """Fetch one file of weights; a file that is there already is checked and kept."""
+    """Fetch one file of weights, or a folder of the hub; what is there already is checked and kept."""
     output:
         weights=update("weights/{file}"),
     log:

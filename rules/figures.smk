@@ -76,6 +76,9 @@ rule plot_filtered_share:
         class_shares=lambda wildcards: [
             f"results/{wildcards.dataset}/synthetic/{name}/classes.tsv" for name in sets_of(wildcards.dataset)
         ],
+        shard_shares=lambda wildcards: [
+            f"results/{wildcards.dataset}/synthetic/{name}/shards.tsv" for name in sets_of(wildcards.dataset)
+        ],
         script="scripts/plot_filtered_share.py",
         code="freemask/figures.py",
     output:
@@ -92,8 +95,8 @@ rule plot_filtered_share:
     params:
         names=lambda wildcards: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(wildcards.dataset)],
     shell:
-        "python {input.script:q} --class-shares {input.class_shares:q} --names {params.names:q}"
-        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
+        "python {input.script:q} --class-shares {input.class_shares:q} --shard-shares {input.shard_shares:q}"
+        " --names {params.names:q} --figures {output.png:q} {output.pdf:q} --log {log:q}"
 
 
 rule plot_training:

@@ -26,11 +26,12 @@ rule measure_margins:
     params:
         margins_dir="results/{dataset}/margins/{generator}",
         ignored_label=fact("ignored_label"),
+        batch_size=scorer_batch_size,
     shell:
         "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
-        " --manifest {output.manifest:q} --threads {threads} --log {log:q}"
+        " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 rule filter_masks:
@@ -74,6 +75,7 @@ rule synthetic_set:
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
         class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
+        shard_shares="results/{dataset}/synthetic/{synthetic_set}/shards.tsv",
     log:
         "logs/{dataset}/synthetic_set/{synthetic_set}.log",
     benchmark:
@@ -86,4 +88,4 @@ rule synthetic_set:
         "python {input.script:q} --plan {input.plan:q} --shards {input.shards:q}"
         " --class-shards {input.class_shards:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --train {output.train:q}"
-        " --class-shares {output.class_shares:q} --log {log:q}"
+        " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"

@@ -2,18 +2,18 @@
 
 
 rule class_loss:
-    """Class-wise mean loss [nats] of a segmentor on the real training images it was trained on."""
+    """Loss [nats] of a segmentor on the real training images it was trained on, summed per image and class: one shard."""
     input:
         index="results/{dataset}/index/train.tsv",
         classes=fact("classes"),
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
     output:
-        class_loss="results/{dataset}/class_loss.tsv",
+        sums="results/{dataset}/class_loss/{scatteritem}.tsv",
     log:
-        "logs/{dataset}/class_loss.log",
+        "logs/{dataset}/class_loss/{scatteritem}.log",
     benchmark:
-        "logs/{dataset}/class_loss.benchmark.tsv"
+        "logs/{dataset}/class_loss/{scatteritem}.benchmark.tsv"
     conda:
         "../envs/segmentation.yaml"
     threads: config["threads"]
@@ -23,10 +23,34 @@ rule class_loss:
         runtime="8h",
     params:
         ignored_label=fact("ignored_label"),
+        batch_size=scorer_batch_size,
     shell:
-        "python scripts/class_loss.py --index {input.index:q} --classes {input.classes:q}"
-        " --ignored-label {params.ignored_label} --config {input.config:q} --weights {input.weights:q}"
-        " --class-loss {output.class_loss:q} --threads {threads} --log {log:q}"
+        "python scripts/class_loss.py --index {input.index:q} --shard {wildcards.scatteritem}"
+        " --classes {input.classes:q} --ignored-label {params.ignored_label} --config {input.config:q}"
+        " --weights {input.weights:q} {params.batch_size} --sums {output.sums:q} --threads {threads} --log {log:q}"
+
+
+rule gather_class_loss:
+    """Class-wise mean loss [nats] from all shards; the same for any number of them."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        shards=gather.shard("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
+        classes=fact("classes"),
+        script="scripts/gather_class_loss.py",
+        code="freemask/class_loss.py",
+    output:
+        class_loss="results/{dataset}/class_loss.tsv",
+    log:
+        "logs/{dataset}/gather_class_loss.log",
+    benchmark:
+        "logs/{dataset}/gather_class_loss.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        ignored_label=fact("ignored_label"),
+    shell:
+        "python {input.script:q} --index {input.index:q} --shards {input.shards:q} --classes {input.classes:q}"
+        " --ignored-label {params.ignored_label} --class-loss {output.class_loss:q} --log {log:q}"
 
 
 rule mask_hardness:
@@ -72,8 +96,10 @@ rule plan_synthesis:
         n_max=plan_setting("n_max"),
         first_seed=plan_setting("first_seed"),
         mask_size=fact("mask_size"),
+        synthesis_logs="logs/{dataset}/synthesize",  # not an input: an estimate makes no plan old
     shell:
         "python {input.script:q} --hardness {input.hardness:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --strategy {params.strategy} --n-max {params.n_max}"
         " --first-seed {params.first_seed} --mask-size {params.mask_size}"
-        " --seconds-per-image {resources.seconds_per_image} --plan {output.plan:q} --log {log:q}"
+        " --seconds-per-image {resources.seconds_per_image} --synthesis-logs {params.synthesis_logs:q}"
+        " --plan {output.plan:q} --log {log:q}"

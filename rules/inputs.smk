@@ -30,6 +30,11 @@ def scorer_file(name):
     return path
 
 
+def scorer_batch_size(wildcards):
+    """The scorer's images per batch, as an option, where it is given."""
+    return option("--batch-size", config["scorers"][wildcards.dataset].get("batch_size"))
+
+
 def set_alpha(synthetic_set):
     """The tolerance margin of a synthetic set as it stands in paths: 1.25, 0.9, inf."""
     alpha = config["synthetic_sets"][synthetic_set]["alpha"]
@@ -136,19 +141,19 @@ def model_settings(wildcards):
     return json.dumps(MODELS[experiment_row(wildcards).model])
 
 
-def experiments_of(dataset):
-    """The experiments of a data set, as rows."""
-    return list(EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples())
+def experiments_of(dataset, study="main"):
+    """The experiments of a data set, as rows, without ablations; or the ablations and what they are compared with."""
+    return list(studies.of_study(EXPERIMENTS[EXPERIMENTS.dataset == dataset], study).itertuples())
 
 
-def all_metrics(wildcards):
-    """metrics.json of every training of the data set."""
-    return [path for row in experiments_of(wildcards.dataset) for path in metrics_of(row)]
+def all_metrics(wildcards, study="main"):
+    """metrics.json of every training of the data set, ablations apart."""
+    return [path for row in experiments_of(wildcards.dataset, study) for path in metrics_of(row)]
 
 
-def all_ious(wildcards):
-    """per_class_iou.tsv of every training of the data set."""
-    return [path.replace("metrics.json", "per_class_iou.tsv") for path in all_metrics(wildcards)]
+def all_ious(wildcards, study="main"):
+    """per_class_iou.tsv of every training of the data set, ablations apart."""
+    return [path.replace("metrics.json", "per_class_iou.tsv") for path in all_metrics(wildcards, study)]
 
 
 def compared(role):
@@ -174,7 +179,7 @@ def shared_seeds(wildcards):
 
 
 def sets_of(dataset):
-    """Synthetic sets that the data set's experiments train on, in the configuration's order."""
+    """Synthetic sets that the data set's experiments (not its ablations) train on, in the configuration's order."""
     used = {row.synthetic_set for row in experiments_of(dataset)}
     return [name for name in config["synthetic_sets"] if name in used]
 

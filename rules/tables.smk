@@ -12,7 +12,7 @@ rule result_tables:
         classes=fact("classes"),
         reported="config/reported.yaml",
         script="scripts/result_tables.py",
-        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py"],
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py", "freemask/studies.py"],
     output:
         html=report("results/{dataset}/tables/miou.html", category="Tables", caption="../report/miou.rst"),
         markdown="results/{dataset}/tables/miou.md",
@@ -28,12 +28,13 @@ rule result_tables:
     conda:
         "../envs/report.yaml"
     params:
+        study="main",
         training="results/{dataset}/training",
         ignored_label=fact("ignored_label"),
         reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
         best=lambda wildcards: [row.experiment for row in validated(wildcards.dataset)],
     shell:
-        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
+        "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
         " --training {params.training:q} --masks {input.masks:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --reported {input.reported:q} {params.reported_set}"
         " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
@@ -61,6 +62,33 @@ rule training_cost:
     shell:
         "python {input.script:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
+
+
+use rule result_tables as ablation_tables with:
+    input:
+        metrics=partial(all_metrics, study="ablation"),
+        per_class=partial(all_ious, study="ablation"),
+        experiments=config["experiments"],
+        masks="results/{dataset}/masks.tsv",
+        classes=fact("classes"),
+        reported="config/reported.yaml",
+        script="scripts/result_tables.py",
+        code=["freemask/results.py", "freemask/layout.py", "freemask/tables.py", "freemask/studies.py"],
+    output:
+        html=report("results/{dataset}/tables/ablations.html", category="Tables", caption="../report/miou.rst"),
+        markdown="results/{dataset}/tables/ablations.md",
+        csv="results/{dataset}/tables/ablations.csv",
+        latex="results/{dataset}/tables/ablations.tex",
+        per_class="results/{dataset}/tables/ablations_per_class_iou.tsv",
+    log:
+        "logs/{dataset}/ablation_tables.log",
+    benchmark:
+        "logs/{dataset}/ablation_tables.benchmark.tsv"
+    params:
+        study="ablation",
+        training="results/{dataset}/training",
+        ignored_label=fact("ignored_label"),
+        reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
 
 
 rule most_improved:

@@ -10,7 +10,7 @@ rule training_config:
         synthetic=pairs_to_train_on,
         classes=fact("classes"),
         script="scripts/training_config.py",
-        code="freemask/training.py",
+        code=["freemask/training.py", "freemask/protocol.py"],
     output:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
     log:
@@ -22,6 +22,8 @@ rule training_config:
     params:
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
+        balance=lambda wildcards: experiment_row(wildcards).balance,
+        precision=lambda wildcards: checks.precision(MODELS[experiment_row(wildcards).model], config),
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         ignored_label=fact("ignored_label"),
         gpus=config["training_gpus"],
@@ -29,7 +31,8 @@ rule training_config:
         initial=initial_options,
     shell:
         "python {input.script:q} --settings {params.settings:q} --dataset {wildcards.dataset}"
-        " --regime {params.regime} --schedule {params.schedule} --train-seed {wildcards.train_seed}"
+        " --regime {params.regime} --balance {params.balance} --precision {params.precision}"
+        " --schedule {params.schedule} --train-seed {wildcards.train_seed}"
         " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --classes {input.classes:q}"
         " --ignored-label {params.ignored_label} --config {output.config:q} --log {log:q}"
 
@@ -53,21 +56,15 @@ rule train:
         dataset=except_imported("checkpoint", "log"),
     conda:
         "../envs/segmentation.yaml"
-    threads: max(config["threads"], 4 * config["training_gpus"])  # four loaders a GPU
+    threads: max(config["threads"], 4 * config["training_gpus"] // config.get("training_nodes", 1))  # four loaders a GPU
     resources:
         gpu=config["training_gpus"],
         mem_mb=128000,
         runtime="72h",
     params:
-        launch=(
-            f"python -m freemask.devices --gpus {config['training_gpus']} --"
-            # without --, torchrun takes --log for an option of its own
-            f" torchrun --standalone --nproc-per-node {config['training_gpus']} --"
-            if config["training_gpus"] > 1
-            else "python"
-        ),
+        launch=launch.training(config["training_gpus"], config.get("training_nodes", 1)),
         torch_threads=config["threads"],
         launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
-        "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
+        "threads={threads}; {params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
         " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"

@@ -1,13 +1,13 @@
-"""Class-wise mean loss of a trained segmentor on the real training images: label, name, loss_sum, pixels, class_loss.
+"""One shard's loss of a trained segmentor on the real training images: mask_id, sums ("label:pixels:loss ...").
 
-Losses in nats, from full-resolution logits at the images' own size; class_loss = loss_sum / (pixels + 1e-5), 0 for a
-class without pixels.
+Cross-entropy in nats, from full-resolution logits at the images' own size, summed per image and class in float64.
+gather_class_loss adds the shards up. A shard holds every n-th block of 32 rows of the index.
 """
 
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli
 
 
 def options() -> argparse.ArgumentParser:
@@ -15,37 +15,39 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="config.py of the segmentor")
     parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the segmentor")
-    parser.add_argument("--index", type=Path, required=True, help="table of real training pairs: image, mask")
+    parser.add_argument("--index", type=Path, required=True, help="table of real training pairs: mask_id, image, mask")
+    parser.add_argument("--shard", default="1-of-1", help="which part of the index: i-of-n (default: all of it)")
     parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--class-loss", type=Path, required=True, help="output: class_loss.tsv")
+    parser.add_argument("--sums", type=Path, required=True, help="output: table of mask_id, sums")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size at once (default: 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: as torch likes)")
+    parser.add_argument("--threads", type=int, help="CPU threads, and threads that read (default: as torch likes, 2)")
     return parser
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Sum losses per class over all pairs and write the table."""
-    import pandas as pd
+    """Score the shard's pairs, write each one's sums as it comes."""
+    from itertools import tee
 
+    from freemask import class_loss
     from freemask.labels import LabelSpace
-    from freemask.scoring import ClassSums
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
 
     device = pick_device(arguments.device, arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    table = files.read_table(arguments.index, ["image", "mask"])
-    pairs = list(zip(table["image"], table["mask"], strict=True))
+    total = sum(1 for _ in class_loss.shard_rows(arguments.index, arguments.shard))
     model = load_segmentor(read_config(arguments.config), arguments.weights, device)
-    sums = ClassSums(len(labels))
-    losses = pair_losses(model, pairs, labels, arguments.batch_size)
-    for loss, train in cli.progress(losses, "class loss", "image", len(pairs)):
-        sums.add(loss, train)
-    columns = {"loss_sum": sums.loss, "pixels": sums.pixels, "class_loss": sums.mean()}
-    made = pd.DataFrame({"label": labels.ids, "name": labels.names, **{k: v.numpy() for k, v in columns.items()}})
-    files.write_table(arguments.class_loss, made)
+    rows, again = tee(class_loss.shard_rows(arguments.index, arguments.shard))
+    pairs = ((image, mask) for _, image, mask in rows)
+    losses = pair_losses(model, pairs, labels, arguments.batch_size, max(2, arguments.threads or 0))
+    scored = cli.progress(zip(again, losses, strict=True), f"class loss {arguments.shard}", "image", total)
+    sums = (
+        (mask_id, class_loss.image_sums(loss.cpu().numpy(), train.cpu().numpy(), labels))
+        for (mask_id, *_), (loss, train) in scored
+    )
+    class_loss.write_sums(arguments.sums, sums)
 
 
 if __name__ == "__main__":

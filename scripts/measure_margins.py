@@ -62,24 +62,28 @@ def join_masks(arguments: argparse.Namespace):
 
 
 def measure(rows, arguments: argparse.Namespace) -> None:
-    """Score the rows' pairs and write their maps."""
+    """Score the rows' pairs and write their maps; maps are compressed and written while the next pairs are scored."""
     import torch
 
     from freemask.labels import LabelSpace
     from freemask.margins import read_class_loss, write_map
+    from freemask.parallel import map_ahead
     from freemask.scoring import margin_codes, thresholds
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
 
     device = pick_device(arguments.device, arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    limits = thresholds(torch.from_numpy(read_class_loss(arguments.class_loss, labels))).to(device)
+    limits = thresholds(torch.tensor(read_class_loss(arguments.class_loss, labels))).to(device)
     model = load_segmentor(read_config(arguments.config), arguments.weights, device)
-    pairs = list(zip(rows["image"], rows["mask"], strict=True))
-    losses = pair_losses(model, pairs, labels, arguments.batch_size)
-    scored = zip(rows.itertuples(), losses, strict=True)
-    for row, (loss, train) in cli.progress(scored, "measure margins", "image", len(rows)):
-        write_map(row.margin, margin_codes(loss, train, limits).cpu().numpy(), row.stamp)
+    pairs = zip(rows["image"], rows["mask"], strict=True)
+    threads = max(2, arguments.threads or 0)
+    losses = pair_losses(model, pairs, labels, arguments.batch_size, threads, fill=True)
+    codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
+    maps = zip(rows.itertuples(), codes, strict=True)
+    written = map_ahead(lambda made: write_map(made[0].margin, made[1], made[0].stamp), maps, threads, 2 * threads)
+    for _ in cli.progress(written, "measure margins", "image", len(rows)):
+        pass
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--plan", type=Path, required=True, help="output: table of mask_id, seed")
     parser.add_argument("--mask-size", type=int, default=512, help="side of an image, for the estimate (default: 512)")
     parser.add_argument("--seconds-per-image", type=float, help="on one GPU, for the estimate (default: a V100's 5.8)")
+    parser.add_argument("--synthesis-logs", type=Path, help="logs/<dataset>/synthesize: measured seconds, if any")
     return parser
 
 
@@ -38,16 +39,21 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError(f"--n-max {arguments.n_max}: want 1 or more images")
     if arguments.first_seed < 0:
         raise InputError(f"--first-seed {arguments.first_seed}: want 0 or more")
-    table = files.read_table(arguments.hardness, ["mask_id", "hardness", "rank"])
+    table = files.read_table(arguments.hardness, ["mask_id", "rank"], only=True)
     counts = count_images(arguments, table)
-    plan = plans.rows(table.mask_id.tolist(), counts, arguments.first_seed)
-    files.write_table(arguments.plan, plan)
+    images = plans.write_plan(arguments.plan, table.mask_id, counts, arguments.first_seed)
     seconds = arguments.seconds_per_image or plans.SECONDS_PER_IMAGE
     per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
     cli.tell(
         f"{arguments.plan}: {len(table):,} masks, {per_mask};"
-        f" {plans.cost(len(plan), arguments.mask_size, seconds, plans.BYTES_PER_PIXEL)}"
+        f" {plans.cost(images, arguments.mask_size, seconds, plans.BYTES_PER_PIXEL)}"
     )
+    if arguments.synthesis_logs:
+        for generator, (seconds, made) in plans.measured_seconds(arguments.synthesis_logs).items():
+            cli.tell(
+                f"  as {generator} took for {made:,} images here: {plans.gpu_time(images * seconds)}"
+                f" at {seconds:.3g} s an image"
+            )
 
 
 def count_images(arguments: argparse.Namespace, table):
@@ -57,9 +63,7 @@ def count_images(arguments: argparse.Namespace, table):
     from freemask import hardness, plans, tables
     from freemask.errors import InputError
 
-    rank = table["rank"].to_numpy()
-    if not np.array_equal(np.sort(rank), np.arange(1, len(rank) + 1)):
-        raise InputError(f"{arguments.hardness}: ranks aren't 1 to {len(rank)}; make the table again")
+    rank = plans.check_ranks(table["rank"].to_numpy(), arguments.hardness)
     if arguments.strategy == "hardness":
         return hardness.images_at_rank(rank, arguments.n_max)
     if arguments.strategy == "uniform":

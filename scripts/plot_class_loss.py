@@ -1,4 +1,4 @@
-"""Plot the class-wise mean loss on real images [nats], hardest class first."""
+"""Plot the class-wise mean loss on real images [nats], hardest class first, and its histogram."""
 
 import argparse
 from pathlib import Path

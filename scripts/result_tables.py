@@ -17,6 +17,12 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiments", type=Path, required=True, help="config/experiments.tsv")
     parser.add_argument("--dataset", required=True, help="id of the data set: its rows are taken")
+    parser.add_argument(
+        "--study",
+        choices=["main", "ablation"],
+        default="main",
+        help="main: without ablations (default); ablation: them",
+    )
     parser.add_argument("--training", type=Path, required=True, help="folder of <experiment>/seed-<s>/metrics.json")
     parser.add_argument(
         "--masks", type=Path, required=True, help="table of counts (resize_masks): which classes are rare"
@@ -41,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     from freemask import files, layout, results, tables
     from freemask.labels import LabelSpace
 
-    experiments = tables.read_experiments(arguments.experiments, arguments.dataset)
+    experiments = tables.read_experiments(arguments.experiments, arguments.dataset, arguments.study)
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
     _, counts = tables.read_masks(arguments.masks)
     pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)

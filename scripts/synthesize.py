@@ -4,6 +4,7 @@ Images that are there already are kept; a killed run loses at most the batch it 
 """
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
@@ -73,11 +74,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def painters(arguments: argparse.Namespace, labels):
-    """Functions (labels, mask ids, seeds) -> images: in the chosen arithmetic, and in float32 for blank images."""
+    """Generators that are loaded when first used: in the chosen arithmetic, and in float32 for blank images."""
     import torch
 
     from freemask.freestyle.prompt import read_parts
-    from freemask.generators import Sampling, check_arithmetic, load_generator, loader
+    from freemask.generators import Generator, Sampling, check_arithmetic, load_generator, loader
 
     words = dict(zip(labels.ids, labels.words, strict=True))
     parts_of = read_parts(arguments.prompt_parts, words)
@@ -88,15 +89,11 @@ def painters(arguments: argparse.Namespace, labels):
     loader(arguments.kind)  # a kind that there isn't is refused before any work
 
     def painter(dtype: torch.dtype, compiled: bool):
-        loaded = []
+        @functools.cache  # only a shard that has something to make pays for loading
+        def loaded():
+            return load_generator(arguments.kind, arguments.generator.parent, labels, sampling, dtype, compiled)
 
-        def paint(masks, names, seeds):
-            if not loaded:  # only a shard that has something to make pays for loading
-                folder = arguments.generator.parent
-                loaded.append(load_generator(arguments.kind, folder, labels, sampling, dtype, compiled))
-            return loaded[0](masks, names, seeds)
-
-        return paint
+        return Generator(lambda *given: loaded().prepare(*given), lambda prepared: loaded().paint(prepared))
 
     return painter(dtype, arguments.compile), None if dtype is torch.float32 else painter(torch.float32, False)
 

@@ -2,7 +2,8 @@
 
 Makes a table in plan order: image, mask (paths), mask_id, seed, filtered (share of the labelled pixels),
 image_sha256, mask_sha256 (so that the table differs where a file of the same name was made anew); and a table of what
-was filtered per class: label, name, pixels, filtered, share. Every row of the plan is there exactly once.
+was filtered per class: label, name, pixels, filtered, share; and the same by shard. Every row of the plan is there
+exactly once.
 """
 
 import argparse
@@ -21,6 +22,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--train", type=Path, required=True, help="output: image, mask, mask_id, seed, filtered, ...")
     parser.add_argument("--class-shares", type=Path, required=True, help="output: label, name, pixels, filtered, share")
+    parser.add_argument("--shard-shares", type=Path, help="output: shard, label, name, pixels, filtered, share")
     return parser
 
 
@@ -36,11 +38,16 @@ def main(arguments: argparse.Namespace) -> None:
     made = pd.concat([files.read_table(shard, columns)[columns] for shard in arguments.shards], ignore_index=True)
     train = tables.in_plan_order(plan, made, str(arguments.plan))
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    parts = pd.concat([files.read_table(shard, ["label", "pixels", "filtered"]) for shard in arguments.class_shards])
+    read = [files.read_table(shard, ["label", "pixels", "filtered"]) for shard in arguments.class_shards]
+    parts = pd.concat([part.assign(shard=number) for number, part in enumerate(read, start=1)])
     pixels = parts.groupby("label")[["pixels", "filtered"]].sum().reindex(space.ids, fill_value=0)
     shares = pd.DataFrame({"label": space.ids, "name": space.names}).join(pixels, on="label")
     shares["share"] = shares.filtered / shares.pixels  # empty where the set shows no pixel of the class
     files.write_table(arguments.class_shares, shares)
+    if arguments.shard_shares:
+        parts["name"] = parts.label.map(dict(zip(space.ids, space.names, strict=True)))
+        parts["share"] = parts.filtered / parts.pixels
+        files.write_table(arguments.shard_shares, parts[["shard", "label", "name", "pixels", "filtered", "share"]])
     order = ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
     files.write_table(arguments.train, train[order])
     cli.tell(f"{arguments.train}: {len(train)} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")

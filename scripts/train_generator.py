@@ -11,7 +11,7 @@ from pathlib import Path
 
 from freemask import cli
 
-CHANGES_NOTHING = ("workers", "checkpoint_every", "sample_every")  # in a training that was begun
+CHANGES_NOTHING = ("workers", "checkpoint_every", "sample_every", "init_address")  # in a training that was begun
 
 
 def options() -> argparse.ArgumentParser:
@@ -69,7 +69,8 @@ def split_settings(settings: dict):
     from freemask.freestyle.autoencoder import AutoencoderSettings
     from freemask.freestyle.training import TrainingSettings
 
-    plain = {key: value for key, value in settings.items() if key not in ("stream", "autoencoder", "init")}
+    others = ("stream", "autoencoder", "init", "init_address")
+    plain = {key: value for key, value in settings.items() if key not in others}
     if ("init" in settings) == ("stream" in settings):
         raise InputError("generator training: give either init (fine-tune a folder) or stream (the miniature)")
     autoencoder = settings.get("autoencoder")

@@ -201,6 +201,26 @@ def test_full_disk_is_seen_before_the_first_byte(server, tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.zip", "z.zip"]
 
 
+def test_a_page_that_asks_whether_to_download_is_answered(server, tmp_path):
+    """Google Drive's, of files too large for its virus scan; its uuid is another each time, and a part goes on."""
+    form = (
+        '<html><form action="/search"><input type="hidden" name="q" value="no"></form><form id="download-form" '
+        'action="/download" method="get"><input type="submit" value="Download anyway">'
+        '<input type="hidden" name="id" value="1Ab"><input type="hidden" name="confirm" value="t">'
+        '<input type="hidden" name="uuid" value="{}"></form></html>'
+    )
+    page = Page(form.format("7-a b").encode(), content_type="text/html; charset=utf-8")
+    server.pages = {"uc?id=1Ab": page, "download?id=1Ab&confirm=t&uuid=7-a+b": Page(CONTENT, cut=[4000])}
+    server.pages["download?id=1Ab&confirm=t&uuid=8"] = Page(CONTENT)
+    url, path = server.url("uc?id=1Ab"), tmp_path / "a.ckpt"
+    with pytest.raises(InputError, match="4000 bytes are kept"):
+        fetch(url, path, DIGEST, patience=Patience(connect=2, stall=0.3, failures=0, pause=0.01))
+    page.content = form.format("8").encode()
+    fetch(url, path, DIGEST, patience=QUICK)
+    assert path.read_bytes() == CONTENT
+    assert server.requests[-1] == ("/download?id=1Ab&confirm=t&uuid=8", "bytes=4000-")
+
+
 def test_google_drive_addresses():
     served = "https://drive.usercontent.google.com/download?id=1Ab-c_D&export=download&confirm=t"
     assert direct_address("https://drive.google.com/uc?id=1Ab-c_D") == served

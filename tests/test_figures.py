@@ -31,7 +31,11 @@ def test_every_figure_is_the_same_bytes_twice(world):
     for name, options in {
         "plot_most_improved": {"most_improved": world / "most_improved.tsv", "top": 10},
         "plot_class_loss": {"class_loss": world / "class_loss.tsv"},
-        "plot_filtered_share": {"class_shares": [world / "shares.tsv"] * 2, "names": ["alpha 1.25", "alpha 2"]},
+        "plot_filtered_share": {
+            "class_shares": [world / "shares.tsv"] * 2,
+            "names": ["alpha 1.25", "alpha 2"],
+            "shard_shares": [world / "shards.tsv"] * 2,
+        },
         "plot_hardness": {"hardness": world / "hardness.tsv", "plans": world / "plan.tsv", "names": "hardness"},
     }.items():
         made = []
@@ -131,6 +135,16 @@ def test_many_classes_break_into_panels():
     assert len(axes) == 4
     assert [part.stop - part.start for part in slices] == [38, 38, 38, 36]
     assert len(figures.class_panels(12, width=5)[1]) == 1
+
+
+@pytest.mark.parametrize("classes", [12, 150])
+def test_class_loss_has_a_bar_and_a_place_in_the_histogram_for_every_class(classes):
+    loss = np.random.default_rng(0).gamma(2, 0.4, classes)
+    table = pd.DataFrame({"name": [f"class {i}" for i in range(classes)], "pixels": 100, "class_loss": loss})
+    figure = figures.plot_class_loss(table)
+    *bars, histogram = figure.axes
+    assert sum(len(axes.patches) for axes in bars) == classes
+    assert sum(patch.get_height() for patch in histogram.patches) == classes
 
 
 def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():

@@ -129,6 +129,29 @@ def test_rows_are_masks_with_their_first_seeds():
     assert list(plan.itertuples(index=False, name=None)) == [("b", 42), ("b", 43), ("a", 42)]
 
 
+@pytest.mark.parametrize("ids", [["b", "a"], ['a"b', "ü x"], ["tab\tin", "b"]])
+def test_a_plan_is_written_as_its_table_would_be(tmp_path, ids):
+    for counts in (np.array([2, 1]), np.array([1, 12])):
+        assert plans.write_plan(tmp_path / "plan.tsv", ids, counts, 42) == counts.sum()
+        files.write_table(tmp_path / "table.tsv", plans.rows(ids, counts, 42))
+        assert (tmp_path / "plan.tsv").read_bytes() == (tmp_path / "table.tsv").read_bytes()
+
+
+def test_measured_seconds_are_those_of_shards_that_made_images(tmp_path):
+    def shard(name, log, benchmark):
+        path = tmp_path / "freestyle" / "p" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".log").write_text(log)
+        path.with_suffix(".benchmark.tsv").write_text(benchmark)
+
+    assert plans.measured_seconds(tmp_path) == {}
+    shard("1-of-3", "x\nsynthesize 1-of-3: 30 images made, 2 were there\n", "s\th:m:s\n60.0\t0:01:00\n")
+    shard("2-of-3", "synthesize 2-of-3: 10 images made, 0 were there\n", "s\th:m:s\n40.0\t0:00:40\n")
+    shard("3-of-3", "synthesize 3-of-3: 0 images made, 9 were there\n", "s\th:m:s\n5.0\t0:00:05\n")
+    shard("1-of-1", "error", "s\n")
+    assert plans.measured_seconds(tmp_path) == {"freestyle": (100 / 40, 40)}
+
+
 @pytest.fixture
 def tables(tmp_path):
     (tmp_path / "masks.tsv").write_text(
@@ -167,6 +190,14 @@ def test_scripts_rate_and_plan(tables, capsys):
     capsys.readouterr()
     plan(tables, "all", n_max=450, mask_size=64, seconds_per_image=2, first_seed=7)
     assert "1,800 images of 64x64: about 1.0 GPU hours at 2 s an image" in capsys.readouterr().err
+    folder = tables / "logs" / "g" / "p"
+    folder.mkdir(parents=True)
+    (folder / "1-of-1.log").write_text("synthesize 1-of-1: 100 images made, 0 were there\n")
+    (folder / "1-of-1.benchmark.tsv").write_text("s\th:m:s\n400\t0:06:40\n")
+    before = (tables / "plan.tsv").read_bytes()
+    plan(tables, "all", n_max=450, first_seed=7, synthesis_logs=tables / "logs")
+    assert "as g took for 100 images here: 2.0 GPU hours at 4 s an image" in capsys.readouterr().err
+    assert (tables / "plan.tsv").read_bytes() == before  # an estimate changes no plan
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,28 @@ def test_the_authors_number_is_of_joint_training_at_twice_the_schedule(folder):
         np.testing.assert_allclose(table.reported_mIoU, [39, math.nan, 44.5, math.nan])
 
 
+def test_ablations_stand_in_a_table_of_their_own(folder):
+    """joint_all is an ablation, with repeated real images; `large` has none."""
+    lines = EXPERIMENTS.splitlines()
+    rows = [*(f"{line}\t\t" for line in lines[1:4]), f"{lines[4]}\trepeat\tablation", f"{lines[5]}\texact\tmain"]
+    rows.append("large\tworld\tlarge\treal\t1\t\t0\texact\tmain")
+    path = folder / "experiments.tsv"
+    path.write_text("\n".join([f"{lines[0]}\tbalance\tstudy", *rows]) + "\n")
+    for name in ("metrics.json", "per_class_iou.tsv"):
+        made = folder / "training/large/seed-0" / name
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text((folder / "training/real/seed-0" / name).read_text())
+    assert tabulate(folder).index.tolist() == ["real", "real-2x", "joint", "large"]
+    assert "repeated" not in (folder / "miou.md").read_text()
+    table = tabulate(folder, study="ablation")
+    assert table.index.tolist() == ["real", "real-2x", "joint", "joint_all"]
+    np.testing.assert_allclose(table.gain_over_real["joint_all"], 10.5)
+    assert "| small | real + synthetic, repeated | 2x | unfiltered | 1 |" in (folder / "miou.md").read_text()
+    path.write_text(EXPERIMENTS)
+    with pytest.raises(InputError, match="no experiment on data set 'world' in study ablation"):
+        tables.read_experiments(path, "world", "ablation")
+
+
 def test_markdown_and_latex_show_the_same_numbers(folder):
     tabulate(folder)
     lines = (folder / "miou.md").read_text().splitlines()

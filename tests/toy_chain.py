@@ -54,6 +54,8 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
                mask_suffix=".png", index=folder / "index.tsv")  # fmt: skip
     run_script("resize_masks", index=folder / "index.tsv", mask_size=side, masks_dir=folder / "square",
                masks=folder / "masks.tsv", **own)  # fmt: skip
+    sums = [f"m{position:02d}\t1:10:2.5 9:4:0.125" for position in range(number)]
+    (folder / "sums.tsv").write_text("\n".join(["mask_id\tsums", *sums]) + "\n")
     run_script("mask_hardness", masks=folder / "masks.tsv", class_loss=folder / "class_loss.tsv",
                hardness=folder / "hardness.tsv")  # fmt: skip
     run_script("plan_synthesis", hardness=folder / "hardness.tsv", strategy="hardness", n_max=n_max,
@@ -63,7 +65,7 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
                manifest=folder / "filtered.tsv", class_shares=folder / "filtered.classes.tsv", **own)  # fmt: skip
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / "filtered.tsv"],
                class_shards=[folder / "filtered.classes.tsv"], train=folder / "train.tsv",
-               class_shares=folder / "shares.tsv", **own)  # fmt: skip
+               class_shares=folder / "shares.tsv", shard_shares=folder / "shards.tsv", **own)  # fmt: skip
     return folder
 
 

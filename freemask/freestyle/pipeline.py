@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +66,14 @@ def noise_of(mask_ids: Sequence[str], seeds: Sequence[int], shape: tuple[int, ..
     return torch.stack([noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)])
 
 
+class Prepared(NamedTuple):
+    """A batch ready to be painted, on the device: noise (B, C, h, w), and context and masks of the guided 2B."""
+
+    noise: torch.Tensor
+    context: torch.Tensor
+    masks: Visibility
+
+
 class FreestylePipeline(DiffusionPipeline):
     """Stable Diffusion 1.x (or the miniature) with rectified cross-attention.
 
@@ -118,14 +127,37 @@ class FreestylePipeline(DiffusionPipeline):
         Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is all black.
         Raises: InputError for sizes, labels or settings that can't be painted.
         """
+        check_sampling(self.scheduler, steps, guidance_scale)
+        return self.paint(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        labels: np.ndarray,
+        words: Mapping[int, str],
+        mask_ids: Sequence[str],
+        seeds: Sequence[int],
+        ignored: int,
+        parts: Sequence[Sequence[Part]] | None = None,
+    ) -> Prepared:
+        """What comes before sampling; arguments as above. Another thread may do it while a batch is painted.
+
+        Raises: InputError for sizes or labels that can't be painted.
+        """
         parts = [()] * len(mask_ids) if parts is None else parts
         check_request(labels, words, mask_ids, seeds, ignored, parts, self.downscale)
-        check_sampling(self.scheduler, steps, guidance_scale)
         each = zip(labels, mask_ids, parts, strict=True)
         prompts = [self.prompt(mask, words, ignored, name, extra) for mask, name, extra in each]
         context, masks = self._guided_conditions(labels, prompts)
-        noise = self.initial_noise(mask_ids, seeds, labels.shape[1:])
-        return self.decode_latents(self.denoise(noise, context, masks, steps, guidance_scale))
+        return Prepared(self.initial_noise(mask_ids, seeds, labels.shape[1:]), context, masks)
+
+    def paint(self, prepared: Prepared, steps: int, guidance_scale: float) -> np.ndarray:
+        """The images of a prepared batch, (B, H, W, 3) uint8.
+
+        Raises: InputError for a number of steps or a guidance that the sampler can't do.
+        """
+        check_sampling(self.scheduler, steps, guidance_scale)
+        return self.decode_latents(self.denoise(*prepared, steps, guidance_scale))
 
     @torch.no_grad()
     def denoise(

@@ -7,19 +7,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from freemask.cli import bar
+from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, sweep, write_atomic, write_json
 from freemask.parallel import some
 
 logger = logging.getLogger(__name__)
-Paint = Callable[[np.ndarray, list[str], list[int]], np.ndarray]  # labels (B, H, W), mask ids, seeds -> (B, H, W, 3)
+
+
+class Painter(Protocol):
+    """A freemask.generators.Generator, or what stands in for one."""
+
+    def prepare(self, labels: np.ndarray, mask_ids: list[str], seeds: list[int]) -> Any:
+        """Make ready what paint wants of labels (B, H, W) uint8; called in a thread of its own."""
+
+    def paint(self, prepared: Any) -> np.ndarray:
+        """Paint what was made ready: (B, H, W, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,15 @@ def is_blank(image: np.ndarray) -> bool:
     return bool(image.reshape(-1, 3).std(axis=0).max() < 1.0)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images to paint together. given: labels, mask ids and seeds, filled up; prepared: what the painter made of it."""
+
+    requests: list[Request]
+    given: tuple[np.ndarray, list[str], list[int]]
+    prepared: Any
+
+
 class Terminated(SystemExit):
     """SIGTERM came: what was being made is written, the rest is left to the next run."""
 
@@ -119,15 +138,16 @@ class Shard:
     """
 
     def __init__(
-        self, paint: Paint, paint_again: Paint | None, batch_size: int, quality: int, image_size: int | None = None
+        self, painter: Painter, again: Painter | None, batch_size: int, quality: int, image_size: int | None = None
     ):
-        """paint_again: for images that come out blank, in float32; None where paint is float32 already.
+        """again: for images that come out blank, in float32; None where the painter is float32 already.
 
         image_size: side that masks must have [pixels]; None: any.
         """
-        self.paint, self.paint_again = paint, paint_again
+        self.painter, self.again = painter, again
         self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
         self.stop = False
+        self.retried: list[Request] = []
         self.blank: list[Request] = []
 
     def make(self, wanted: list[Request], description: str) -> int:
@@ -142,27 +162,38 @@ class Shard:
         batches = [missing[start : start + self.batch_size] for start in range(0, len(missing), self.batch_size)]
         previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
-            with ThreadPoolExecutor(2) as pool, bar(description, len(wanted), "image") as shown:
+            with (
+                ThreadPoolExecutor(1) as preparing,  # one: batches come in order, and a generator is loaded once
+                ThreadPoolExecutor(2) as writing,
+                bar(description, len(wanted), "image") as shown,
+            ):
                 shown.initial = shown.n = len(wanted) - len(missing)  # found, so they don't count as speed
-                self._make_batches(pool, batches, shown)
+                self._make_batches(_ahead(preparing, batches, self._prepare), writing, shown)
         finally:
             signal.signal(signal.SIGTERM, previous)
+            if self.retried:
+                tell(
+                    f"{len(self.retried)} images came out blank and were made again in float32: {_names(self.retried)}"
+                )
         if self.stop:
             raise Terminated(128 + signal.SIGTERM)
         if self.blank:
-            listed = some([f"{request.mask_id}/{request.seed}" for request in self.blank])
-            raise InputError(f"{len(self.blank)} blank images, in float32 too: {listed}; check the generator's weights")
+            raise InputError(
+                f"{len(self.blank)} blank images, in float32 too: {_names(self.blank)}; check the generator's weights"
+            )
         return len(missing)
 
-    def _make_batches(self, pool: ThreadPoolExecutor, batches: list[list[Request]], shown: tqdm) -> None:
-        """Masks of the next batch are read, and images of the last one written, while a batch is being painted."""
+    def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm) -> None:
+        """The next batch is prepared, and images of the last one are written, while a batch is being painted."""
         writing: list[Future] = []
-        for batch, labels in _ahead(pool, batches, self._load):
-            images = self._paint_batch(batch, labels)
+        for batch in ready:
+            images = self._paint_batch(batch)
             for done in writing:  # raises here where it failed: a full disk is noticed within a batch
                 done.result()
-            writing = [pool.submit(self._write, r, i) for r, i in zip(batch, images, strict=True) if i is not None]
-            shown.update(len(batch))
+            writing = [
+                pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
+            ]
+            shown.update(len(batch.requests))
             if self.stop:
                 break
         for done in writing:
@@ -172,6 +203,12 @@ class Shard:
         logger.warning("SIGTERM: finishing the batch")
         self.stop = True
 
+    def _prepare(self, batch: list[Request]) -> Batch:
+        """Read a batch's masks, fill it up, and make ready what its painting needs."""
+        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
+        given = (self._load(batch)[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index])
+        return Batch(batch, given, self.painter.prepare(*given))
+
     def _load(self, batch: list[Request]) -> np.ndarray:
         labels = [read_mask(request.mask) for request in batch]
         for mask, request in zip(labels, batch, strict=True):
@@ -180,19 +217,18 @@ class Shard:
                 raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
         return np.stack(labels)
 
-    def _paint_batch(self, batch: list[Request], labels: np.ndarray) -> list[np.ndarray | None]:
+    def _paint_batch(self, batch: Batch) -> list[np.ndarray | None]:
         """Paint a batch; None for an image that is blank in float32 as well."""
-        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
-        labels, names, seeds = labels[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index]
-        images = self.paint(labels, names, seeds)[: len(batch)]
+        images = self.painter.paint(batch.prepared)[: len(batch.requests)]
         blank = [i for i, image in enumerate(images) if is_blank(image)]
-        if blank and self.paint_again is not None:
-            logger.warning("blank, again in float32: %s", ", ".join(f"{names[i]}/{seeds[i]}" for i in blank))
-            images[blank] = self.paint_again(labels, names, seeds)[blank]
+        if blank and self.again is not None:
+            logger.warning("blank, again in float32: %s", _names([batch.requests[i] for i in blank]))
+            self.retried += [batch.requests[i] for i in blank]
+            images[blank] = self.again.paint(self.again.prepare(*batch.given))[blank]
             blank = [i for i in blank if is_blank(images[i])]
         for i in blank:
-            logger.error("blank in float32, not written: %s/%d", names[i], seeds[i])
-        self.blank += [batch[i] for i in blank]
+            logger.error("blank in float32, not written: %s", _names([batch.requests[i]]))
+        self.blank += [batch.requests[i] for i in blank]
         return [None if i in blank else image for i, image in enumerate(images)]
 
     def _write(self, request: Request, image: np.ndarray) -> None:
@@ -201,17 +237,21 @@ class Shard:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, batches: Iterable[list[Request]], load: Callable[[list[Request]], np.ndarray]
-) -> Iterator[tuple[list[Request], np.ndarray]]:
-    """Batches with their masks, read while the batch before is being painted."""
-    waiting: tuple[list[Request], Future] | None = None
+    pool: ThreadPoolExecutor, batches: Iterable[list[Request]], prepare: Callable[[list[Request]], Batch]
+) -> Iterator[Batch]:
+    """Batches, each prepared while the one before is being painted."""
+    waiting: Future | None = None
     for batch in batches:
-        following = (batch, pool.submit(load, batch))
+        following = pool.submit(prepare, batch)
         if waiting is not None:
-            yield waiting[0], waiting[1].result()
+            yield waiting.result()
         waiting = following
     if waiting is not None:
-        yield waiting[0], waiting[1].result()
+        yield waiting.result()
+
+
+def _names(requests: list[Request]) -> str:
+    return some([f"{request.mask_id}/{request.seed}" for request in requests])
 
 
 def manifest(wanted: list[Request]) -> pd.DataFrame:

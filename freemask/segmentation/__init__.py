@@ -5,12 +5,13 @@ from freemask.segmentation.clock import CountTime
 from freemask.segmentation.datasets import PairListDataset
 from freemask.segmentation.hooks import ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.metrics import PerClassIoU
-from freemask.segmentation.optimizers import MergedGroups
+from freemask.segmentation.optimizers import BFloat16OptimWrapper, MergedGroups
 from freemask.segmentation.preemption import RepeatValidation, SaveOnTerminate, leave_sigterm_to_parent
 from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 from freemask.segmentation.transforms import RawToTrainIds
 
 __all__ = [
+    "BFloat16OptimWrapper",
     "BalancedSampler",
     "CountTime",
     "DurableCheckpoints",

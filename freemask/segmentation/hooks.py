@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from mmengine.dist import get_rank, is_main_process
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -31,19 +32,27 @@ class SeedEachIteration(Hook):
 
 @HOOKS.register_module()
 class RefuseNonFiniteLoss(Hook):
-    """End a run whose loss isn't finite, naming the images of the batch; checkpoints stay as they were."""
+    """End a run whose loss isn't finite, naming the images of the batch; checkpoints stay as they were.
+
+    All ranks agree first, so that all end in the same iteration; none waits for one that is gone, or saves weights that
+    a gradient has spoiled already.
+    """
 
     priority = "HIGH"
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Raises: InputError with iteration, loss and file names."""
-        loss = outputs["loss"].item()
-        if not math.isfinite(loss):
-            names = ", ".join(sample.img_path for sample in data_batch["data_samples"])
-            raise InputError(
-                f"iteration {runner.iter + 1}: loss is {loss}; look at the batch's images and masks, or lower the"
-                f" learning rate. Batch: {names}"
-            )
+        """Raises: InputError on every rank, with iteration, loss and file names of the ranks that have such a loss."""
+        finite = torch.isfinite(outputs["loss"].detach()).float()
+        all_reduce(finite, "min")
+        if finite.item():
+            return
+        names = [sample.img_path for sample in data_batch["data_samples"]]
+        ranks = all_gather_object((outputs["loss"].item(), names))
+        bad = [(loss, ", ".join(paths)) for loss, paths in ranks if not math.isfinite(loss)]
+        raise InputError(
+            f"iteration {runner.iter + 1}: loss is {bad[0][0]}; look at the batch's images and masks, or lower the"
+            f" learning rate. Batch: {'; '.join(paths for _, paths in bad)}"
+        )
 
 
 @HOOKS.register_module()

@@ -1,7 +1,6 @@
 """A trained segmentor's loss on image and mask pairs."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,13 +10,16 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
+from freemask.class_loss import BLOCK
 from freemask.errors import InputError
 from freemask.files import read_mask
 from freemask.labels import LabelSpace
+from freemask.parallel import map_ahead
 from freemask.scoring import pixel_loss
 from freemask.segmentation.checkpoints import build_model, load_strictly, read_checkpoint
 
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 BGR, (H, W) uint8 train ids
+PIXELS = 512 * 512  # of an image, up to which a batch is full
 
 
 def load_segmentor(config: Config, weights: str | Path, device: str) -> torch.nn.Module:
@@ -61,40 +63,49 @@ def predict_logits(model: torch.nn.Module, images: Sequence[np.ndarray]) -> torc
 
 
 def pair_losses(
-    model: torch.nn.Module, pairs: Sequence[tuple[str, str]], labels: LabelSpace, batch_size: int = 1
+    model: torch.nn.Module,
+    pairs: Iterable[tuple[str, str]],
+    labels: LabelSpace,
+    batch_size: int = 1,
+    readers: int = 2,
+    fill: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield every pair's loss (H, W) float32 nats and train ids (H, W) uint8, in order, on the model's device.
 
-    Neighbours of one size share a batch. Batches of one give numbers that don't depend on what else is scored.
-    Args: pairs: paths of image and mask (raw labels).
+    Images of one size share a batch where they stand in one block (32 pairs, counted from the first). A batch of images
+    larger than 512x512 holds fewer, so that it takes no more memory.
+    Args: pairs: paths of image and mask (raw labels); readers: threads that read the next block meanwhile; fill: bring
+    every batch to the same size by repetition, so that an image's numbers don't depend on how many share its batch.
     """
-    device = next(model.parameters()).device
-    for batch in _batches(_read_ahead(pairs, labels), batch_size):
-        train = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
-        loss = pixel_loss(predict_logits(model, [image for image, _ in batch]), train)
-        if not torch.isfinite(loss).all():
-            raise InputError("the segmentor gives a loss that isn't finite; check its weights")
-        yield from zip(loss, train, strict=True)
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: want 1 or more")
+    read = map_ahead(lambda pair: read_pair(*pair, labels), pairs, readers, BLOCK)
+    while block := list(islice(read, BLOCK)):
+        scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for places in _batches([train.shape for _, train in block], batch_size):
+            wanted = _room(block[places[0]][1].shape, batch_size) if fill else len(places)
+            chosen = [block[place] for place in (*places, *[places[-1]] * (wanted - len(places)))]
+            scored.update(zip(places, _score(model, chosen), strict=False))
+        yield from (scored[place] for place in range(len(block)))
 
 
-def _batches(pairs: Iterator[Pair], batch_size: int) -> Iterator[list[Pair]]:
-    """Group neighbours of one size, at most `batch_size` of them."""
-    batch: list[Pair] = []
-    for pair in pairs:
-        if batch and (len(batch) == batch_size or batch[0][1].shape != pair[1].shape):
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
+def _score(model: torch.nn.Module, batch: Sequence[Pair]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Loss and train ids of pairs of one size."""
+    train = torch.from_numpy(np.stack([mask for _, mask in batch])).to(next(model.parameters()).device)
+    loss = pixel_loss(predict_logits(model, [image for image, _ in batch]), train)
+    if not torch.isfinite(loss).all():
+        raise InputError("the segmentor gives a loss that isn't finite; check its weights")
+    return zip(loss, train, strict=True)
 
 
-def _read_ahead(pairs: Sequence[tuple[str, str]], labels: LabelSpace, ahead: int = 8) -> Iterator[Pair]:
-    """Read pairs in order while the model works on earlier ones."""
-    waiting = iter(pairs)
-    with ThreadPoolExecutor(2) as pool:
-        queue: list[Future] = [pool.submit(read_pair, *pair, labels) for pair in islice(waiting, ahead)]
-        while queue:
-            pair = queue.pop(0).result()
-            queue.extend(pool.submit(read_pair, *later, labels) for later in islice(waiting, 1))
-            yield pair
+def _room(shape: tuple[int, int], batch_size: int) -> int:
+    """How many images (height, width) share a batch."""
+    return max(1, min(batch_size, batch_size * PIXELS // (shape[0] * shape[1])))
+
+
+def _batches(shapes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[list[int]]:
+    """Group the places of images of one shape into batches."""
+    for shape in dict.fromkeys(shapes):
+        same = [place for place, other in enumerate(shapes) if other == shape]
+        room = _room(shape, batch_size)
+        yield from (same[start : start + room] for start in range(0, len(same), room))

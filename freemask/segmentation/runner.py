@@ -10,11 +10,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from freemask import files
 from freemask.errors import InputError
+from freemask.segmentation import initial
 from freemask.segmentation.clock import start_over
+from freemask.segmentation.optimizers import refuse_slow_bfloat16
 
 
 class AtomicRunner(Runner):
@@ -29,6 +32,13 @@ class AtomicRunner(Runner):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(Path(out_dir, filename))
+
+    def _init_model_weights(self) -> None:
+        """Initialise as mmengine does, then see whether the initial weights arrived."""
+        super()._init_model_weights()
+        if given := self.cfg.get("initial_weights"):
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            initial.refuse_unused(model.backbone, given["file"])
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **options: Any) -> dict:
         """Load weights; InputError names the file whose keys or shapes differ from the model's."""
@@ -83,6 +93,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     Args: config: as written by freemask.training; launcher: none, pytorch (torchrun) or slurm (srun).
     Returns: the model's weights, on the CPU.
     """
+    if config.optim_wrapper.type == "BFloat16OptimWrapper":
+        refuse_slow_bfloat16()
     processes = _join(launcher)
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
@@ -90,15 +102,17 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     checkpoint = latest_checkpoint(config.work_dir, config.inputs)
     if checkpoint is not None:
         config.load_from, config.resume = str(checkpoint), True
-        config.model = without_initial_weights(config.model)
+        config.model, config.initial_weights = without_initial_weights(config.model), None
     elif os.environ.get({"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher], "0") == "0":
         start_over(config.work_dir, config.inputs)
+    if config.get("initial_weights"):
+        initial.verify(**config.initial_weights)
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
     runner = AtomicRunner.from_cfg(config)
     runner.train()
-    model = runner.model.module if hasattr(runner.model, "module") else runner.model
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "check_dataset": f"--index index.tsv {OWN} --frequencies out/check.tsv --offenders out/offenders.tsv"
     " --cache out/cache.sqlite",
     "resize_masks": f"--index index.tsv {OWN} --mask-size 16 --masks-dir out/square --masks out/masks.tsv",
+    "gather_class_loss": f"--index index.tsv --shards sums.tsv {OWN} --class-loss out/class_loss.tsv",
     "mask_hardness": "--masks masks.tsv --class-loss class_loss.tsv --hardness out/hardness.tsv",
     "plan_synthesis": "--hardness hardness.tsv --strategy hardness --n-max 2 --plan out/plan.tsv",
     "filter_masks": f"--alpha 1.25 --margins margins.tsv {OWN} --filtered-dir out/filtered --manifest out/filtered.tsv"
@@ -118,6 +119,9 @@ CASES = {
     "bad colour": ("check_dataset", "", replace("classes.tsv", "#ff3d00", "red"), "classes.tsv: color 'red'"),
     "mask size 0": ("resize_masks", "--mask-size 0", None, "--mask-size 0"),
     "mask gone since": ("resize_masks", "", unlink("masks/m01.png"), "masks/m01.png: no such mask"),
+    "sums of another index": ("gather_class_loss", "", without_last_row("index.tsv"), "sums.tsv: holds m03 beyond"),
+    "shard lacks a row": ("gather_class_loss", "", without_last_row("sums.tsv"), "sums.tsv: holds nothing where"),
+    "sums that aren't finite": ("gather_class_loss", "", replace("sums.tsv", ":2.5", ":inf"), "sums.tsv: the sums of"),
     "broken counts": ("mask_hardness", "", replace("masks.tsv", ":", ";"), "masks.tsv: counts"),
     "class without loss": ("mask_hardness", "", without_last_row("class_loss.tsv"), "class_loss.tsv: no finite loss"),
     "ranks with a gap": ("plan_synthesis", "", last_row_twice("hardness.tsv"), "hardness.tsv: ranks"),

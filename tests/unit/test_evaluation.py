@@ -152,7 +152,7 @@ class Shaped:
         from freemask.segmentation.metrics import PerClassIoU
         from freemask.segmentation.runner import AtomicRunner
 
-        self.moment, self.armed, self.step = moment, False, 0
+        self.peak, self.armed, self.step = peak, False, 0
         measure, save = PerClassIoU.compute_metrics, AtomicRunner.save_checkpoint
 
         def follow(hook, runner, *arguments, **options):
@@ -160,7 +160,7 @@ class Shaped:
             self.kill_if(runner.iter == moment)
 
         def shaped(metric, results):
-            return measure(metric, results) | {"mIoU": 50.0 - abs(self.step - peak)}
+            return measure(metric, results) | {"mIoU": 50.0 - abs(self.step - self.peak)}
 
         def saving(runner, out_dir, filename, *arguments, **options):
             best = self.step == 4 and filename.startswith("best")
@@ -195,6 +195,20 @@ def test_the_best_checkpoint_survives_kills(validated, monkeypatch, moment, peak
     assert files.read_json(training / "best.json") == {"iterations": peak}
     for name in ("best.pth", "weights.pth"):
         assert files.sha256(training / name) == files.sha256(expected / name)
+
+
+def test_the_best_before_is_there_where_the_same_iterations_go_worse_again(validated, monkeypatch):
+    """As on a GPU: 4 was the best, the run is killed at once, and the second time 2 stays the best."""
+    run = Shaped(monkeypatch, "best named", peak=4)
+    run.armed = True
+    with pytest.raises(Killed):
+        train("worse")
+    run.peak = 2
+    training = train("worse")
+    assert files.read_json(training / "best.json") == {"iterations": 2}
+    if not Path("whole-2").exists():
+        train("whole-2")
+    assert files.sha256(training / "best.pth") == files.sha256("whole-2/seed-0/best.pth")
 
 
 def test_without_validation_there_is_no_best(validated):

@@ -85,3 +85,59 @@ def test_shuffled_sampler_uses_each_pair_once_and_repeats_real_ones_if_told(monk
     repeated = Counter(draws(monkeypatch, 1, 60, kind=samplers.ShuffledSampler, repeat_real=True)[0])
     # 30 synthetic / 10 real: each real pair three times
     assert [repeated[index] for index in range(40)] == [3] * 10 + [1] * 30
+
+
+# ranks, images a rank and step, steps an update accumulates; odd sizes, so that passes end anywhere in a batch
+UPDATES = [
+    (ranks, batch, accumulate)
+    for ranks in (1, 2, 8)
+    for batch in (1, 2, 3, 4)
+    for accumulate in (1, 2, 4)
+    if ranks * batch * accumulate % 2 == 0
+]
+SIZES = (7, 23)
+
+
+def updates(monkeypatch, ranks, batch, accumulate, count, skip=0):
+    """The pairs of each update, all ranks and accumulated steps together; `skip` updates are left out."""
+    drawn = draws(monkeypatch, ranks, count * batch * accumulate, SIZES, batch_size=batch, accumulate=accumulate,
+                  skip=skip * batch * accumulate)  # fmt: skip
+    stream, size = flat(drawn, batch), ranks * batch * accumulate
+    return [stream[start : start + size] for start in range(0, len(stream), size)]
+
+
+@pytest.mark.parametrize(("ranks", "batch", "accumulate"), UPDATES)
+def test_every_update_is_half_real_and_every_pair_is_used_equally_often(monkeypatch, ranks, batch, accumulate):
+    half = ranks * batch * accumulate // 2
+    made = updates(monkeypatch, ranks, batch, accumulate, count=-(-3 * SIZES[1] // half))  # three synthetic passes
+    assert all(sum(index < SIZES[0] for index in update) == half for update in made)
+    for first, size in ((0, SIZES[0]), (SIZES[0], SIZES[1])):
+        side = [int(index) for update in made for index in update if first <= index < first + size]
+        passes = [side[start : start + size] for start in range(0, len(side) - size + 1, size)]
+        assert len(passes) >= 3
+        assert all(sorted(one) == list(range(first, first + size)) for one in passes)
+        assert len({tuple(one) for one in passes}) == len(passes)  # shuffled anew
+        for seen in range(1, len(side) + 1):  # at any moment, not only at a pass's end
+            counts = Counter(side[:seen])
+            assert max(counts.values()) - min(counts[index] for index in range(first, first + size)) <= 1
+
+
+@pytest.mark.parametrize(("ranks", "batch", "accumulate"), UPDATES)
+def test_a_run_that_resumes_after_any_update_draws_what_was_left(monkeypatch, ranks, batch, accumulate):
+    whole = updates(monkeypatch, ranks, batch, accumulate, count=12)
+    for done in (1, 5, 11):
+        rest = updates(monkeypatch, ranks, batch, accumulate, count=12 - done, skip=done)
+        assert rest == whole[done:]
+        assert [[d.entropy for d in u] for u in rest] == [[d.entropy for d in u] for u in whole[done:]]
+
+
+@pytest.mark.parametrize(("ranks", "batch"), [(1, 16), (2, 8), (8, 2), (4, 1)])
+def test_the_released_balance_is_half_and_half_on_average_only(monkeypatch, ranks, batch):
+    """7 real pairs three times (round(23 / 7)) and 23 synthetic ones once, in each pass of 44."""
+    drawn = draws(monkeypatch, ranks, 44 * 16 // ranks, SIZES, samplers.ShuffledSampler, batch, repeat_real=True)
+    stream = flat(drawn, batch)
+    for start in range(0, len(stream), 44):
+        one = Counter(int(index) for index in stream[start : start + 44])
+        assert [one[index] for index in range(30)] == [3] * 7 + [1] * 23
+    shares = {sum(index < SIZES[0] for index in stream[s : s + 16]) for s in range(0, len(stream), 16)}
+    assert len(shares) > 1  # batches differ

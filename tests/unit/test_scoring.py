@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import torch
 
-from freemask.scoring import ClassSums, margin_codes, pixel_loss, thresholds
+from freemask.scoring import margin_codes, pixel_loss, thresholds
 
 
 def test_pixel_loss_by_hand():
@@ -14,25 +13,6 @@ def test_pixel_loss_by_hand():
     loss = pixel_loss(logits, train)
     assert abs(loss[0, 0, 0].item() - math.log(4 / 3)) < 1e-6  # -log(3 / (1 + 3))
     assert loss[0, 0, 1].item() == 0
-
-
-def test_class_sums_equal_a_plain_loop():
-    generator = torch.Generator().manual_seed(0)
-    loss = torch.rand((3, 5, 7), generator=generator)
-    train = torch.randint(0, 4, (3, 5, 7), generator=generator).to(torch.uint8)
-    train[train == 3] = 255
-    sums = ClassSums(4)
-    for one, mask in zip(loss, train, strict=True):
-        sums.add(one, mask)
-    total, count = [0.0] * 4, [0] * 4
-    for value, label in zip(loss.flatten().tolist(), train.flatten().tolist(), strict=True):
-        if label != 255:
-            total[label] += value
-            count[label] += 1
-    assert sums.pixels.tolist() == count
-    np.testing.assert_allclose(sums.loss, total, rtol=1e-14)
-    np.testing.assert_allclose(sums.mean(), [t / (c + 1e-5) for t, c in zip(total, count, strict=True)], rtol=1e-14)
-    assert sums.mean()[3] == 0
 
 
 def test_codes_say_at_which_alphas_the_released_comparison_filters():

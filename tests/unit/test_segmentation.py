@@ -12,7 +12,7 @@ import tiny_training
 import torch
 import yaml
 from PIL import Image
-from tiny_training import ROOT, call, configure
+from tiny_training import ROOT, call, configure, script
 
 from freemask import cli, files, tables
 from freemask.errors import InputError
@@ -182,8 +182,9 @@ def test_per_class_iou_equals_counting(trained):
 
 
 def test_class_loss_and_margins_equal_the_released_filter(trained):
-    call("class_loss", index="real.tsv", classes="classes.tsv", ignored_label=0, config="real/seed-0/config.py",
-         weights=trained["real"], class_loss="class_loss.tsv", batch_size=4)  # fmt: skip
+    own = {"index": "real.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums="sums.tsv", batch_size=4)
+    call("gather_class_loss", **own, shards="sums.tsv", class_loss="class_loss.tsv")
     total, count = np.zeros(3), np.zeros(3, int)
     criterion = torch.nn.CrossEntropyLoss(ignore_index=255, reduction="none")
     for logits, train_ids in predictions(trained["real"], files.read_table("real.tsv", ["image", "mask"])):
@@ -193,8 +194,8 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
             count[label] += (train_ids == label).sum()
     table = files.read_table("class_loss.tsv", ["label", "name", "loss_sum", "pixels", "class_loss"])
     assert table.pixels.tolist() == count.tolist()
-    np.testing.assert_allclose(table.loss_sum, total, rtol=1e-5)
-    np.testing.assert_allclose(table.class_loss, total / (count + 1e-5), rtol=1e-5)
+    np.testing.assert_allclose(table.loss_sum, total, rtol=1e-6)
+    np.testing.assert_allclose(table.class_loss, total / (count + 1e-5), rtol=1e-6)
 
     shard = files.read_table("synthetic.tsv", ["mask_id", "image", "mask"])
     shard["sha256"] = [files.sha256(path) for path in shard.image]
@@ -224,6 +225,48 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
     call("measure_margins", **margins)
     changed = [Path(path).stat().st_mtime_ns != time for path, time in times.items()]
     assert changed == [True] * 3 + [False] * (len(shard) - 3)
+
+
+def test_class_loss_is_the_same_to_the_last_bit_however_it_is_cut(trained, monkeypatch):
+    """Blocks of two pairs, in one to four shards; the images of a block share a batch."""
+    monkeypatch.setattr("freemask.class_loss.BLOCK", 2)
+    monkeypatch.setattr("freemask.segmentation.inference.BLOCK", 2)
+    own = {"index": "synthetic.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    made = set()
+    for count in (1, 2, 3, 4):
+        shards = [f"cut/{number}-of-{count}.tsv" for number in range(1, count + 1)]
+        for path in shards:
+            call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums=path,
+                 shard=Path(path).stem, batch_size=2)  # fmt: skip
+        module = script("gather_class_loss")
+        options = [*(w for key, value in own.items() for w in (f"--{key.replace('_', '-')}", str(value))),
+                   "--shards", *shards, "--class-loss", "cut.tsv"]  # fmt: skip
+        module.main(module.options().parse_args(options))
+        made.add(Path("cut.tsv").read_bytes())
+    assert len(made) == 1
+
+
+def test_margins_do_not_depend_on_what_shares_the_batch(trained):
+    """The last batch of a shard, or of a resumed one, is filled up; its images come out as in a full one."""
+    from freemask.segmentation.inference import load_segmentor, pair_losses
+    from freemask.segmentation.runner import read_config
+
+    model = load_segmentor(read_config("real/seed-0/config.py"), trained["real"], "cpu")
+    labels = LabelSpace.read("classes.tsv", 0)
+    table = files.read_table("synthetic.tsv", ["image", "mask"])
+    pairs = list(zip(table["image"], table["mask"], strict=True))
+    together = [loss for loss, _ in pair_losses(model, pairs, labels, 4, fill=True)]
+    for first in (1, 3, 6):
+        rest = [loss for loss, _ in pair_losses(model, pairs[first:], labels, 4, fill=True)]
+        assert all(torch.equal(one, other) for one, other in zip(rest, together[first:], strict=True))
+
+
+def test_images_of_one_size_share_a_batch_and_large_ones_take_no_more_memory():
+    from freemask.segmentation.inference import _batches
+
+    small, large = (512, 512), (1024, 1024)
+    assert list(_batches([small, large, small, large, small, small, small], 4)) == [[0, 2, 4, 5], [6], [1], [3]]
+    assert list(_batches([small, large], 1)) == [[0], [1]]
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(trained, monkeypatch):

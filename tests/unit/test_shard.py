@@ -21,7 +21,11 @@ class Painter:
     def __init__(self, blank=(), on_call=None):
         self.calls, self.painted, self.blank, self.on_call = 0, [], set(blank), on_call
 
-    def __call__(self, labels, names, seeds):
+    def prepare(self, labels, names, seeds):
+        return labels, names, seeds
+
+    def paint(self, prepared):
+        labels, names, seeds = prepared
         self.calls += 1
         self.painted += list(zip(names, seeds, strict=True))
         if self.on_call:
@@ -102,10 +106,12 @@ def test_a_changed_mask_or_a_damaged_image_is_made_again(world):
     assert set(painter.painted) == {("m0", 42), ("m0", 43), ("m4", 43)}
 
 
-def test_blank_images_are_painted_again_in_float32(world):
-    again = Painter()
-    assert make(world, Painter(blank=[("m1", 42)]), again=again) == 10
-    assert again.calls == 1
+def test_blank_images_are_painted_again_in_float32_and_named_at_the_end(world, monkeypatch):
+    again, told = Painter(), []
+    monkeypatch.setattr("freemask.freestyle.shard.tell", told.append)
+    assert make(world, Painter(blank=[("m1", 42), ("m3", 43)]), again=again) == 10
+    assert again.calls == 2
+    assert told == ["2 images came out blank and were made again in float32: m1/42, m3/43"]
 
 
 def test_images_that_stay_blank_are_named_once_the_others_are_made(world):
@@ -127,6 +133,26 @@ def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
 
     monkeypatch.setattr(Shard, "_write", slow_write)
     assert make(world, Painter(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
+
+
+def test_the_next_batch_is_prepared_while_one_is_painted(world):
+    """The first batch's painting can't end before the second has been prepared; one is prepared after the other."""
+    prepared, running = threading.Event(), threading.Lock()
+
+    class Careful(Painter):
+        preparing = 0
+
+        def prepare(self, labels, names, seeds):
+            assert running.acquire(blocking=False)
+            self.preparing += 1
+            if self.preparing == 2:
+                prepared.set()
+            running.release()
+            return labels, names, seeds
+
+    painter = Careful(on_call=lambda call: None if prepared.wait(timeout=20) else pytest.fail("not prepared"))
+    assert make(world, painter) == 10
+    assert painter.preparing == painter.calls == 3
 
 
 def test_a_failed_write_stops_the_shard(world, monkeypatch):

@@ -1,23 +1,28 @@
 """Resolved configs against the paper's table, and the rules of the regimes."""
 
 import json
+import re
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import pytest
+import small_models
 import yaml
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 
+from freemask.config import precision
 from freemask.errors import InputError
 from freemask.training import Experiment, config_text, read_model, resolve
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "config/models.yaml"
-# optimizer, base rate, weight decay, poly power, multipliers of the rate, batch per GPU, crop (the paper's supplement
-# and mmsegmentation's configs)
-ADAMW_SWIN = ("AdamW", 1e-4, 0.05, 0.9, {"backbone": 0.1}, 2)
-ADAMW_MIT = ("AdamW", 6e-5, 0.01, 1.0, {"head": 10.0}, 2)
-SGD_VIT = ("SGD", 1e-3, 0.0, 0.9, {}, 1)
+# The paper's supplement and mmsegmentation's configs: optimizer, base rate, weight decay, power of the poly schedule,
+# batch per GPU, crop
+ADAMW_SWIN = ("AdamW", 1e-4, 0.05, 0.9, 2)
+ADAMW_MIT = ("AdamW", 6e-5, 0.01, 1.0, 2)
+SGD_VIT = ("SGD", 1e-3, 0.0, 0.9, 1)
 TABLE = {
     "mask2former_swin-t": (*ADAMW_SWIN, 512),
     "mask2former_swin-s": (*ADAMW_SWIN, 512),
@@ -27,10 +32,31 @@ TABLE = {
     "segmenter_vit-s": (*SGD_VIT, 512),
     "segmenter_vit-b": (*SGD_VIT, 512),
 }
-ITERATIONS = {"ade20k": {"real": 160_000, "joint": 320_000}, "cocostuff164k": {"real": 80_000, "joint": 160_000}}
-WARMUP = {"ade20k": {"real": 1500, "joint": 3000}, "cocostuff164k": {"real": 1500, "joint": 1500}}
-CASES = [(model, dataset) for model in TABLE for dataset in ITERATIONS]
+CLASSES = {"ade20k": 150, "cocostuff164k": 171}
+ITERATIONS = {("ade20k", 1): 160_000, ("ade20k", 2): 320_000,
+              ("cocostuff164k", 1): 80_000, ("cocostuff164k", 2): 160_000}  # fmt: skip
+WARMUP = {("ade20k", 1): 1500, ("ade20k", 2): 3000, ("cocostuff164k", 1): 1500, ("cocostuff164k", 2): 1500}
+REGIMES = [("real", 1), ("real", 2), ("synthetic", 1), ("finetune", 1), ("joint", 2)]  # and schedules
+LISTS = {"synthetic": ["synthetic.tsv"], "joint": ["real.tsv", "synthetic.tsv"]}
+CASES = [(model, dataset) for model in TABLE for dataset in CLASSES]
 CASES.remove(("mask2former_swin-b", "cocostuff164k"))  # not in the paper
+# parameter's name -> its rate and weight decay on real images; the first that matches. Mask2Former: backbone x 0.1, no
+# decay of norms, position tables, queries and level embeddings. SegFormer: head x 10, no decay of norms.
+RATES = {
+    "mask2former": [
+        (r"backbone\..*(norm|relative_position_bias_table)", 1e-5, 0.0),
+        (r"backbone\.", 1e-5, 0.05),
+        (r"decode_head\.(query_embed|query_feat|level_embed)\.", 1e-4, 0.0),
+        (r"decode_head\..*(norms\.\d|norm|gn)\.(weight|bias)$", 1e-4, 0.0),
+        (r"decode_head\.", 1e-4, 0.05),
+    ],
+    "segformer": [
+        (r"decode_head\.", 6e-4, 0.01),
+        (r"backbone\..*norm", 6e-5, 0.0),
+        (r"backbone\.", 6e-5, 0.01),
+    ],
+    "segmenter": [(r"(backbone|decode_head)\.", 1e-3, 0.0)],
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,35 +83,70 @@ def made(classes, model, dataset, regime="real", **options):
     return Config.fromfile(path, import_custom_modules=False)  # mmdetection's need compiled ops
 
 
-@pytest.mark.parametrize("regime", ["real", "joint"])
+def found(value, key):
+    """Every value of a key, at any depth."""
+    if isinstance(value, dict):
+        yield from (value[key] for name in value if name == key)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in inner:
+        yield from found(item, key)
+
+
+@cache
+def on_real_images(classes, model):
+    return made(classes, model, "ade20k")
+
+
+@pytest.mark.parametrize(("regime", "schedule"), REGIMES)
 @pytest.mark.parametrize(("model", "dataset"), CASES)
-def test_paper_models_follow_the_table(classes, model, dataset, regime):
-    optimizer, rate, decay, power, multipliers, batch, crop = TABLE[model]
-    config = made(classes, model, dataset, regime)
-    iterations = ITERATIONS[dataset][regime]
+def test_every_config_follows_the_table(classes, model, dataset, regime, schedule):
+    optimizer, rate, decay, power, batch, crop = TABLE[model]
+    config = made(classes, model, dataset, regime, schedule=schedule)
+    iterations = ITERATIONS[dataset, schedule]
     assert config.train_cfg.max_iters == config.experiment.iterations == iterations
-    found = config.optim_wrapper.optimizer
-    assert (found.type, found.lr, found.weight_decay) == (optimizer, rate, decay)
+    wrapper = config.optim_wrapper
+    assert (wrapper.type, wrapper.optimizer.type, wrapper.optimizer.weight_decay) == ("OptimWrapper", optimizer, decay)
+    assert wrapper.optimizer.lr == (rate / 2 if regime == "finetune" else rate)
     if optimizer == "SGD":
-        assert found.momentum == 0.9
-    keys = config.optim_wrapper.get("paramwise_cfg", {}).get("custom_keys", {})
-    for key, multiplier in multipliers.items():
-        assert keys[key].lr_mult == multiplier
-    assert {options.get("lr_mult", 1.0) for options in keys.values()} <= {1.0, *multipliers.values()}
+        assert wrapper.optimizer.momentum == 0.9
+    # groups are tested below on ADE20K's real images; they are the same everywhere, but finetune's
+    assert regime == "finetune" or wrapper == on_real_images(classes, model).optim_wrapper
+    assert "optimizer" not in config and "accumulative_counts" not in wrapper
     *warmup, poly = config.param_scheduler
     assert (poly.type, poly.power, poly.end) == ("PolyLR", power, iterations)
-    if model.startswith("segformer"):
-        steps = WARMUP[dataset][regime]
-        assert [(w.type, w.start_factor, w.begin, w.end) for w in warmup] == [("LinearLR", 1e-6, 0, steps)]
-        assert poly.begin == steps
-    else:
-        assert not warmup and poly.begin == 0
-    assert (config.gpus, config.train_dataloader.batch_size) == (8, batch)
-    crops = [step.crop_size for step in config.train_dataloader.dataset.pipeline if step.type == "RandomCrop"]
-    assert [tuple(size) for size in crops] == [(crop, crop)]
-    assert tuple(config.model.data_preprocessor.size) == (crop, crop)
-    assert config.model.decode_head.num_classes == (150 if dataset == "ade20k" else 171)
-    assert "optimizer" not in config and "accumulative_counts" not in config.optim_wrapper
+    steps = WARMUP[dataset, schedule] if model.startswith("segformer") else 0
+    assert [(w.type, w.start_factor, w.begin, w.end) for w in warmup] == [("LinearLR", 1e-6, 0, steps)] * bool(steps)
+    assert poly.begin == steps
+    loader = config.train_dataloader
+    assert (config.gpus, loader.batch_size, loader.sampler.batch_size) == (8, batch, batch)
+    assert loader.dataset.lists == LISTS.get(regime, ["real.tsv"])
+    assert loader.sampler.type == ("BalancedSampler" if regime == "joint" else "ShuffledSampler")
+    crops = [step.crop_size for step in loader.dataset.pipeline if step.type == "RandomCrop"]
+    assert [tuple(size) for size in [*crops, config.model.data_preprocessor.size]] == [(crop, crop)] * 2
+    count = CLASSES[dataset]
+    heads = list(found(config.model.to_dict(), "num_classes"))
+    assert heads and set(heads) == {count}
+    weights = [weight for weight in found(config.model.to_dict(), "class_weight") if weight is not None]
+    assert weights == [[1.0] * count + [0.1]] * model.startswith("mask2former")
+
+
+@pytest.mark.parametrize("regime", ["real", "finetune"])
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[pytest.mark.ops] * name.startswith("m")) for name in TABLE]
+)
+def test_rate_and_decay_of_every_parameter(classes, model, regime):
+    config = small_models.shrink(made(classes, model, "ade20k", regime))
+    segmentor = small_models.build(config)
+    groups = build_optim_wrapper(segmentor, config.optim_wrapper).optimizer.param_groups
+    given = {id(value): (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
+    base, rules = TABLE[model][1], RATES[model.partition("_")[0]]
+    used = set()
+    for name, value in segmentor.named_parameters():
+        pattern, rate, decay = next(rule for rule in rules if re.match(rule[0], name))
+        used.add(pattern)
+        wanted = (base / 2 if regime == "finetune" else rate, decay)
+        assert given.pop(id(value)) == pytest.approx(wanted), name
+    assert not given and len(used) == len(rules)
 
 
 @pytest.mark.parametrize("model", TABLE)
@@ -151,8 +212,29 @@ def test_masks_become_train_ids_right_after_loading(classes):
 
 def test_precision(classes):
     assert made(classes, "segformer_mit-b2", "ade20k").optim_wrapper.type == "OptimWrapper"
+    wrapper = made(classes, "segformer_mit-b2", "ade20k", precision="fp16").optim_wrapper
+    assert (wrapper.type, wrapper.dtype, wrapper.loss_scale) == ("AmpOptimWrapper", "float16", "dynamic")
     wrapper = made(classes, "segformer_mit-b2", "ade20k", precision="bf16").optim_wrapper
-    assert (wrapper.type, wrapper.dtype) == ("AmpOptimWrapper", "bfloat16")
+    assert (wrapper.type, "loss_scale" in wrapper) == ("BFloat16OptimWrapper", False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "config", "wanted"),
+    [
+        ({}, {}, "fp32"),
+        ({}, {"training_precision": "bf16"}, "bf16"),
+        ({"precision": "fp32"}, {"training_precision": "fp16"}, "fp32"),
+    ],
+)
+def test_a_model_that_cannot_follow_keeps_its_own_precision(entry, config, wanted):
+    assert precision(entry, config) == wanted
+
+
+def test_mask2former_keeps_to_fp32():
+    models = yaml.safe_load(MODELS.read_text())
+    assert {name for name, entry in models.items() if entry.get("precision") == "fp32"} == {
+        name for name in TABLE if name.startswith("mask2former")
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,6 +245,7 @@ def test_precision(classes):
         ({"initial": "x.pth"}, "for finetune only"),
         ({"regime": "joint", "synthetic": None}, "needs synthetic"),
         ({"schedule": 0}, "schedule 0"),
+        ({"precision": "fp16"}, "fp16 of segformer_mini needs GPUs"),
     ],
 )
 def test_unsuitable_experiments_are_refused(classes, change, message):

@@ -1,6 +1,7 @@
 """Damaged and missing files are found, set aside, and exactly they are made again."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,8 @@ def synthesize() -> int:
         target = SYNTHESIS / "plan" / f"{item}.tsv"
         if not target.exists():  # what Snakemake sees to
             wanted = requests(shard_rows(plan, item), masks, WORDS, SYNTHESIS / "images")
-            made += Shard(paint, None, batch_size=3, quality=95).make(wanted, item)
+            painter = SimpleNamespace(prepare=lambda *given: given, paint=lambda given: paint(*given))
+            made += Shard(painter, None, batch_size=3, quality=95).make(wanted, item)
             files.write_table(target, manifest(wanted))
     return made
 

@@ -100,6 +100,12 @@ WRONG_KEYS = {
     "generator of no data set": (CONFIG, ["generators", "spare"], SPARE,
                                  ["tiny.yaml", "generators.spare.dataset", "'miniwrld'", "config/datasets"]),
     "GPUs that don't divide": (CONFIG, ["training_gpus"], 2, ["training_gpus = 2", "'tiny'", "gpus = 1", "divisor"]),
+    "nodes that don't divide": (CONFIG, ["training_nodes"], 3, ["training_nodes = 3", "divisor of training_gpus"]),
+    "nodes 0": (CONFIG, ["training_nodes"], 0, ["training_nodes = 0", "minimum of 1"]),
+    "unknown precision": (CONFIG, ["training_precision"], "half", ["training_precision = 'half'", "fp32", "bf16"]),
+    "fp16 on the CPU": (CONFIG, ["training_precision"], "fp16", ["training_precision = fp16", "GPUs", "bf16"]),
+    "unknown layout of weights": (MODELS, ["tiny", "initial_weights"], {"path": "a.pth", "convert": "resnet"},
+                                  ["tiny_models.yaml", "convert = 'resnet'", "swin"]),
     "odd joint batch": (MODELS, ["other", "batch_size"], 3,
                         ["tiny_experiments.tsv", "joint-unfiltered", "'other'", "= 3", "even"]),
     "iterations of no data set": (MODELS, ["other", "iterations"], {"ade20k": 9},
@@ -123,6 +129,7 @@ def test_wrong_keys(clone, case):
     assert len(text) < 600
 
 
+REAL = "real\tminiworld\ttiny\treal\t1\t\t0"
 # pattern in a table, what replaces it, what the message must hold
 WRONG_LINES = {
     "unknown model": (EXPERIMENTS, r"^real\tminiworld\ttiny", "real\tminiworld\thuge",
@@ -141,6 +148,14 @@ WRONG_LINES = {
     "finetune with another seed": (EXPERIMENTS, "^(finetune.*)0$", r"\g<1>0,1", ["'finetune'", "0,1", "add one"]),
     "the same baseline twice": (EXPERIMENTS, r"^joint-unfiltered.*", "real-again\tminiworld\ttiny\treal\t1\t\t1",
                                 ["tiny_experiments.tsv", "real-again", "'tiny'", "schedule 1", "one row"]),
+    "unknown balance": (EXPERIMENTS, r"(?s)train_seeds\n.*", f"train_seeds\tbalance\n{REAL}\thalf\n",
+                        ["line 2", "balance = 'half'", "repeat"]),
+    "repeat without synthetic images": (
+        EXPERIMENTS, r"(?s)train_seeds\n.*", f"train_seeds\tbalance\n{REAL}\trepeat\n",
+        ["experiment real", "balance repeat", "joint"],
+    ),  # fmt: skip
+    "unknown study": (EXPERIMENTS, r"(?s)train_seeds\n.*", f"train_seeds\tstudy\n{REAL}\tside\n",
+                      ["line 2", "study = 'side'", "ablation"]),
     "experiment twice": (EXPERIMENTS, "^joint-unfiltered", "joint", ["tiny_experiments.tsv", "'joint'", "twice"]),
     "schedule 1.5": (EXPERIMENTS, "\treal\t1\t", "\treal\t1.5\t", ["line 2", "schedule = 1.5", "Multiple"]),
     "seed -1": (EXPERIMENTS, "^(real.*)0$", r"\g<1>-1", ["line 2", "train_seeds = '-1'", "commas"]),
@@ -202,8 +217,22 @@ def test_options_reach_the_scripts(fresh, clone):
     printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
     assert re.search(r"prepare_generator\.py .* --paints-as controlnet ", printed)
     assert re.search(r"synthesize\.py .* --kind controlnet --compile ", printed)
-    launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 scripts/train.py"
+    launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- scripts/train.py"
     assert launched in printed
+
+
+def test_evaluation_reaches_the_scripts(fresh, clone):
+    change(clone / CONFIG, "evaluation", value={"scales": [0.5, 1.0], "flip": True, "pictures": 2})
+    change(clone / CONFIG, "models", value=str(clone / MODELS))
+    printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
+    folder = "results/miniworld/training/joint-unfiltered/seed-0"
+    options = r" --scales 0\.5 1\.0 --flip "
+    assert re.search(rf"{folder}/weights\.pth --checkpoint last{options}.*/1\.png \S*/2\.png --threads", printed)
+    assert re.search(rf"{folder}/best\.pth --checkpoint best{options}.*best/per_class_iou\.tsv +--threads", printed)
+    assert printed.count("rule evaluate_best:") == 1  # only the model `other` is validated during training
+    assert "--best joint-unfiltered " in printed
+    change(clone / CONFIG, "evaluation", "scales", value=[])
+    assert "evaluation.scales" in message(clone)
 
 
 def test_a_table_of_real_rows_only(clone):

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 # packages whose import name is another
 PACKAGES = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "cv2": "opencv-python-headless",
     "mmcv": "onedl-mmcv",
     "mmdet": "onedl-mmdetection",

@@ -69,3 +69,29 @@ def test_every_weight_of_the_configuration(clone):
     files = {wildcards for rule, wildcards in jobs if rule == "fetch_weights_file"}
     assert len(files) == 8  # seven models and a generator
     assert "file=freestyle-sd-v1-4-ade20k.ckpt" in files
+
+
+def test_stable_diffusion_for_a_generator_that_is_trained(clone):
+    """Asked for by name or with all weights, never by itself: the run that needs it says where to get it."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    config = read_yaml(clone / RUN)
+    training = dict.fromkeys(("steps", "batch_size", "warmup"), 1) | {
+        "learning_rate": 1e-5,
+        "ema_decay": 0.9,
+        "seed": 0,
+    }
+    training |= {"prompt_dropout": 0.1, "init": "weights/sd", "init_address": f"hf://someone/sd@{commit}"}
+    released = config["generators"]["freestyle-ade20k"]
+    kept = {key: value for key, value in released.items() if key not in ("path", "address")}
+    config["generators"]["mine"] = kept | {"source": "train", "training": training}
+    write_yaml(clone / RUN, config)
+    jobs = planned(snakemake(clone, "fetch_weights", "-n", config=None))
+    assert ("fetch_weights_file", "file=sd/model_index.json") in jobs
+    target = "results/ade20k/generator_training/mine/pipeline/model_index.json"
+    printed = snakemake(clone, target, "-n", config=None)
+    command = "`snakemake --cores 1 weights/sd/model_index.json` fetches it"
+    assert f"generator mine: weights/sd; from hf://someone/sd@{commit}; {command}" in printed
+    assert not [wildcards for rule, wildcards in planned(printed) if rule == "fetch_weights_file"]
+    (clone / "weights/sd").mkdir(parents=True)
+    (clone / "weights/sd/model_index.json").touch()
+    assert "generator mine" not in snakemake(clone, target, "-n", config=None)

@@ -88,10 +88,15 @@ def test_retries_and_arrays():
 
 @pytest.fixture(scope="module")
 def requests(tmp_path_factory) -> dict[str, list[str]]:
+    """What the profile asks Slurm for: rule -> arguments of sbatch."""
+    return noted_requests(tmp_path_factory.mktemp("sbatch"), (PROFILES / "slurm/config.yaml").read_text())
+
+
+def noted_requests(folder: Path, profile: str) -> dict[str, list[str]]:
     """Run a toy through `--profile slurm` with an sbatch that notes its arguments and refuses: rule -> arguments."""
-    folder = tmp_path_factory.mktemp("sbatch")
     (folder / "Snakefile").write_text(TOY)
     shutil.copytree(PROFILES, folder / "profiles")
+    (folder / "profiles/slurm/config.yaml").write_text(profile)
     (folder / "slurm").symlink_to("profiles/slurm")
     clients = folder / "bin"
     clients.mkdir()
@@ -121,6 +126,17 @@ def test_training_asks_for_eight_gpus_of_one_node(requests):
     assert asked[asked.index("--mem") + 1] == "64000"
     # torchrun starts the eight processes itself
     assert not [argument for argument in asked if "ntasks" in argument]
+
+
+def test_training_on_two_nodes_asks_for_what_the_profile_says(tmp_path):
+    """The line in the profile's comment, put in the place that it names."""
+    profile = (PROFILES / "slurm/config.yaml").read_text()
+    line = re.search(r"^#   (train: \{.*\})$", profile, flags=re.MULTILINE)[1]
+    edited, count = re.subn(r"^  train:\n    gpu_model: v100\n    nodes: 1$", f"  {line}", profile, flags=re.MULTILINE)
+    assert count == 1
+    asked = noted_requests(tmp_path, edited)["train"]
+    # four V100s on each of two nodes, eight in all; sixteen CPUs a node
+    assert {"--gres=gpu:v100:4", "--gpus=8", "--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=8"} <= set(asked)
 
 
 def test_synthesis_asks_for_one_gpu(requests):

@@ -128,7 +128,7 @@ def announced(output: str) -> dict[str, Job]:
     """Return job number -> job from what Snakemake printed."""
     jobs = {}
     for block in re.split(r"^(?=(?:local)?rule )", output, flags=re.MULTILINE)[1:]:
-        rule = re.match(r"(?:local)?rule ([\w-]+):", block)[1]
+        rule = re.match(r"(?:local)?rule ([\w.-]+):", block)[1]
         number = re.search(r"^    jobid: (\d+)", block, flags=re.MULTILINE)
         wildcards = re.search(r"^    wildcards: (.*)", block, flags=re.MULTILINE)
         if number and rule != "all":
