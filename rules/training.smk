@@ -7,7 +7,7 @@ rule training_config:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
         check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
-        synthetic=synthetic_pairs,
+        synthetic=pairs_to_train_on,
         classes=fact("classes"),
         script="scripts/training_config.py",
         code=["freemask/training.py", "freemask/protocol.py"],
@@ -52,6 +52,8 @@ rule train:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
     conda:
         "../envs/segmentation.yaml"
     threads: max(config["threads"], 4 * config["training_gpus"] // config.get("training_nodes", 1))  # four loaders a GPU
