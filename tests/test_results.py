@@ -122,7 +122,7 @@ def test_ablations_stand_in_a_table_of_their_own(folder):
     table = tabulate(folder, study="ablation")
     assert table.index.tolist() == ["real", "real-2x", "joint", "joint_all"]
     np.testing.assert_allclose(table.gain_over_real["joint_all"], 10.5)
-    assert "| small | real + synthetic, repeated | 2x | unfiltered | 1 |" in (folder / "miou.md").read_text()
+    assert "| small | real + synthetic, repeated | 2x | unfiltered | last | 1 |" in (folder / "miou.md").read_text()
     path.write_text(EXPERIMENTS)
     with pytest.raises(InputError, match="no experiment on data set 'world' in study ablation"):
         tables.read_experiments(path, "world", "ablation")
