@@ -5,7 +5,6 @@ however many shards there are, and the total is the same to the last bit.
 Source of the mean: FreeMask, section on filtering, and its preprocess/filter.py.
 """
 
-import io
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from freemask.errors import InputError
-from freemask.files import stream_table, write_atomic
+from freemask.files import stream_table, write_rows
 from freemask.hardness import class_wise_mean
 from freemask.labels import LabelSpace
 
@@ -60,15 +59,7 @@ def image_sums(loss: np.ndarray, train: np.ndarray, labels: LabelSpace) -> str:
 
 def write_sums(path: str | Path, rows: Iterable[tuple[str, str]]) -> None:
     """Write a shard's table, atomically: mask_id, sums (see image_sums)."""
-
-    def write(file) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        text.write("\t".join(COLUMNS) + "\n")
-        for row in rows:
-            text.write("\t".join(row) + "\n")
-        text.detach()
-
-    write_atomic(path, write)
+    write_rows(path, COLUMNS, rows)
 
 
 def gather_sums(index: str | Path, shards: Sequence[str | Path], labels: LabelSpace) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from freemask import imports
 from freemask.errors import InputError
 from freemask.files import read_table
 from freemask.labels import LabelSpace
@@ -36,6 +37,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     try:
         _check_ids(config, base)
         check_references(config, datasets, experiments, models)
+        imports.check(config, experiments, pretraining_of, base)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return datasets, models, experiments
@@ -116,7 +118,7 @@ def _datasets(base: Path) -> list[str]:
 
 def _check_ids(config: dict, base: Path) -> None:
     """Data sets that are named beside `datasets`, which this run needn't use, must be there as well."""
-    named = [(key, name) for key in ("data_roots", "scorers", "report") for name in config.get(key, {})]
+    named = [(key, name) for key in ("data_roots", "scorers", "report", "imported") for name in config.get(key, {})]
     named += [(f"generators.{name}.dataset", chosen["dataset"]) for name, chosen in config["generators"].items()]
     for where, name in named:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")

@@ -255,3 +255,11 @@ def plot_training(curves: dict[str, dict[str, pd.DataFrame]]) -> Figure:
                      alignment="left")  # fmt: skip
     sns.despine(figure)
     return figure
+
+
+def sentence(text: str) -> Figure:
+    """A figure that says in words why there is nothing to show."""
+    style()
+    figure = Figure(figsize=(11, 2), layout="constrained")
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure

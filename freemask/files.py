@@ -10,7 +10,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -100,6 +100,28 @@ def read_json(path: str | Path) -> Any:
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32)."""
     write_atomic(path, table.to_csv(sep="\t", index=False, float_format="%.9g", lineterminator="\n").encode())
+
+
+def write_rows(path: str | Path, header: list[str], rows: Iterable[Iterable[object]]) -> int:
+    """Write a tab-separated table row by row, atomically, without holding it; returns the number of rows.
+
+    Where `rows` raises, nothing is written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        nonlocal number
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow(row)
+            number += 1
+        text.flush()
+        text.detach()
+
+    number = 0
+    write_atomic(path, write)
+    return number
 
 
 def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Masks on disk always hold a data set's own (raw) labels, also the filtered ones;
 (0..K-1, 255 = ignored) in one place, `LabelSpace.to_train`, when a batch is built.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +102,16 @@ def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
         return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
     except (TypeError, ValueError):
         raise InputError(f"{source}: color {color!r}, want #rrggbb") from None
+
+
+def refuse_other_classes(classes: Sequence[str], names: Sequence[str], source: str | Path) -> None:
+    """Raises: InputError where classes aren't the data set's, in train-id order (blanks around names don't count)."""
+    wanted = [name.strip() for name in names]
+    if len(classes) != len(wanted):
+        raise InputError(f"{source}: {len(classes)} classes, but the data set has {len(wanted)}; is it of another one?")
+    for number, (found, name) in enumerate(zip(classes, wanted, strict=True)):
+        if found != name:
+            raise InputError(
+                f"{source}: class {number} is {found!r}, but the data set's is {name!r}; give one of this data set, or "
+                "name the classes in its table alike"
+            )

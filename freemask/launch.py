@@ -7,6 +7,7 @@ def training(gpus: int, nodes: int = 1) -> str:
     On several nodes it runs in a Slurm job's batch step, on the job's first node: that is where ranks meet, at a port
     that follows from the job's number. One torchrun per node; each starts the node's share of the processes.
     It ends in --: torchrun would take --log for an option of its own.
+    The shell must have set `threads`, a node's share of CPUs: Snakemake's Slurm plugin takes SLURM_CPUS_ON_NODE away.
     Args: gpus: of the training, all nodes together (0: the CPU); nodes: a divisor of gpus.
     """
     if gpus <= 1:
@@ -15,7 +16,7 @@ def training(gpus: int, nodes: int = 1) -> str:
         torchrun = f"torchrun --standalone --nproc-per-node {gpus} --"
         return f"python -m freemask.devices --gpus {gpus} -- {torchrun}"
     return (
-        f"srun --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task=$SLURM_CPUS_ON_NODE --kill-on-bad-exit=1"
+        f"srun --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task=$threads --kill-on-bad-exit=1"
         f" torchrun --nnodes {nodes} --nproc-per-node {gpus // nodes} --rdzv-backend c10d"
         ' --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$(hostname):$((20000 + SLURM_JOB_ID % 10000))" --'
     )

@@ -18,6 +18,10 @@ NOTE_BEST = (
     " Best: mIoU of the checkpoint that had the highest single-scale mIoU on these same images during training, so"
     " it flatters; gains don't use it."
 )
+NOTE_IMPORTED = (
+    " Imported: not trained here, a public checkpoint that was evaluated here; imported log: what the log of a run says"
+    " of its evaluation at the end (last) or of that with its highest mIoU (best)."
+)
 TEXT, MIOU = 5, 6  # so many columns of text come first; the column of mIoU
 NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
 
@@ -30,9 +34,10 @@ def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
     return text if math.isnan(std) else f"{text} ± {std:.2f}"
 
 
-def note(header: list[str], how: str) -> str:
+def note(header: list[str], rows: list[list[str]], how: str) -> str:
     """What the columns mean; `how`: the evaluation, e.g. single scale."""
     text = NOTE.format(how=how) + (NOTE_BEST if "Best" in header else "")
+    text += NOTE_IMPORTED if any("imported" in row[header.index("Checkpoint")] for row in rows) else ""
     return text + (NOTE_REPORTED if "Authors" in header else "")
 
 
@@ -70,7 +75,7 @@ def markdown(summary: pd.DataFrame, title: str, how: str = "single scale") -> st
         rows[row][MIOU] = f"**{rows[row][MIOU]}**"
     aligned = ["---"] * TEXT + ["---:"] * (len(header) - TEXT)
     lines = ["| " + " | ".join(line) + " |" for line in [header, aligned, *rows]]
-    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note(header, how)}\n"
+    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note(header, rows, how)}\n"
 
 
 def latex(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
@@ -79,7 +84,7 @@ def latex(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
     rows = [[_latex(cell) for cell in row] for row in rows]
     for row in best:
         rows[row][MIOU] = r"\textbf{" + rows[row][MIOU] + "}"
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(title)}. {_latex(note(header, how))}}}"]
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(title)}. {_latex(note(header, rows, how))}}}"]
     lines += [r"\begin{tabular}{" + "l" * TEXT + "r" * (len(header) - TEXT) + "}", r"\toprule"]
     lines += [" & ".join(_latex(cell) for cell in header) + r" \\", r"\midrule"]
     for position, row in enumerate(rows):
@@ -102,7 +107,7 @@ def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str, how: str = 
     return PAGE.format(
         title=escape(title),
         table=html_table(header, marked),
-        note=escape(note(header, how)),
+        note=escape(note(header, rows, how)),
         per_class=html_table(["Class", *map(escape, values.columns)], classes),
     )
 

@@ -1,47 +1,52 @@
 """A data set's images and masks: which belong together, and the square masks that images are synthesized from."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from freemask.errors import InputError
 from freemask.files import png_bytes, read_mask, sha256, write_atomic
 from freemask.labels import LabelSpace
 from freemask.parallel import some
 
+Pairs = tuple[int, Iterator[tuple[str, str, str]]]
 
-def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> pd.DataFrame:
+
+def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> Pairs:
     """Pair the images of a folder with the masks of another; the pair's mask_id is the file name without its suffix.
 
     Folders are searched recursively, hidden files are left out. Suffixes are the ends of the file names and may
     be more than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes' files.
 
-    Returns: mask_id, image, mask (paths that start with the given folders), ascending by mask_id.
+    Returns: their number, and mask_id, image, mask (paths that start with the given folders) of each, ascending ids.
     Raises: InputError for a folder that is missing or holds no such file, two files with one id, an image without
     a mask or a mask without an image (the first few and their number).
     """
-    image_paths = _files_by_id(images, image_suffix, "image")
-    mask_paths = _files_by_id(masks, mask_suffix, "mask")
-    alone = sorted(image_paths.keys() - mask_paths.keys())
+    image_folders = _folders_by_id(images, image_suffix, "image")
+    mask_folders = _folders_by_id(masks, mask_suffix, "mask")
+
+    def image(key: str) -> str:
+        return os.path.join(image_folders[key], key + image_suffix)
+
+    def mask(key: str) -> str:
+        return os.path.join(mask_folders[key], key + mask_suffix)
+
+    alone = sorted(image_folders.keys() - mask_folders.keys())
     if alone:
         raise InputError(
-            f"{len(alone)} of {len(image_paths)} images have no mask: {some([image_paths[key] for key in alone])};"
+            f"{len(alone)} of {len(image_folders)} images have no mask: {some([image(key) for key in alone])};"
             f" put <id>{mask_suffix} into {masks} or take the images out"
         )
-    alone = sorted(mask_paths.keys() - image_paths.keys())
+    alone = sorted(mask_folders.keys() - image_folders.keys())
     if alone:
         raise InputError(
-            f"{len(alone)} of {len(mask_paths)} masks have no image: {some([mask_paths[key] for key in alone])};"
+            f"{len(alone)} of {len(mask_folders)} masks have no image: {some([mask(key) for key in alone])};"
             f" put <id>{image_suffix} into {images} or take the masks out"
         )
-    ids = sorted(image_paths)
-    return pd.DataFrame(
-        {"mask_id": ids, "image": [image_paths[key] for key in ids], "mask": [mask_paths[key] for key in ids]}
-    )
+    return len(image_folders), ((key, image(key), mask(key)) for key in sorted(image_folders))
 
 
 def contents(pair: tuple[str, str]) -> tuple[str, str, str]:
@@ -62,21 +67,22 @@ def _known(read: Callable[[], object]) -> str:
         return ""
 
 
-def _files_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
+def _folders_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
     if not suffix:
         raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
-    found: dict[str, str] = {}
+    found: dict[str, str] = {}  # folders are shared by many: a third of the memory that paths would take
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.startswith(".") or not name.endswith(suffix) or name == suffix:
                 continue
-            key, path = name.removesuffix(suffix), os.path.join(parent, name)
+            key = name.removesuffix(suffix)
             if key in found:
-                raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
-            found[key] = path
+                one, other = os.path.join(found[key], name), os.path.join(parent, name)
+                raise InputError(f"{what} id {key!r} stands for {one} and for {other}; rename one")
+            found[key] = parent
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
     return found

@@ -145,10 +145,17 @@ def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame])
 
     Args: real, joint: of each train seed, label, name, iou [percent].
     Returns: means over the seeds; a class that was never met has NaN and comes last; ties by label.
-    Raises: InputError where the seeds differ.
+    Raises: InputError where the seeds differ, or a table has no number at all.
     """
     if real.keys() != joint.keys():
         raise InputError(f"train seeds differ: {sorted(real)} and {sorted(joint)}; give the same for both")
+    for role, by_seed in (("real", real), ("joint", joint)):
+        for seed, table in by_seed.items():
+            if table.iou.isna().all():
+                raise InputError(
+                    f"{role}, train seed {seed}: no IoU of any class, as where a row is imported from a log without "
+                    "them; compare other experiments (report in the configuration), or import a log that has them"
+                )
     seeds = sorted(real)
     first = real[seeds[0]][["label", "name"]].reset_index(drop=True)
     before = _aligned([real[seed] for seed in seeds], first)

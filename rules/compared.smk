@@ -6,8 +6,9 @@ PICTURES = range(1, EVALUATION["pictures"] + 1)
 
 
 def validated(dataset, study="main"):
-    """The data set's experiments whose models validate during training: they have a best checkpoint."""
-    return [row for row in experiments_of(dataset, study) if checks.validates(MODELS[row.model])]
+    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
+    rows = [row for row in experiments_of(dataset, study) if checks.validates(MODELS[row.model])]
+    return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
 
 
 def best_metrics(wildcards, study="main"):

@@ -19,6 +19,8 @@ rule evaluate:
         "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("log"),
     conda:
         "../envs/segmentation.yaml"
     threads: config["threads"]
@@ -27,7 +29,10 @@ rule evaluate:
         mem_mb=32000,
         runtime="4h",
     params:
-        weights=lambda wildcards, input: [option("--weights", input.weights), "--checkpoint last"],
+        weights=lambda wildcards, input: [
+            option("--weights", input.weights),
+            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
+        ],
         scales=EVALUATION["scales"],
         flip="--flip" if EVALUATION["flip"] else "",
         more=lambda wildcards, output: [
@@ -49,6 +54,8 @@ use rule evaluate as evaluate_best with:
         "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
     params:
         weights=lambda wildcards, input: [
             option("--weights", Path(input.weights).with_name("best.pth")),

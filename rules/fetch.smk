@@ -1,6 +1,6 @@
 # Needs: a network. Makes: raw data below their roots, weights/. Never a cluster job: compute nodes often have no network.
 
-WEIGHTS = sources.fetchable_weights(config, MODELS, EXPERIMENTS)
+WEIGHTS = sources.fetchable_weights(config, MODELS, EXPERIMENTS) | imports.fetchable(config)
 
 
 # Without outputs, on purpose: these rules run only where somebody asks for them, and nothing makes Snakemake delete
@@ -28,7 +28,7 @@ for dataset, facts in DATASETS.items():
 
 
 rule fetch_weights:
-    """Every generator checkpoint and every initial weights file of the configuration."""
+    """Every generator checkpoint, initial weights file and imported checkpoint of the configuration."""
     input:
         expand("weights/{file}", file=WEIGHTS),
     localrule: True

@@ -102,7 +102,7 @@ rule plot_filtered_share:
 rule plot_training:
     """Loss and learning rate of every training."""
     input:
-        weights=lambda wildcards: [path.replace("metrics.json", "weights.pth") for path in all_metrics(wildcards)],
+        weights=trained_weights,
         script="scripts/plot_training.py",
         code="freemask/figures.py",
     output:
@@ -117,7 +117,7 @@ rule plot_training:
     params:
         work=lambda wildcards, input: [str(Path(path).parent / "work") for path in input.weights],
         names=lambda wildcards, input: [" ".join(Path(path).parts[-3:-1]) for path in input.weights],
-        models=lambda wildcards: [row.model for row in experiments_of(wildcards.dataset) for _ in row.train_seeds],
+        models=lambda wildcards: [row.model for row, _ in trained_rows(wildcards.dataset)],
     shell:
         "python {input.script:q} --work {params.work:q} --names {params.names:q} --models {params.models:q} --figures {output.png:q} {output.pdf:q}"
         " --log {log:q}"

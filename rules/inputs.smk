@@ -191,7 +191,7 @@ def plans_of(dataset):
 
 def report_files(dataset):
     """What `all` asks of a data set."""
-    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", "confusion", "predictions"]
+    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", *predicted(dataset)]
     return [
         f"results/{dataset}/tables/miou.md",
         *(f"results/{dataset}/tables/{table}.tsv" for table in ("most_improved", "cost")),

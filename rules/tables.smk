@@ -44,7 +44,7 @@ rule result_tables:
 rule training_cost:
     """Wall hours and GPU hours of every experiment's trainings, over all segments of interrupted ones."""
     input:
-        weights=lambda wildcards: [path.replace("metrics.json", "weights.pth") for path in all_metrics(wildcards)],
+        weights=trained_weights,
         experiments=config["experiments"],
         script="scripts/training_cost.py",
         code=["freemask/cost.py", "freemask/layout.py"],

@@ -7,7 +7,7 @@ rule training_config:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
         check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
-        synthetic=synthetic_pairs,
+        synthetic=pairs_to_train_on,
         classes=fact("classes"),
         script="scripts/training_config.py",
         code=["freemask/training.py", "freemask/protocol.py"],
@@ -52,6 +52,8 @@ rule train:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
     conda:
         "../envs/segmentation.yaml"
     threads: max(config["threads"], 4 * config["training_gpus"] // config.get("training_nodes", 1))  # four loaders a GPU
@@ -64,5 +66,5 @@ rule train:
         torch_threads=config["threads"],
         launcher="pytorch" if config["training_gpus"] > 1 else "none",
     shell:
-        "{params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
+        "threads={threads}; {params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
         " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"

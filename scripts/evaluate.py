@@ -17,7 +17,12 @@ def options() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
     parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training, or best.pth")
-    parser.add_argument("--checkpoint", choices=["last", "best"], default="last", help="which of the two these are")
+    parser.add_argument(
+        "--checkpoint",
+        choices=["last", "best", "imported"],
+        default="last",
+        help="what the weights are (default: last)",
+    )
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="average over these scales (default: 1)")
     parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
     parser.add_argument("--metrics", type=Path, required=True, help="output: metrics.json")
@@ -58,7 +63,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def iterations(arguments: argparse.Namespace, config) -> int:
     """Iterations that the weights were trained for."""
-    if arguments.checkpoint == "last":
+    if arguments.checkpoint != "best":
         return config.experiment.iterations
     if not arguments.weights.exists():
         raise InputError(f"{arguments.weights}: the training left no best checkpoint; train again (-R train)")

@@ -25,16 +25,20 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Pair and write."""
+    from itertools import tee
+
     from freemask import files, masks
     from freemask.parallel import map_files
 
-    pairs = masks.pair_files(arguments.images, arguments.masks, arguments.image_suffix, arguments.mask_suffix)
-    jobs = list(zip(pairs["image"], pairs["mask"], strict=True))
-    known = list(map_files(masks.contents, jobs, arguments.threads, "index", "pair"))
-    for column, values in zip(("image_bytes", "mask_bytes", "mask_sha256"), zip(*known, strict=True), strict=True):
-        pairs[column] = values
-    files.write_table(arguments.index, pairs)
-    cli.tell(f"{arguments.index}: {len(pairs)} images with their masks")
+    suffixes = arguments.image_suffix, arguments.mask_suffix
+    number, found = masks.pair_files(arguments.images, arguments.masks, *suffixes)
+    pairs, again = tee(found)
+    jobs = ((image, mask) for _, image, mask in again)
+    known = map_files(masks.contents, jobs, arguments.threads, "index", "pair", number)
+    header = ["mask_id", "image", "mask", "image_bytes", "mask_bytes", "mask_sha256"]
+    rows = ((*pair, *facts) for pair, facts in zip(pairs, known, strict=True))
+    files.write_rows(arguments.index, header, rows)
+    cli.tell(f"{arguments.index}: {number} images with their masks")
 
 
 if __name__ == "__main__":

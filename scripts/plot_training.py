@@ -5,13 +5,15 @@ from pathlib import Path
 
 from freemask import cli
 
+NONE = "No training was run: every row is imported."
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--work", type=Path, nargs="+", required=True, help="mmengine work directories")
-    parser.add_argument("--names", nargs="+", required=True, help="what to call each training")
-    parser.add_argument("--models", nargs="+", required=True, help="the model of each training: panels are by model")
+    parser.add_argument("--work", type=Path, nargs="*", required=True, help="mmengine work directories; may be none")
+    parser.add_argument("--names", nargs="*", required=True, help="what to call each training")
+    parser.add_argument("--models", nargs="*", required=True, help="the model of each training: panels are by model")
     parser.add_argument("--figures", type=Path, nargs="+", required=True, help="outputs: .png and .pdf paths")
     return parser
 
@@ -27,7 +29,8 @@ def main(arguments: argparse.Namespace) -> None:
     curves: dict[str, dict] = {}
     for model, name, work in zip(arguments.models, arguments.names, arguments.work, strict=True):
         curves.setdefault(model, {})[name] = tables.read_scalars(work)
-    figures.save(figures.plot_training(curves), arguments.figures)
+    figure = figures.plot_training(curves) if curves else figures.sentence(NONE)
+    figures.save(figure, arguments.figures)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from freemask import cli
 
+COLUMNS = ["mask_id", "mask"]
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
@@ -27,28 +29,41 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Resize all, list every offender, write the table."""
-    import pandas as pd
-
     from freemask import files, masks
     from freemask.errors import InputError
     from freemask.labels import LabelSpace
-    from freemask.parallel import LISTED, map_files
+    from freemask.parallel import map_files
 
     if arguments.mask_size < 1:
         raise InputError(f"--mask-size {arguments.mask_size}: want 1 or more pixels")
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    index = files.read_table(arguments.index, ["mask_id", "mask"])
-    targets = [str(arguments.masks_dir / f"{mask_id}.png") for mask_id in index.mask_id]
+    total = files.count_rows(arguments.index)
     work = partial(masks.resize_file, space=space, side=arguments.mask_size)
-    jobs = list(zip(index["mask"], targets, strict=True))
-    made = list(map_files(work, jobs, arguments.threads, "resize masks", "mask"))
-    wrong = [error for *_, error in made if error]
+    jobs = ((mask, target(arguments, mask_id)) for mask_id, mask in files.stream_table(arguments.index, COLUMNS))
+    made = map_files(work, jobs, arguments.threads, "resize masks", "mask", total)
+    files.write_rows(arguments.masks, [*COLUMNS, "counts", "mask_sha256"], usable(made, arguments, total))
+
+
+def target(arguments: argparse.Namespace, mask_id: str) -> str:
+    """Where a mask's square is kept."""
+    return str(arguments.masks_dir / f"{mask_id}.png")
+
+
+def usable(made, arguments: argparse.Namespace, total: int):
+    """Yield the table's rows; InputError, once all are resized, where some can't be used."""
+    from freemask import files
+    from freemask.errors import InputError
+    from freemask.parallel import LISTED
+
+    wrong, shown = 0, []
+    ids = files.stream_table(arguments.index, ["mask_id"])
+    for (mask_id,), (counts, digest, error) in zip(ids, made, strict=True):
+        if error:
+            wrong += 1
+            shown = [*shown, error][:LISTED]
+        yield mask_id, target(arguments, mask_id), counts, digest
     if wrong:
-        raise InputError("\n  ".join([f"{len(wrong)} of {len(made)} masks can't be used:", *wrong[:LISTED]]))
-    rows = [(target, counts, digest) for target, (counts, digest, _) in zip(targets, made, strict=True)]
-    table = pd.DataFrame(rows, columns=["mask", "counts", "mask_sha256"])
-    table.insert(0, "mask_id", index.mask_id)
-    files.write_table(arguments.masks, table)
+        raise InputError("\n  ".join([f"{wrong} of {total} masks can't be used:", *shown]))
 
 
 if __name__ == "__main__":

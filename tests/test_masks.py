@@ -85,8 +85,8 @@ def test_suffixes_may_be_more_than_an_extension_and_folders_nested(tmp_path):
     (tmp_path / "a" / "aachen" / "._x_1_left.png").touch()  # what macOS leaves behind
     (tmp_path / "b" / "aachen" / "x_1_labels.png").touch()
     (tmp_path / "b" / "aachen" / "x_1_color.png").touch()
-    pairs = pair_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
-    assert pairs.mask_id.tolist() == ["x_1"]
+    number, pairs = pair_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
+    assert number == 1 and [mask_id for mask_id, *_ in pairs] == ["x_1"]
 
 
 def test_image_without_mask_and_the_reverse_are_errors(folders):

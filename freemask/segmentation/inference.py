@@ -8,10 +8,6 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from freemask.class_loss import BLOCK
@@ -20,7 +16,7 @@ from freemask.files import read_mask
 from freemask.labels import LabelSpace
 from freemask.parallel import map_ahead
 from freemask.scoring import pixel_loss
-from freemask.segmentation.runner import without_initial_weights
+from freemask.segmentation.checkpoints import build_model, load_strictly, read_checkpoint
 
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 BGR, (H, W) uint8 train ids
 PIXELS = 512 * 512  # of an image, up to which a batch is full
@@ -29,17 +25,12 @@ PIXELS = 512 * 512  # of an image, up to which a batch is full
 def load_segmentor(config: Config, weights: str | Path, device: str) -> torch.nn.Module:
     """Build the config's model with trained weights (a state_dict, or a checkpoint that holds one), ready to predict.
 
+    Loading executes nothing that the file holds.
     Raises: InputError where keys or shapes differ from the model's.
     """
-    init_default_scope("mmseg")
-    model = revert_sync_batchnorm(MODELS.build(without_initial_weights(config.model)))
-    state = CheckpointLoader.load_checkpoint(str(weights), map_location="cpu", logger="silent")
-    try:
-        model.load_state_dict(state.get("state_dict", state))
-    except RuntimeError as error:
-        raise InputError(
-            f"{weights}: not the weights of the config's model; give those that belong ({error})"
-        ) from None
+    model = build_model(config)
+    state, _ = read_checkpoint(weights)
+    load_strictly(model, state, weights)
     return model.eval().to(device)
 
 

@@ -72,10 +72,10 @@ def test_two_nodes_train_as_one_process_does(world):  # noqa: F811
     call("train", config=resolved("one-node", 1, 2), weights="one-node.pth", threads=1)
     Path("srun").write_text(SRUN)
     Path("srun").chmod(0o755)
-    command = f"{launch.training(2, 2)} {ROOT}/scripts/train.py --config {resolved('two-nodes', 2, 1)}"
+    command = f"threads=2; {launch.training(2, 2)} {ROOT}/scripts/train.py --config {resolved('two-nodes', 2, 1)}"
     subprocess.run(
         ["bash", "-c", f"{command} --weights two-nodes.pth --launcher pytorch --threads 1 --log two-nodes.log"],
-        env=environment(SLURM_JOB_ID=str(os.getpid()), SLURM_CPUS_ON_NODE="2"),
+        env=environment(SLURM_JOB_ID=str(os.getpid())),
         check=True,
         timeout=180,
     )
