@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
@@ -27,6 +26,7 @@ from freemask.margins import write_map
 from freemask.parallel import map_ahead, map_files
 from freemask.scoring import margin_codes, thresholds
 from freemask.segmentation.inference import load_segmentor, pair_losses
+from freemask.training import base_config
 
 CLASSES = 150
 NORMAL = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # mean and deviation of RGB
@@ -48,7 +48,7 @@ def options() -> argparse.ArgumentParser:
 
 def build(folder: Path, model: str, device: str) -> tuple[torch.nn.Module, LabelSpace]:
     """A segmentor with random weights, and its label space."""
-    config = Config.fromfile(f"mmseg::segformer/{BASES[model]}.py")
+    config = base_config(f"mmseg::segformer/{BASES[model]}.py")
     config.model.backbone.init_cfg = None
     init_default_scope("mmseg")
     torch.manual_seed(0)

@@ -67,7 +67,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     Raises: InputError for a regime without its inputs, a data set without iterations, or unsuitable GPUs.
     """
     _check(entry, experiment)
-    base = _base_config(entry["base"])
+    base = base_config(entry["base"])
     base.merge_from_dict(_overrides(entry.get("overrides", {})))
     config = base.to_dict()
     accumulate = _accumulate(entry, experiment)
@@ -136,7 +136,7 @@ def _accumulate(entry: dict[str, Any], experiment: Experiment) -> int:
     return entry["gpus"] // gpus
 
 
-def _base_config(base: str) -> Any:
+def base_config(base: str) -> Any:
     """Read a config that ships with mmsegmentation, without importing what it wants imported."""
     import mmseg
     from mmengine.config import Config
