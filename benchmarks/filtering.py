@@ -14,6 +14,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import mmseg
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -48,8 +49,9 @@ def options() -> argparse.ArgumentParser:
 
 def build(folder: Path, model: str, device: str) -> tuple[torch.nn.Module, LabelSpace]:
     """A segmentor with random weights, and its label space."""
-    config = Config.fromfile(f"mmseg::segformer/{BASES[model]}.py")
-    config.model.backbone.init_cfg = None
+    path = Path(mmseg.__file__).parent / f".mim/configs/segformer/{BASES[model]}.py"
+    config = Config.fromfile(path, import_custom_modules=False)
+    config.model.backbone.init_cfg = config.model.pretrained = None
     init_default_scope("mmseg")
     torch.manual_seed(0)
     torch.save(MODELS.build(config.model).state_dict(), folder / "weights.pth")
