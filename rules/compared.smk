@@ -1,4 +1,4 @@
-# What evaluation and comparison take as input.
+# What evaluation and comparison take as input, and what `all` asks for.
 # Needs: what rules/inputs.smk reads. Makes: no files.
 
 EVALUATION = {"scales": [1.0], "flip": False, "pictures": 4} | config.get("evaluation", {})
@@ -28,3 +28,14 @@ def compared_folder(role):
 def compared_pictures(role):
     """Predictions of the experiment that plays a role in the comparison."""
     return lambda wildcards: [f"{compared_folder(role)(wildcards)}/predictions/{number}.png" for number in PICTURES]
+
+
+def report_files(dataset):
+    """What `all` asks of a data set."""
+    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", *predicted(dataset)]
+    return [
+        f"results/{dataset}/tables/miou.md",
+        *(f"results/{dataset}/tables/{table}.tsv" for table in ("most_improved", "cost")),
+        f"results/{dataset}/figures/contact_sheet.png",
+        *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
+    ]

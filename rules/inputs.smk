@@ -187,14 +187,3 @@ def sets_of(dataset):
 def plans_of(dataset):
     """Plans of the data set's synthetic sets."""
     return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
-
-
-def report_files(dataset):
-    """What `all` asks of a data set."""
-    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", *predicted(dataset)]
-    return [
-        f"results/{dataset}/tables/miou.md",
-        *(f"results/{dataset}/tables/{table}.tsv" for table in ("most_improved", "cost")),
-        f"results/{dataset}/figures/contact_sheet.png",
-        *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
-    ]
