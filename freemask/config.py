@@ -151,24 +151,7 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
     for name, chosen in config["synthetic_sets"].items():
         _check_set(f"synthetic_sets.{name}", chosen, config)
     for name, generator in config["generators"].items():
-        if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
-            raise InputError(
-                f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
-                f"{datasets[generator['dataset']]['mask_size']}; make them agree"
-            )
-        wanted = "training" if generator["source"] == "train" else "path"
-        if wanted not in generator:
-            raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
-        if generator.get("kind") == "controlnet" and generator["source"] != "pipeline":
-            raise InputError(
-                f"generators.{name}: kind controlnet with source {generator['source']}; it takes source: pipeline, a "
-                "folder that diffusers' StableDiffusionControlNetPipeline saved"
-            )
-        if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
-            raise InputError(
-                f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
-                " noise levels, e.g. 20, 25, 40, 50"
-            )
+        _check_generator(name, generator, datasets)
     for row in experiments.itertuples():
         _check_experiment(experiments.loc[row.Index], config, experiments, models)
         _check_gpus(experiments.loc[row.Index], config, models)
@@ -181,6 +164,30 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
+
+
+def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:
+    """A generator's size, source, kind and steps."""
+    if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
+        raise InputError(
+            f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
+            f"{datasets[generator['dataset']]['mask_size']}; make them agree"
+        )
+    wanted = "training" if generator["source"] == "train" else "path"
+    if wanted not in generator:
+        raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
+    if generator.get("kind") == "controlnet" and generator["source"] != "pipeline":
+        raise InputError(
+            f"generators.{name}: kind controlnet with source {generator['source']}; it takes source: pipeline, a "
+            "folder that diffusers' StableDiffusionControlNetPipeline saved"
+        )
+    if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
+        raise InputError(
+            f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
+            " noise levels, e.g. 20, 25, 40, 50"
+        )
+    if "sha256" in generator and generator.get("address", "").startswith("hf://"):
+        raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
 
 
 def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:

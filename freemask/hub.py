@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HTTPError
 from huggingface_hub.hf_api import RepoFile
 
 from freemask import cli, files
@@ -42,7 +43,7 @@ def fetch_folder(address: str, folder: Path) -> None:
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=[INDEX])
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # all of huggingface_hub's own are among them
+    except (OSError, ValueError, HTTPError) as error:  # the hub's own; httpx's, where there is no network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{address}: {reason}; what has come is kept. No network? Run this on a login node, or save the folder of "

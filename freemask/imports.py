@@ -50,18 +50,19 @@ def _completed(where: str, source: dict[str, str]) -> dict[str, Any]:
     return {"take": "last", **source, "kind": kind, "file": file}
 
 
-def fetchable(config: dict) -> dict[str, dict[str, str]]:
-    """Imported checkpoints that have an address: file below weights/ -> its url and sha256.
+def fetchable(config: dict, others: dict[str, dict[str, str]] | None = None) -> dict[str, dict[str, str]]:
+    """Imported checkpoints that have an address: file below weights/ -> its url and sha256; `others` among them.
 
     Raises: InputError where one file name would have to hold two files.
     """
-    found: dict[str, dict[str, str]] = {}
+    found = dict(others or {})
     for row, source in sources(config).items():
         if "url" in source:
             name = PurePosixPath(source["file"]).name
             entry = {key: source[key] for key in ("url", "sha256")}
             if found.setdefault(name, entry) != entry:
-                raise InputError(f"imported.{'.'.join(map(str, row))}: another {name} is imported, too; rename one")
+                where = ".".join(map(str, row))
+                raise InputError(f"imported.{where}: another file is fetched as weights/{name}, too; rename one")
     return found
 
 

@@ -101,7 +101,9 @@ def describe_evaluations(metrics: pd.DataFrame) -> str:
     return "; ".join(f"{how} ({', '.join(experiments)})" for how, experiments in names.items())
 
 
-def _describe(scales: list[float], flip: bool) -> str:
+def _describe(scales: list[float] | None, flip: bool | None) -> str:
+    if scales is None:
+        return "as the imported log's run evaluated"
     if list(scales) == [1.0] and not flip:
         return "single scale"
     mirrored = ", each with its mirror image" if flip else ""

@@ -1,6 +1,6 @@
 # Needs: a network. Makes: raw data below their roots, weights/. Never a cluster job: compute nodes often have no network.
 
-WEIGHTS = sources.fetchable_weights(config, MODELS, EXPERIMENTS) | imports.fetchable(config)
+WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 
 
 # Without outputs, on purpose: these rules run only where somebody asks for them, and nothing makes Snakemake delete

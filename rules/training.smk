@@ -61,10 +61,9 @@ rule train:
         gpu=config["training_gpus"],
         mem_mb=128000,
         runtime="72h",
-    params:
-        launch=launch.training(config["training_gpus"], config.get("training_nodes", 1)),
-        torch_threads=config["threads"],
-        launcher="pytorch" if config["training_gpus"] > 1 else "none",
+    # How it is started is part of the command, not a parameter: with other nodes or threads it gives the same model.
     shell:
-        "threads={threads}; {params.launch} scripts/train.py --config {input.config:q} --weights {output.weights:q}"
-        " --launcher {params.launcher} --threads {params.torch_threads} --log {log:q}"
+        f"threads={{threads}}; {launch.training(config['training_gpus'], config.get('training_nodes', 1))}"
+        f" scripts/train.py --launcher {'pytorch' if config['training_gpus'] > 1 else 'none'}"
+        f" --threads {config['threads']}"
+        " --config {input.config:q} --weights {output.weights:q} --log {log:q}"

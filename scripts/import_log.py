@@ -44,6 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     }
     source = {"file": str(arguments.run), "sha256": files.sha256(arguments.run), "format": log.format}
     told = {"iterations": chosen.iteration, "checkpoint": f"imported log, {arguments.take}", "imported": source}
+    told |= {"scales": None, "flip": None}  # a log doesn't tell
     files.write_table(arguments.per_class_iou, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
     files.write_json(arguments.metrics, chosen.metrics | told)
 

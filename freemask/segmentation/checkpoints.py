@@ -1,13 +1,6 @@
-"""Checkpoints of other people, read without executing anything that they hold, and compared strictly with a model.
+"""Checkpoints of other people, read without executing anything that they hold, and compared strictly with a model."""
 
-mmengine's own loader falls back to full unpickling, and what it allows contains getattr. Here torch's weights-only
-unpickler is used: beside tensors and plain values it knows the names in HARMLESS only, and makes a placeholder of each.
-"""
-
-import pickle
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,71 +14,21 @@ from freemask import files
 from freemask.errors import InputError
 from freemask.labels import refuse_other_classes
 from freemask.parallel import some
+from freemask.segmentation.harmless import load_harmless
 from freemask.segmentation.runner import without_initial_weights
-
-
-class Placeholder:
-    """Stands for a value beside the weights: takes whatever it is made from and does nothing with it."""
-
-    def __new__(cls, *_arguments: Any) -> "Placeholder":
-        """Ignore the arguments."""
-        return super().__new__(cls)
-
-    def __init__(self, *_arguments: Any) -> None:
-        """Ignore the arguments."""
-
-    def __setstate__(self, _state: Any) -> None:
-        """Ignore the state."""
-
-
-# What mmengine's message hub (histories of loss and learning rate) is pickled with; none of these is ever called.
-HARMLESS = (
-    "builtins.getattr",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    *(f"{core}.multiarray.{name}" for core in ("numpy.core", "numpy._core") for name in ("_reconstruct", "scalar")),
-    "numpy.ndarray",
-    "numpy.dtype",
-    *(f"numpy.dtypes.{name}DType" for name in ("Bool", "Int32", "Int64", "Float32", "Float64")),
-)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:
     """The weights of a checkpoint (or of a plain state_dict), on the CPU, and the class names that it tells, if any.
 
     Raises: InputError for a file that isn't there, is damaged, holds no weights, or holds anything but tensors, plain
-    values and what HARMLESS names.
+    values and what harmless.HARMLESS names.
     """
-    try:
-        with _only_harmless():
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; check the path, or run the rule that makes it") from None
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)|`?([\w.]+)`? whose module|Unsupported class (\S+)", str(error))
-        what = next(name for name in found.groups() if name) if found else str(error).partition("\n")[0]
-        raise InputError(
-            f"{path}: not only weights: {what} would be executed by loading it, so it isn't loaded. If you trust its "
-            "makers, save the state_dict alone elsewhere, and give that file"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise InputError(f"{path}: no PyTorch checkpoint, or damaged ({error}); fetch it again") from None
+    loaded = load_harmless(path)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         raise InputError(f"{path}: holds no weights (no state_dict of tensors); give a checkpoint of a segmentor")
     return dict(state), _classes(loaded.get("meta"))
-
-
-@contextmanager
-def _only_harmless() -> Iterator[None]:
-    """Allow HARMLESS, each name as a placeholder, and nothing that other libraries have allowed in this process."""
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.clear_safe_globals()
-    try:
-        torch.serialization.add_safe_globals([(Placeholder, name) for name in HARMLESS])
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
 
 
 def _classes(meta: Any) -> list[str] | None:

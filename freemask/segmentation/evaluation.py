@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import SegTTAModel
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
 from freemask.errors import InputError
 from freemask.segmentation.runner import AtomicRunner, without_initial_weights
@@ -33,8 +38,9 @@ def evaluate(
 def augment(config: Config, scales: Sequence[float], flip: bool) -> None:
     """Make a config predict each image at every scale, mirrored as well where `flip`; probabilities are averaged.
 
-    mmsegmentation's SegTTAModel and TestTimeAug. Scales multiply the size at which the base config evaluates (there
-    1.0 is the single-scale prediction), or the image's own size where it doesn't resize.
+    mmsegmentation's TestTimeAug, and its SegTTAModel with Mask2Former's scores averaged as they are. Scales multiply
+    the size at which the base config evaluates (there 1.0 is the single-scale prediction), or the image's own size
+    where it doesn't resize.
     Raises: InputError for a pipeline without images to scale, or that resizes in another way.
     """
     steps = [step.to_dict() for step in config.test_dataloader.dataset.pipeline]
@@ -47,7 +53,24 @@ def augment(config: Config, scales: Sequence[float], flip: bool) -> None:
     flips = [{"type": "RandomFlip", "prob": float(mirrored)} for mirrored in ((False, True) if flip else (False,))]
     variants = [[_resize(base, scale) for scale in scales], flips, *([step] for step in rest)]
     config.test_dataloader.dataset.pipeline = [steps[0], {"type": "TestTimeAug", "transforms": variants}]
-    config.model = {"type": "SegTTAModel", "module": config.model}
+    config.model = {"type": "AveragedScores" if _gives_scores(config.model) else "SegTTAModel", "module": config.model}
+
+
+def _gives_scores(model: Any) -> bool:
+    """Whether a model's "logits" are scores already: Mask2Former sums class probabilities times mask probabilities."""
+    return "Mask2Former" in str(model.get("decode_head"))
+
+
+@MODELS.register_module()
+class AveragedScores(SegTTAModel):
+    """SegTTAModel for heads that predict scores: their mean, without the softmax that SegTTAModel takes of logits."""
+
+    def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
+        """Average the scores (K, H, W) of an image's variants and take the best class of each pixel."""
+        for variants in data_samples_list:
+            mean = torch.stack([sample.seg_logits.data for sample in variants]).mean(0)
+            variants[0].set_data({"pred_sem_seg": PixelData(data=mean.argmax(0))})
+        return [variants[0] for variants in data_samples_list]
 
 
 def _resize(base: dict[str, Any] | None, scale: float) -> dict[str, Any]:

@@ -34,8 +34,7 @@ class SeedEachIteration(Hook):
 class RefuseNonFiniteLoss(Hook):
     """End a run whose loss isn't finite, naming the images of the batch; checkpoints stay as they were.
 
-    All ranks agree first, so that all end in the same iteration; none waits for one that is gone, or saves weights that
-    a gradient has spoiled already.
+    All ranks agree first, so that all end in the same iteration and none waits for one that is gone.
     """
 
     priority = "HIGH"

@@ -17,6 +17,7 @@ from torch import nn
 from freemask import files
 from freemask.errors import InputError
 from freemask.parallel import some
+from freemask.segmentation.harmless import load_harmless
 
 State = dict[str, torch.Tensor]
 # Layouts, by mmsegmentation's own converters: SegFormer's release, timm's (and DeiT's), Swin's release.
@@ -29,20 +30,21 @@ RESIZED = re.compile(r"pos_embed$|.*\.relative_position_bias_table$")  # interpo
 
 
 def verify(file: str, sha256: str | None) -> None:
-    """Look at a file of initial weights before anything is built; an address is mmengine's to fetch.
+    """Look at a file of initial weights before mmengine loads it, which would execute what the file holds.
 
     Args: file: path, with a layout's prefix ("mit:") or without; sha256: its digest or the first digits of it.
-    Raises: InputError where it is missing or another file.
+    Raises: InputError where it is missing, another file, holds more than weights, or is an address.
     """
     path = re.sub(rf"^({'|'.join(CONVERTERS)}):", "", file)
     if re.match(r"https?://", path):
-        return
+        raise InputError(f"{path}: an address; fetch it (snakemake --cores 1 fetch_weights) and give the file's path")
     if not Path(path).is_file():
         raise InputError(
             f"{path}: no such file of initial weights; fetch it, or correct initial_weights in models.yaml"
         )
     if sha256 and not (found := files.sha256(path)).startswith(sha256):
         raise InputError(f"{path}: SHA-256 is {found}, not {sha256} (initial_weights in models.yaml); fetch it again")
+    load_harmless(path)
 
 
 @CheckpointLoader.register_scheme(prefixes=[f"{layout}:" for layout in CONVERTERS])

@@ -33,6 +33,13 @@ def _end_loaders() -> None:
         process.kill()
 
 
+def _keep_two(folder: Path) -> None:
+    """Leave the newest two checkpoints: mmengine doesn't count those saved here among the ones that it keeps."""
+    numbered = sorted(folder.glob("iter_*.pth"), key=lambda path: int(path.stem.removeprefix("iter_")))
+    for path in numbered[:-2]:
+        path.unlink()
+
+
 @HOOKS.register_module()
 class SaveOnTerminate(Hook):
     """On SIGTERM to any process: finish the update, save a checkpoint, end all processes with code 143.
@@ -77,6 +84,8 @@ class SaveOnTerminate(Hook):
         name = f"iter_{done}.pth"
         if not Path(runner.work_dir, name).exists():
             runner.save_checkpoint(runner.work_dir, name, meta={"iter": done}, by_epoch=False)
+            if is_main_process():
+                _keep_two(Path(runner.work_dir))
         barrier()  # no process may end, and torchrun then kill the others, before the file is there
         if is_main_process():
             cli.tell(f"SIGTERM: saved {runner.cfg.work_dir}/{name}; the same command goes on from there")

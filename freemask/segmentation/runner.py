@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -67,7 +67,7 @@ def latest_checkpoint(work_dir: str | Path, inputs: str) -> Path | None:
     for _, path in sorted(numbered, reverse=True):
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:  # not OSError: a file system's bad moment
             print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
         else:
             if checkpoint["meta"].get("inputs") == inputs:
@@ -99,11 +99,13 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
     config.inputs = inputs_digest(config)
-    checkpoint = latest_checkpoint(config.work_dir, config.inputs)
-    if checkpoint is not None:
-        config.load_from, config.resume = str(checkpoint), True
+    # One process looks and tidies up: on several nodes, others may see an older state of the folder.
+    chosen = [latest_checkpoint(config.work_dir, config.inputs) if is_main_process() else None]
+    broadcast_object_list(chosen)
+    if chosen[0] is not None:
+        config.load_from, config.resume = str(chosen[0]), True
         config.model, config.initial_weights = without_initial_weights(config.model), None
-    elif os.environ.get({"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher], "0") == "0":
+    elif is_main_process():
         start_over(config.work_dir, config.inputs)
     if config.get("initial_weights"):
         initial.verify(**config.initial_weights)
@@ -124,11 +126,13 @@ def remove_checkpoints(work_dir: str | Path) -> None:
 
 
 def _join(launcher: str) -> int:
-    """Join the other processes where there is no GPU (mmengine's own way needs one); their number."""
+    """Join the other processes, on a CPU without mmengine, whose way wants a GPU; their number."""
     if launcher == "none":
         return 1
     if launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")
+    else:
+        init_dist(launcher)
     return int(os.environ["WORLD_SIZE" if launcher == "pytorch" else "SLURM_NTASKS"])
 
 

@@ -166,8 +166,24 @@ def test_tables_of_positions_may_be_resized(folder):
 def test_a_missing_or_another_file_is_refused(folder):
     with pytest.raises(InputError, match=r"none\.pth: no such file.*models\.yaml"):
         initial.verify("mit:none.pth", None)
-    Path("some.pth").write_bytes(b"abc")
-    initial.verify("some.pth", "ba7816bf")  # SHA-256 of abc (FIPS 180-2)
+    Path("some.pth").write_bytes(b"abc")  # its SHA-256 is ba7816bf... (FIPS 180-2)
+    with pytest.raises(InputError, match=r"some\.pth: no PyTorch checkpoint|some\.pth: not only weights"):
+        initial.verify("some.pth", "ba7816bf")
     with pytest.raises(InputError, match=r"some\.pth: SHA-256 is ba7816bf.*not 66e8bf70"):
         initial.verify("swin:some.pth", "66e8bf70")
-    initial.verify("https://example.org/weights-66e8bf70.pth", "66e8bf70")
+    with pytest.raises(InputError, match="an address; fetch it"):
+        initial.verify("https://example.org/weights-66e8bf70.pth", "66e8bf70")
+
+
+class Evil:
+    """Unpickled, it would write a file."""
+
+    def __reduce__(self):
+        return (Path("executed").touch, ())
+
+
+def test_initial_weights_are_not_executed(folder):
+    torch.save({"state_dict": random_state("vit"), "meta": Evil()}, "evil.pth")
+    with pytest.raises(InputError, match=r"evil\.pth: not only weights"):
+        initial.verify("vit:evil.pth", None)
+    assert not Path("executed").exists()

@@ -105,7 +105,7 @@ WRONG = {
     "pre-training from a log": ({"synthetic": {0: {"log": "a.log"}}}, ["synthetic.0", "finetune starts from"]),
     "one name, two files": (
         {"real": {0: {"url": "https://a.org/b.pth", "sha256": "0" * 8}},
-         "joint": {0: {"url": "https://c.org/b.pth", "sha256": "1" * 8}}}, ["joint.0", "another b.pth"],
+         "joint": {0: {"url": "https://c.org/b.pth", "sha256": "1" * 8}}}, ["joint.0", "weights/b.pth"],
     ),
 }  # fmt: skip
 
