@@ -24,7 +24,13 @@ def script(name: str) -> ModuleType:
 
 
 def call(name: str, **options: Any) -> None:
-    """Run a script's main in this process."""
+    """Run a script's main in this process, as if it were one of its own.
+
+    mmengine keeps a run's state under a name with a time in whole seconds: two runs in one second would share it.
+    """
+    from mmengine.logging import MessageHub
+
+    MessageHub._instance_dict.clear()
     module = script(name)
     words = [w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", str(value))]
     module.main(module.options().parse_args(words))
