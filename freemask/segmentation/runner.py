@@ -1,5 +1,6 @@
 """mmengine's Runner with checkpoints that are whole or not there, and strict loads."""
 
+import errno
 import os
 import pickle
 import re
@@ -67,7 +68,9 @@ def latest_checkpoint(work_dir: str | Path, inputs: str) -> Path | None:
     for _, path in sorted(numbered, reverse=True):
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:  # not OSError: a file system's bad moment
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a file system's bad moment; EINVAL: cut off
+                raise
             print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
         else:
             if checkpoint["meta"].get("inputs") == inputs:
