@@ -69,7 +69,7 @@ def latest_checkpoint(work_dir: str | Path, inputs: str) -> Path | None:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a file system's bad moment; EINVAL: cut off
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: cut off; else a bad moment
                 raise
             print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
         else:
