@@ -75,6 +75,7 @@ wildcard_constraints:
 
 scattergather:
     shard=config["shards"],
+    part=config.get("class_loss_shards", 1),  # of its own: another cut of the synthesis needs no other class losses
 
 
 def option(name, value):

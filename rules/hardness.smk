@@ -34,7 +34,7 @@ rule gather_class_loss:
     """Class-wise mean loss [nats] from all shards; the same for any number of them."""
     input:
         index="results/{dataset}/index/train.tsv",
-        shards=gather.shard("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
+        shards=gather.part("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
         classes=fact("classes"),
         script="scripts/gather_class_loss.py",
         code="freemask/class_loss.py",
