@@ -93,7 +93,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         **_loops(config, steps, accumulate),
         **_hooks(config, accumulate, experiment),
         "env_cfg": config["env_cfg"],
-        "visualizer": {**config["visualizer"], "vis_backends": VISUAL},
+        "visualizer": {"type": config["visualizer"]["type"], "vis_backends": VISUAL},  # nameless: one for each run
         "log_processor": config["log_processor"],
         "log_level": config["log_level"],
     }  # fmt: skip
