@@ -17,7 +17,7 @@ from tqdm import tqdm
 from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, sweep, write_atomic, write_json
-from freemask.parallel import some
+from freemask.parallel import shard_number, some
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,7 @@ def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
 
     Raises: InputError for an item that isn't one, or a (mask_id, seed) that stands twice in the plan.
     """
-    try:
-        number, count = (int(part) for part in item.split("-of-"))
-    except ValueError:
-        raise InputError(f"shard {item!r}, want i-of-n, e.g. 1-of-24") from None
-    if not 1 <= number <= count:
-        raise InputError(f"shard {item!r}: number {number} not in 1..{count}")
+    number, count = shard_number(item)
     twice = plan[plan.duplicated(["mask_id", "seed"])]
     if len(twice):
         row = twice.iloc[0]
