@@ -59,6 +59,20 @@ def test_another_batch_size_changes_at_most_one_level(pipeline):
     assert np.abs(alone - together).max() <= 1
 
 
+def test_what_is_prepared_for_the_guided_pass(pipeline):
+    """Empty captions that see everything first, then each image's caption with its masks; noise of mask and seed."""
+    masks = layouts(2)
+    noise, context, seen = pipeline.prepare(masks, WORDS, ["a", "b"], [1, 2], 0)
+    prompts = [pipeline.prompt(mask, WORDS, 0, name) for mask, name in zip(masks, "ab", strict=True)]
+    assert torch.equal(context[:2], pipeline.encode_prompts([pipeline.empty_prompt()] * 2))
+    assert torch.equal(context[2:], pipeline.encode_prompts(prompts))
+    own = pipeline.visibility(masks, prompts)
+    assert sorted(seen) == sorted(own) == [16, 64]
+    for pixels, found in seen.items():
+        assert found[:2].all() and torch.equal(found[2:], own[pixels]) and not own[pixels].all(-1).any()
+    assert torch.equal(noise, torch.stack([noise_for("a", 1, (3, 8, 8)), noise_for("b", 2, (3, 8, 8))]))
+
+
 def test_mask_seed_and_guidance_matter(pipeline):
     masks = layouts(6)
     base = pipeline(masks[:1], WORDS, ["m"], [1], 0, 2)

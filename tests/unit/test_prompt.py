@@ -106,6 +106,13 @@ def test_parts_are_free_or_bound_to_a_class():
     assert without_sky.text == "old building at night"
 
 
+def test_free_parts_are_cut_before_class_words():
+    words = dict.fromkeys(range(1, 75), "tree")
+    prompt = make_prompt(range(1, 75), words, clip_tokenizer(), [Part("at night"), Part("old", 1)])
+    assert prompt.cut == 2  # 74 words and "old" fill the room
+    assert prompt.token_labels[1:76].tolist() == [1, *range(1, 75)]
+
+
 def test_no_class_gives_the_empty_caption():
     prompt = make_prompt((), {}, clip_tokenizer())
     assert prompt.tokens.tolist() == [BOS, *[EOS] * 76] and (prompt.token_labels == -1).all() and prompt.text == ""
