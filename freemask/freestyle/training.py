@@ -223,14 +223,14 @@ class GeneratorTrainer:
                     file.write(json.dumps({"step": self.step, "loss": round(mean, 6), "learning_rate": rate}) + "\n")
             if self.step % 1000 == 0:
                 tell(f"generator step {self.step}: loss {mean:.4f}")
-        if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
-            self._save()
         due = self.settings.sample_every and self.step % self.settings.sample_every == 0
         if sample and due and self.accelerator.is_main_process:
             self.ema.store(self.parameters)
             self.ema.copy_to(self.parameters)
             sample(self.step)
             self.ema.restore(self.parameters)
+        if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
+            self._save()  # after the pictures: a kill in between costs none
 
     def _save(self) -> None:
         """Save everything that resuming needs, under a new name; then the pointer moves, and older states go."""
