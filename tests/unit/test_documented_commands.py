@@ -1,4 +1,4 @@
-"""Every snakemake command of the documentation is one that snakemake's own parser takes, with its targets as targets."""
+"""Snakemake's own parser takes every command of the documentation, with its targets as targets."""
 
 import re
 import shlex
