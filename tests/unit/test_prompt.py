@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from freemask.errors import InputError
+from freemask.files import read_table
 from freemask.freestyle import prompt as module
 from freemask.freestyle.prompt import (
     Part,
@@ -58,6 +59,20 @@ def test_token_counts_of_all_words(name, counts, three):
     length = {label: len(clip_tokenizer()(word, add_special_tokens=False).input_ids) for label, word in words.items()}
     assert Counter(length.values()) == counts
     assert sorted(words[label] for label, tokens in length.items() if tokens == 3) == three
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "labels"),
+    [
+        ("ade20k", "ade20k", range(1, 151)),
+        # COCO's eleven ids without pixels aren't classes
+        ("cocostuff164k", "cocostuff", sorted({*range(182)} - {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})),
+    ],
+)
+def test_captions_say_the_words_that_the_released_weights_know(table, name, labels):
+    found = read_table(Path(__file__).parents[2] / f"config/datasets/{table}.tsv", ["label", "word"])
+    assert found.label.tolist() == list(labels)
+    assert found.word.tolist() == [words_of(name)[label] for label in labels]
 
 
 def test_spans_by_hand():
