@@ -182,6 +182,7 @@ def test_the_miniature_goes_on_with_its_autoencoder_and_ends_with_the_same_bytes
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_batches_twice_as_large(options, tmp_path):
     """Under torchrun, on the CPU: other noise in each process, one stream, the same loss and weights."""
     words = []
