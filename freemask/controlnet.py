@@ -5,6 +5,7 @@ trained with ADE20K's palette, which is the one in config/datasets/ade20k.tsv.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class ControlNetPainter:
     def __init__(self, pipeline: StableDiffusionControlNetPipeline, labels: LabelSpace):
         self.pipeline, self.labels = pipeline, labels
         self.words = dict(zip(labels.ids, labels.words, strict=True))
-        self._contexts: dict[str, torch.Tensor] = {}
+        self._context = lru_cache(KEPT_CONTEXTS)(self._encode)
         self._warned: set[str] = set()
 
     @torch.no_grad()
@@ -107,10 +108,6 @@ class ControlNetPainter:
             warn_if_cut(prompt, mask_id)
         return prompt.text
 
-    def _context(self, text: str) -> torch.Tensor:
-        """(77, D) embedding of a caption, encoded alone, so that its neighbours don't matter, and kept."""
-        if text not in self._contexts:
-            if len(self._contexts) >= KEPT_CONTEXTS:
-                del self._contexts[next(iter(self._contexts))]  # the oldest
-            self._contexts[text] = self.pipeline.encode_prompt(text, self.pipeline.device, 1, False)[0][0]
-        return self._contexts[text]
+    def _encode(self, text: str) -> torch.Tensor:
+        """(77, D) embedding of a caption, encoded alone, so that its neighbours don't matter."""
+        return self.pipeline.encode_prompt(text, self.pipeline.device, 1, False)[0][0]

@@ -106,7 +106,7 @@ def check_arithmetic(dtype: torch.dtype, device: str) -> None:
     """Refuse bfloat16 on GPUs that would emulate it (is_bf16_supported() says yes there)."""
     if dtype is torch.bfloat16 and device == "cuda" and torch.cuda.get_device_capability()[0] < 8:
         name = torch.cuda.get_device_name()
-        raise InputError(f"dtype bfloat16 needs compute capability 8.0, {name} has less; use float16 or float32")
+        raise InputError(f"bfloat16 needs compute capability 8.0, {name} has less; use float16 or float32")
 
 
 def arrange(pipeline: DiffusionPipeline, device: str, compiled: bool) -> None:

@@ -32,6 +32,7 @@ def options() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Build or load the pipeline, train it, save it, list its weights."""
     import torch
+    from accelerate import PartialState
 
     from freemask.files import sha256, write_json
     from freemask.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
@@ -48,12 +49,14 @@ def main(arguments: argparse.Namespace) -> None:
     if stream is None:
         pipeline = load_pipeline(arguments.settings["init"])  # what can't be loaded must not empty the folder
         made_from |= {"index": sha256(arguments.index), "init": weights_sha256(Path(arguments.settings["init"]))}
-    begin(arguments.folder, made_from)
-    if stream is not None:
-        pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
-    else:
-        pairs = FilePairs(arguments.index, arguments.image_size, settings.flip)
-        examples = [pairs[index] for index in range(min(8, len(pairs)))]
+    processes = PartialState(cpu=not torch.cuda.is_available())  # one, unless somebody starts it through torchrun
+    with processes.main_process_first():
+        begin(arguments.folder, made_from)
+        if stream is not None:
+            pipeline, pairs, examples = miniature(arguments, settings, stream, autoencoder)
+    if stream is None:
+        pairs = FilePairs(arguments.index, arguments.image_size)
+        examples = [pairs[index][:2] for index in range(min(8, len(pairs)))]
     words = dict(zip(labels.ids, labels.words, strict=True))
     trainer = GeneratorTrainer(pipeline, words, labels.ignored, settings, arguments.folder)
     trainer.train(pairs, sample=sampler(pipeline, examples, labels, arguments.folder))
@@ -84,6 +87,7 @@ def miniature(arguments: argparse.Namespace, settings, stream: dict, autoencoder
     import torch
 
     from freemask.freestyle.autoencoder import encode_stream, train_autoencoder
+    from freemask.freestyle.loading import replaced_folder
     from freemask.freestyle.miniature import build_miniature
     from freemask.freestyle.pairs import LatentPairs
     from freemask.miniworld.dataset import render_stream
@@ -98,8 +102,9 @@ def miniature(arguments: argparse.Namespace, settings, stream: dict, autoencoder
         pipeline.register_modules(vae=type(pipeline.vae).from_pretrained(finished, use_safetensors=True).to(device))
     else:
         train_autoencoder(pipeline.vae, images, autoencoder, device)
-        pipeline.vae.save_pretrained(finished)
-    latents = encode_stream(pipeline.encode_images, images, device)
+        with replaced_folder(finished) as made:
+            pipeline.vae.save_pretrained(made)
+    latents = encode_stream(pipeline.encode_images, images, device, settings.seed)
     return pipeline, LatentPairs(latents, labels), list(zip(images[:8], labels[:8], strict=True))
 
 

@@ -80,8 +80,14 @@ def _gradient_loss(decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode_stream(encode: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, device: str) -> np.ndarray:
-    """Latents of all images, (N, C, h, w) float16: encoded once, since the stream is never augmented."""
+def encode_stream(
+    encode: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, device: str, seed: int
+) -> np.ndarray:
+    """Latents of all images, (N, C, h, w) float16: encoded once, since the stream is never augmented.
+
+    seed: of the autoencoder's noise, so that a run which goes on with a trained autoencoder sees the same latents.
+    """
+    torch.manual_seed(seed)
     batches = range(0, len(images), 64)
     encoded = [
         encode(to_unit(images[start : start + 64]).to(device)).half().cpu().numpy()

@@ -2,7 +2,7 @@
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask.freestyle.pipeline import FreestylePipeline, make_scheduler
 from freemask.freestyle.prompt import TOKENS, clip_tokenizer
@@ -25,19 +25,7 @@ def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
         mid_block_add_attention=False,
         sample_size=image_size,
     )
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    text_encoder = build_text_encoder(tokenizer)
     unet = UNet2DConditionModel(
         sample_size=image_size // 4,
         in_channels=LATENT_CHANNELS,
@@ -52,3 +40,20 @@ def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
         norm_num_groups=8,
     )
     return FreestylePipeline(vae, text_encoder, tokenizer, unet, make_scheduler("plms", "v_prediction"))
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """CLIP's text encoder, one layer of it and narrow."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=2 * TEXT_WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -51,14 +52,15 @@ def other_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     return make_scheduler(name, trained.config.prediction_type, **noise)
 
 
-def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Initial noise of one image, (C, h, w) float32: a function of mask and seed and nothing else.
+def seeded(name: str) -> torch.Generator:
+    """A generator on the CPU, seeded with the first 63 bits of SHA-256 of a name; the same everywhere."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
-    Drawn on the CPU by a generator seeded with the first 8 bytes of SHA-256 of "mask_id:seed".
-    """
-    digest = hashlib.sha256(f"{mask_id}:{seed}".encode()).digest()
-    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn(shape, generator=generator)
+
+def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Initial noise of one image, (C, h, w) float32: a function of mask and seed and nothing else."""
+    return torch.randn(shape, generator=seeded(f"{mask_id}:{seed}"))
 
 
 def noise_of(mask_ids: Sequence[str], seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
@@ -92,12 +94,12 @@ class FreestylePipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
         self._prompts: dict[tuple, Prompt] = {}
-        self._contexts: dict[bytes, torch.Tensor] = {}
+        self._context = lru_cache(KEPT_CONTEXTS)(self._encode)
         self._warned: set[str] = set()
 
     def forget_contexts(self) -> None:
         """Drop the kept text embeddings, needed where the text encoder's weights changed."""
-        self._contexts.clear()
+        self._context.cache_clear()
 
     @property
     def downscale(self) -> int:
@@ -197,16 +199,10 @@ class FreestylePipeline(DiffusionPipeline):
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, 77, D) last hidden states; a caption is encoded alone, so that its neighbours don't matter, and kept."""
-        return torch.stack([self._context(prompt) for prompt in prompts])
+        return torch.stack([self._context(tuple(prompt.tokens.tolist())) for prompt in prompts])
 
-    def _context(self, prompt: Prompt) -> torch.Tensor:
-        key = prompt.tokens.tobytes()
-        if key not in self._contexts:
-            if len(self._contexts) >= KEPT_CONTEXTS:
-                del self._contexts[next(iter(self._contexts))]  # the oldest
-            tokens = torch.from_numpy(prompt.tokens)[None].to(self.device)
-            self._contexts[key] = self.text_encoder(tokens).last_hidden_state[0]
-        return self._contexts[key]
+    def _encode(self, tokens: tuple[int, ...]) -> torch.Tensor:
+        return self.text_encoder(torch.tensor([tokens], device=self.device)).last_hidden_state[0]
 
     def empty_prompt(self) -> Prompt:
         """The unconditional prompt: no words, every token visible to all."""
@@ -233,9 +229,12 @@ class FreestylePipeline(DiffusionPipeline):
             return None
         return tuple(torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (mean, deviation))
 
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) in -1..1 to the latents (B, C, h, w) that diffusion sees."""
-        latents = self.vae.encode(images).latent_dist.sample()
+    def encode_images(self, images: torch.Tensor, generators: list[torch.Generator] | None = None) -> torch.Tensor:
+        """(B, 3, H, W) in -1..1 to the latents (B, C, h, w) that diffusion sees.
+
+        generators: one an image, for the autoencoder's noise; None: torch's own.
+        """
+        latents = self.vae.encode(images).latent_dist.sample(generators)
         statistics = self._latent_statistics()
         if statistics is not None:
             latents = (latents - statistics[0]) / statistics[1]

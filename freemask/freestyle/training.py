@@ -2,6 +2,9 @@
 
 One code for both (accelerate): EMA, gradient accumulation, mixed precision, gradient checkpointing, resume, prompt
 dropout for classifier-free guidance, loss and sample pictures logged.
+
+All that is drawn for a pair (noise, noise level, dropout, mirroring) follows from the seed and its position in one
+stream of pairs, which accumulated parts, processes and resumed runs share.
 """
 
 import copy
@@ -18,15 +21,17 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
+from diffusers.utils.torch_utils import randn_tensor
 from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import read_json, write_atomic, write_json
 from freemask.freestyle.autoencoder import to_unit
-from freemask.freestyle.pairs import stack
+from freemask.freestyle.pairs import Batch, PairStream, draw, numbers, positions, stack
 from freemask.freestyle.pipeline import FreestylePipeline
 from freemask.freestyle.prompt import Prompt
+from freemask.generators import check_arithmetic
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,23 @@ def begin(folder: Path, made_from: dict) -> None:
     write_json(stamp, made_from)
 
 
+def make_accelerator(settings: TrainingSettings) -> Accelerator:
+    """Make what accelerate does in a training.
+
+    Raises: InputError for an arithmetic that the machine doesn't have.
+    """
+    made = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        step_scheduler_with_optimizer=False,
+    )
+    if settings.mixed_precision == "fp16" and made.device.type == "cpu":  # accelerate would train in float32 instead
+        raise InputError("mixed_precision fp16 needs a GPU, and there is none; use bf16 or no")
+    if settings.mixed_precision == "bf16":
+        check_arithmetic(torch.bfloat16, made.device.type)
+    return made
+
+
 class GeneratorTrainer:
     """Trains the UNet (and, if asked, the text encoder) of a pipeline in place; state lives under `folder`."""
 
@@ -90,11 +112,7 @@ class GeneratorTrainer:
     ):
         self.pipeline, self.words, self.ignored = pipeline, words, ignored
         self.settings, self.folder = settings, folder
-        self.accelerator = Accelerator(
-            mixed_precision=settings.mixed_precision,
-            gradient_accumulation_steps=settings.gradient_accumulation,
-            step_scheduler_with_optimizer=False,
-        )
+        self.accelerator = make_accelerator(settings)
         device = self.accelerator.device
         pipeline.vae.to(device).requires_grad_(False)
         pipeline.text_encoder.to(device).requires_grad_(settings.train_text_encoder)
@@ -106,9 +124,10 @@ class GeneratorTrainer:
             parameters += list(pipeline.text_encoder.parameters())
         self.parameters = parameters
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-2)
-        self.unet, self.text_encoder, self.optimizer = self.accelerator.prepare(
-            pipeline.unet, pipeline.text_encoder, optimizer
-        )
+        self.unet, self.optimizer = self.accelerator.prepare(pipeline.unet, optimizer)
+        self.text_encoder = pipeline.text_encoder
+        if settings.train_text_encoder:
+            self.text_encoder = self.accelerator.prepare(self.text_encoder)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         self.ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
         self.ema.to(device)
@@ -125,54 +144,42 @@ class GeneratorTrainer:
         """Run to settings.steps, from the last state in `folder` if there is one.
 
         Args: sample: called with the step every settings.sample_every steps, with EMA weights in place.
-        Raises: InputError where there are fewer pairs than a batch has, or the loss is no longer finite.
+        Raises: InputError where there are no pairs, or the loss is no longer finite.
         """
-        part = self.settings.batch_size // self.settings.gradient_accumulation
-        if len(pairs) < part * self.accelerator.num_processes:
-            raise InputError(
-                f"generator training: {len(pairs)} pairs, but {part} are computed at a time; lower batch_size, or "
-                "raise gradient_accumulation"
-            )
+        settings, processes = self.settings, self.accelerator
+        stream = PairStream(pairs, settings.seed, settings.flip)
         self._resume()
-        loader = self.accelerator.prepare(
-            DataLoader(
-                pairs,
-                batch_size=part,
-                shuffle=True,
-                drop_last=True,
-                collate_fn=stack,
-                num_workers=self.settings.workers,
-                generator=torch.Generator().manual_seed(self.settings.seed + self.step),
-            )
+        parts = settings.gradient_accumulation
+        mine = positions(
+            range(self.step, settings.steps),
+            parts,
+            settings.batch_size // parts,
+            processes.process_index,
+            processes.num_processes,
         )
-        torch.manual_seed(self.settings.seed + self.step)
-        losses: list[float] = []
-        with bar("generator", self.settings.steps, "step") as shown:
+        losses: list[torch.Tensor] = []
+        with bar("generator", settings.steps, "step") as shown:
             shown.update(self.step)
-            while self.step < self.settings.steps:
-                for images, labels in loader:
-                    with self.accelerator.accumulate(self.unet):
-                        losses.append(self._loss_step(images, labels))
-                    if not self.accelerator.sync_gradients:
-                        continue
+            for batch in DataLoader(stream, batch_sampler=mine, collate_fn=stack, num_workers=settings.workers):
+                with self.accelerator.accumulate(self.unet, self.text_encoder):
+                    losses.append(self._loss_step(batch))
+                if self.accelerator.sync_gradients:
                     self.step += 1
                     shown.update()
                     self._after_step(losses, sample)
-                    if self.step >= self.settings.steps:
-                        break
         self.ema.copy_to(self.parameters)
 
-    def _loss_step(self, images: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+    def _loss_step(self, batch: Batch) -> torch.Tensor:
         """One forward and backward pass; returns the detached mean squared error."""
-        device = self.accelerator.device
-        drop = torch.rand(len(images)) < self.settings.prompt_dropout
+        device, levels = self.accelerator.device, self.noise.config.num_train_timesteps
+        drawn = [numbers("noise", self.settings.seed, position) for position in batch.positions]
         with torch.no_grad():
-            latents = self._latents(images)
-            prompts = [self._prompt(mask, dropped) for mask, dropped in zip(labels, drop.tolist(), strict=True)]
+            latents = self._latents(batch.images, drawn)
+            prompts = [self._prompt(*each) for each in zip(batch.labels, batch.names, batch.positions, strict=True)]
             tokens = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(device)
-            masks = self.pipeline.visibility(labels, prompts)
-        steps = torch.randint(0, self.noise.config.num_train_timesteps, (len(images),), device=device)
-        noise = torch.randn_like(latents)
+            masks = self.pipeline.visibility(batch.labels, prompts)
+        steps = torch.cat([torch.randint(levels, (1,), generator=generator) for generator in drawn]).to(device)
+        noise = randn_tensor(latents.shape, drawn, device, latents.dtype)
         noisy = self.noise.add_noise(latents, noise, steps)
         with self.accelerator.autocast():
             context = self.text_encoder(tokens).last_hidden_state
@@ -189,22 +196,23 @@ class GeneratorTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _latents(self, images: np.ndarray) -> torch.Tensor:
+    def _latents(self, images: np.ndarray, drawn: list[torch.Generator]) -> torch.Tensor:
         """Encode images (B, H, W, 3) uint8; latents encoded before (B, C, h, w) float16 pass through."""
         if images.dtype == np.uint8:
-            return self.pipeline.encode_images(to_unit(images).to(self.accelerator.device))
+            return self.pipeline.encode_images(to_unit(images).to(self.accelerator.device), drawn)
         return torch.from_numpy(images).to(self.accelerator.device, torch.float32)
 
-    def _prompt(self, mask: np.ndarray, dropped: bool) -> Prompt:
-        if dropped:
+    def _prompt(self, mask: np.ndarray, name: str, position: int) -> Prompt:
+        """The mask's caption, or none (and no rectification), which guidance compares with."""
+        if draw("dropout", self.settings.seed, position) < self.settings.prompt_dropout:
             return self.pipeline.empty_prompt()
-        return self.pipeline.prompt(mask, self.words, self.ignored, "training mask")
+        return self.pipeline.prompt(mask, self.words, self.ignored, name)
 
     def _after_step(self, losses: list[torch.Tensor], sample: Callable[[int], None] | None) -> None:
         self.schedule.step()
         self.ema.step(self.parameters)
         if self.step % 100 == 0 or self.step == self.settings.steps:
-            mean = torch.stack(losses).mean().item()
+            mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
             losses.clear()
             if not np.isfinite(mean):
                 raise InputError(f"generator training: loss {mean} at step {self.step}; lower the learning rate")
@@ -215,19 +223,20 @@ class GeneratorTrainer:
                     file.write(json.dumps({"step": self.step, "loss": round(mean, 6), "learning_rate": rate}) + "\n")
             if self.step % 1000 == 0:
                 tell(f"generator step {self.step}: loss {mean:.4f}")
-        if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
-            self._save()
         due = self.settings.sample_every and self.step % self.settings.sample_every == 0
         if sample and due and self.accelerator.is_main_process:
             self.ema.store(self.parameters)
             self.ema.copy_to(self.parameters)
             sample(self.step)
             self.ema.restore(self.parameters)
+        if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
+            self._save()  # after the pictures: a kill in between costs none
 
     def _save(self) -> None:
         """Save everything that resuming needs, under a new name; then the pointer moves, and older states go."""
         folder = self.folder / f"state-{self.step}"
         self.accelerator.save_state(str(folder))
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             torch.save(
                 {"ema": copy.deepcopy(self.ema.state_dict()), "schedule": self.schedule.state_dict()}, folder / "ema.pt"

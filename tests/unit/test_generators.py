@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from command_line import run_script
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from tiny_generator import WORDS, tiny_pipeline
 
 from freemask import files, generators
 from freemask.controlnet import ControlNetPainter, load_controlnet
 from freemask.errors import InputError
 from freemask.freestyle.loading import adopt_pipeline, weights_sha256
-from freemask.freestyle.pipeline import noise_of
+from freemask.freestyle.pipeline import FreestylePipeline, noise_of
 from freemask.freestyle.prompt import read_parts
 from freemask.generators import Sampling, load_generator
 from freemask.labels import LabelSpace
@@ -184,6 +184,32 @@ def test_compiled_networks_paint_the_same(folder, masks, paint, monkeypatch):
     arguments = (masks, ["a", "b", "c"], [1, 2, 3])
     assert calls == ["UNet2DConditionModel"]
     assert np.abs(compiled(*arguments).astype(int) - plain(*arguments)).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_compiler_makes_one_graph_that_paints_the_same(tmp_path, monkeypatch):
+    """With torch's own compiler, on a UNet of one level: every batch and step goes through the same compiled code."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    parts = tiny_pipeline().components
+    torch.manual_seed(0)
+    parts["unet"] = UNet2DConditionModel(
+        sample_size=8, in_channels=3, out_channels=3, down_block_types=("CrossAttnDownBlock2D",), mid_block_type=None,
+        up_block_types=("CrossAttnUpBlock2D",), block_out_channels=(8,), layers_per_block=1, cross_attention_dim=8,
+        attention_head_dim=2, norm_num_groups=4,
+    )  # fmt: skip
+    pipeline = FreestylePipeline(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    masks = np.random.default_rng(0).choice([0, *WORDS], (4, 4, 4)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+    batches = [(masks[:2], ["a", "b"], [1, 2]), (masks[2:], ["c", "d"], [3, 4])]
+    plain = [generators.freestyle(pipeline, LABELS, SAMPLING)(*batch) for batch in batches]
+    generators.arrange(pipeline, "cpu", compiled=True)
+    compiled = [generators.freestyle(pipeline, LABELS, SAMPLING)(*batch) for batch in batches]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+    for one, other in zip(compiled, plain, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
 
 
 def test_channels_last_on_a_gpu_only(monkeypatch):

@@ -1,98 +1,31 @@
 """Folders of the Hugging Face hub, from a server on loopback that answers as the hub does."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hub_server import COMMIT, CONTENTS, LARGE, Hub, pointing_to
 
 from freemask.errors import InputError
 from freemask.hub import fetch_folder
 
 ROOT = Path(__file__).parents[2]
-COMMIT = "0123456789abcdef" * 2 + "01234567"
 ADDRESS = f"hf://someone/sd@{COMMIT}"
-LARGE = [f"{part}/model.safetensors" for part in ("vae", "text_encoder", "unet")]
-CONTENTS = {
-    "model_index.json": b"{}",
-    "scheduler/scheduler_config.json": b'{"beta_start": 0.00085}',
-    "unet/config.json": b"{}",
-    "tokenizer/merges.txt": b"a b",
-    **{path: path.encode() * 100 for path in LARGE},
-}
-UNWANTED = ["unet/model.fp16.safetensors", "unet/model.bin", "safety_checker/model.safetensors", "README.md"]
-
-
-class Hub(ThreadingHTTPServer):
-    """Lists and serves files; digests: what it says of the large ones; notes what was downloaded."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.contents = CONTENTS | dict.fromkeys(UNWANTED, b"unwanted")
-        self.digests = {path: hashlib.sha256(self.contents[path]).hexdigest() for path in LARGE}
-        self.downloaded = []
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-    def tree(self):
-        for path, content in self.contents.items():
-            entry = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            if path in self.digests:
-                entry["lfs"] = {"oid": self.digests[path], "size": len(content), "pointerSize": 130}
-            yield entry
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Quiet."""
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        place, file = self.path.split("?")[0], f"/someone/sd/resolve/{COMMIT}/"
-        if place == f"/api/models/someone/sd/tree/{COMMIT}":
-            content = json.dumps(list(self.server.tree())).encode()
-        elif place.startswith(file) and place.removeprefix(file) in self.server.contents:
-            name = place.removeprefix(file)
-            content = self.server.contents[name]
-            if body:
-                self.server.downloaded.append(name)
-        else:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
 
 
 @pytest.fixture
 def hub():
     made = Hub()
     yield made
-    made.shutdown()
-    made.server_close()
+    made.close()
 
 
 def run(hub, folder, address=ADDRESS):
     """The script in a process of its own, since huggingface_hub reads its address when imported."""
-    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "NO_PROXY": "127.0.0.1"}
-    environment |= {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder.parent / "cache"), "HF_HUB_DISABLE_XET": "1"}
+    environment = os.environ | pointing_to(hub, folder.parent / "cache") | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "scripts/fetch_weights.py", "--url", address]
     command += ["--weights", folder / "model_index.json"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

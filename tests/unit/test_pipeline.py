@@ -59,6 +59,20 @@ def test_another_batch_size_changes_at_most_one_level(pipeline):
     assert np.abs(alone - together).max() <= 1
 
 
+def test_what_is_prepared_for_the_guided_pass(pipeline):
+    """Empty captions that see everything first, then each image's caption with its masks; noise of mask and seed."""
+    masks = layouts(2)
+    noise, context, seen = pipeline.prepare(masks, WORDS, ["a", "b"], [1, 2], 0)
+    prompts = [pipeline.prompt(mask, WORDS, 0, name) for mask, name in zip(masks, "ab", strict=True)]
+    assert torch.equal(context[:2], pipeline.encode_prompts([pipeline.empty_prompt()] * 2))
+    assert torch.equal(context[2:], pipeline.encode_prompts(prompts))
+    own = pipeline.visibility(masks, prompts)
+    assert sorted(seen) == sorted(own) == [16, 64]
+    for pixels, found in seen.items():
+        assert found[:2].all() and torch.equal(found[2:], own[pixels]) and not own[pixels].all(-1).any()
+    assert torch.equal(noise, torch.stack([noise_for("a", 1, (3, 8, 8)), noise_for("b", 2, (3, 8, 8))]))
+
+
 def test_mask_seed_and_guidance_matter(pipeline):
     masks = layouts(6)
     base = pipeline(masks[:1], WORDS, ["m"], [1], 0, 2)
@@ -173,10 +187,10 @@ def test_captions_are_encoded_once(pipeline, monkeypatch):
 
 def test_kept_captions_are_bounded(pipeline, monkeypatch):
     monkeypatch.setattr("freemask.freestyle.pipeline.KEPT_CONTEXTS", 2)
-    pipeline.forget_contexts()
-    first = paint(pipeline, list(range(6)))
-    assert len(pipeline._contexts) == 2
-    assert paint(pipeline, list(range(6))).tobytes() == first.tobytes()
+    bounded = FreestylePipeline(**pipeline.components)
+    bounded.set_progress_bar_config(disable=True)
+    assert paint(bounded, list(range(6))).tobytes() == paint(pipeline, list(range(6))).tobytes()
+    assert bounded._context.cache_info().currsize == 2
 
 
 def test_a_cut_caption_is_warned_of_once_per_mask(pipeline, caplog):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from freemask.errors import InputError
+from freemask.files import read_table
 from freemask.freestyle import prompt as module
 from freemask.freestyle.prompt import (
     Part,
@@ -60,6 +61,20 @@ def test_token_counts_of_all_words(name, counts, three):
     assert sorted(words[label] for label, tokens in length.items() if tokens == 3) == three
 
 
+@pytest.mark.parametrize(
+    ("table", "name", "labels"),
+    [
+        ("ade20k", "ade20k", range(1, 151)),
+        # COCO's eleven ids without pixels aren't classes
+        ("cocostuff164k", "cocostuff", sorted({*range(182)} - {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})),
+    ],
+)
+def test_captions_say_the_words_that_the_released_weights_know(table, name, labels):
+    found = read_table(Path(__file__).parents[2] / f"config/datasets/{table}.tsv", ["label", "word"])
+    assert found.label.tolist() == list(labels)
+    assert found.word.tolist() == [words_of(name)[label] for label in labels]
+
+
 def test_spans_by_hand():
     """Sky, then 'swimming pool' (2 tokens), then 'skyscraper' (3), in label order whatever order is given."""
     words = {9: "skyscraper", 3: "sky", 5: "swimming pool"}
@@ -104,6 +119,13 @@ def test_parts_are_free_or_bound_to_a_class():
     assert (prompt.token_labels[5:] == -1).all() and EOS not in prompt.tokens[5:7]
     without_sky, _ = spans((2,), words, parts)
     assert without_sky.text == "old building at night"
+
+
+def test_free_parts_are_cut_before_class_words():
+    words = dict.fromkeys(range(1, 75), "tree")
+    prompt = make_prompt(range(1, 75), words, clip_tokenizer(), [Part("at night"), Part("old", 1)])
+    assert prompt.cut == 2  # 74 words and "old" fill the room
+    assert prompt.token_labels[1:76].tolist() == [1, *range(1, 75)]
 
 
 def test_no_class_gives_the_empty_caption():

@@ -1,16 +1,29 @@
 """One shard of synthesis: resume, SIGTERM, stale and damaged images, blank images, refused folders."""
 
+import io
 import os
+import re
 import signal
+import sys
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from freemask.errors import InputError
 from freemask.files import png_bytes
-from freemask.freestyle.shard import Shard, Terminated, claim_folder, is_made, manifest, requests, shard_rows
+from freemask.freestyle.shard import (
+    Shard,
+    Terminated,
+    claim_folder,
+    is_blank,
+    is_made,
+    manifest,
+    requests,
+    shard_rows,
+)
 
 WORDS = {3: "sky", 7: "road"}
 
@@ -127,6 +140,38 @@ def test_blank_images_are_painted_again_in_float32_and_named_at_the_end(world, m
     assert make(world, Painter(blank=[("m1", 42), ("m3", 43)]), again=again) == 10
     assert again.calls == 2
     assert told == ["2 images came out blank and were made again in float32: m1/42, m3/43"]
+
+
+def test_black_and_constant_images_are_blank():
+    gradient = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    constant = np.broadcast_to(np.array([200, 10, 90], np.uint8), (4, 4, 3)).copy()
+    black, dark = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    dark[2:] = 3
+    assert [is_blank(image) for image in (black, constant, gradient, dark)] == [True, True, False, False]
+    constant[0, 0] += 1  # rounding
+    assert is_blank(constant)
+
+
+def test_jpegs_have_the_quality_that_was_asked_for(world):
+    sizes = []
+    for quality in (60, 95):
+        folder = world[2] / str(quality)
+        wanted_here = requests(world[0], world[1], WORDS, folder)
+        Shard(Painter(), None, batch_size=4, quality=quality).make(wanted_here, "test")
+        tables = [Image.open(request.image).quantization for request in wanted_here]
+        assert all(table == tables[0] for table in tables)
+        sizes.append(sum(tables[0][0]))
+    plain = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(plain, "JPEG", quality=60)
+    assert sizes[0] == sum(Image.open(plain).quantization[0]) > sizes[1]
+
+
+def test_progress_says_images_a_second_and_what_remains(world, capsys, monkeypatch):
+    monkeypatch.setattr("freemask.cli._terminal", sys.stderr)
+    make(world, Painter(), "1-of-2")
+    make(world, Painter())
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test:")][-1]
+    assert re.search(r"100%\|.*\| 10/10 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+image/s\]", shown), shown
 
 
 def test_images_that_stay_blank_are_named_once_the_others_are_made(world):

@@ -148,6 +148,7 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     plan = world.folder / "long.tsv"
     plan.write_text("mask_id\tseed\n" + "".join(f"{name}\t{seed}\n" for name, seed in rows))
     changed, out, moments, logs = {"plan": plan, "steps": 4}, world.folder / "killed", random.Random(7), []
+    written: dict[str, int] = {}
     for number in range(KILLS + 1):
         logs.append(out / f"log{number}.txt")
         process = start(processes, world.options("killed", log=logs[-1], **changed))
@@ -156,10 +157,12 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
         for image in world.images("killed"):
             with Image.open(out / "images" / image) as opened:
                 opened.load()
+            written.setdefault(image, (out / "images" / image).stat().st_mtime_ns)
     process.join()
     run(world.options("uninterrupted", **changed))
     made = made_in(logs)
     assert process.exitcode == 0 and len(made) == len(set(made))
+    assert {image: (out / "images" / image).stat().st_mtime_ns for image in written} == written  # none written again
     assert len(rows) - 3 * KILLS <= len(made) <= len(rows)  # killed between an image and the line that tells of it
     assert world.images("killed") == world.images("uninterrupted") and len(world.images("killed")) == len(rows)
     manifests = [(world.folder / name / "1-of-1.tsv").read_text() for name in ("killed", "uninterrupted")]
@@ -247,7 +250,7 @@ def test_other_weights_are_refused(world, tmp_path):
         ({"scheduler": "euler"}, "scheduler 'euler' is not known"),
         ({"steps": 7}, "steps = 7 doesn't divide"),
         ({"guidance-scale": 0}, "guidance_scale = 0.0"),
-        ({"image-size": 64}, r"m0\.png: 32x32 pixels, want 64x64"),
+        ({"image-size": 64}, r"m\d\.png: 32x32 pixels, want 64x64"),
         ({"prompt-parts": json.dumps([{"text": "red", "label": 5}])}, "label 5 isn't in the class table"),
         ({"generator": "/nowhere/model_index.json"}, "no model_index.json"),
     ],

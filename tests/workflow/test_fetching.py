@@ -6,7 +6,9 @@ import re
 import zipfile
 
 import pytest
+import tiny_run
 from file_server import FileServer, Page
+from hub_server import COMMIT, CONTENTS, Hub, pointing_to
 from tiny_run import change, copy_repository, planned, read_yaml, run_snakemake, snakemake, write_yaml
 
 FACTS, MODELS, RUN = "config/datasets/ade20k.yaml", "config/models.yaml", "config/config.yaml"
@@ -71,16 +73,15 @@ def test_every_weight_of_the_configuration(clone):
     assert "file=freestyle-sd-v1-4-ade20k.ckpt" in files
 
 
-def test_stable_diffusion_for_a_generator_that_is_trained(clone):
+def test_stable_diffusion_for_a_generator_that_is_trained(clone, monkeypatch):
     """Asked for by name or with all weights, never by itself: the run that needs it says where to get it."""
-    commit = "0123456789abcdef" * 2 + "01234567"
     config = read_yaml(clone / RUN)
     training = dict.fromkeys(("steps", "batch_size", "warmup"), 1) | {
         "learning_rate": 1e-5,
         "ema_decay": 0.9,
         "seed": 0,
     }
-    training |= {"prompt_dropout": 0.1, "init": "weights/sd", "init_address": f"hf://someone/sd@{commit}"}
+    training |= {"prompt_dropout": 0.1, "init": "weights/sd", "init_address": f"hf://someone/sd@{COMMIT}"}
     released = config["generators"]["freestyle-ade20k"]
     kept = {key: value for key, value in released.items() if key not in ("path", "address")}
     config["generators"]["mine"] = kept | {"source": "train", "training": training}
@@ -90,8 +91,12 @@ def test_stable_diffusion_for_a_generator_that_is_trained(clone):
     target = "results/ade20k/generator_training/mine/pipeline/model_index.json"
     printed = snakemake(clone, target, "-n", config=None)
     command = "`snakemake --cores 1 weights/sd/model_index.json` fetches it"
-    assert f"generator mine: weights/sd; from hf://someone/sd@{commit}; {command}" in printed
+    assert f"generator mine: weights/sd; from hf://someone/sd@{COMMIT}; {command}" in printed
     assert not [wildcards for rule, wildcards in planned(printed) if rule == "fetch_weights_file"]
-    (clone / "weights/sd").mkdir(parents=True)
-    (clone / "weights/sd/model_index.json").touch()
+    hub = Hub()
+    usual = tiny_run.environment
+    monkeypatch.setattr(tiny_run, "environment", lambda folder: usual(folder) | pointing_to(hub, folder / "cache"))
+    snakemake(clone, "weights/sd/model_index.json", config=None)
+    hub.close()
+    assert all((clone / "weights/sd" / path).read_bytes() == content for path, content in CONTENTS.items())
     assert "generator mine" not in snakemake(clone, target, "-n", config=None)
