@@ -23,7 +23,7 @@ rule make_miniworld:
 
 
 rule index_dataset:
-    """Pair images and masks of a split by name; refuses an image without a mask and the reverse."""
+    """Pair images and masks of a split by name; where one stands alone, checks all and stops as check_dataset does."""
     input:
         raw_data,
         script="scripts/index_dataset.py",
@@ -42,10 +42,16 @@ rule index_dataset:
         masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
         image_suffix=fact("image_suffix"),
         mask_suffix=fact("mask_suffix"),
+        # for the report of a failure: neither inputs nor outputs
+        classes=fact("classes"),
+        ignored_label=fact("ignored_label"),
+        offenders="results/{dataset}/check/{split}.offenders.tsv",
+        cache="results/{dataset}/check/{split}.cache.sqlite",
     shell:
         "python {input.script:q} --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
-        " --index {output.index:q} --threads {threads} --log {log:q}"
+        " --index {output.index:q} --classes {params.classes:q} --ignored-label {params.ignored_label}"
+        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 
 rule check_dataset:

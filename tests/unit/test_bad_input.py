@@ -25,6 +25,7 @@ COMMANDS = {
     " --train out/train.tsv --class-shares out/shares.tsv",
     "verify": "--folder . --ignored-label 0 --report out/report.tsv",
 }
+REPORT = f"{OWN} --offenders out/offenders.tsv --cache out/cache.sqlite"
 MAY_BE_LEFT = {"out/offenders.tsv", "out/cache.sqlite"}  # a report and a memory, not a result
 
 
@@ -87,6 +88,8 @@ def no_labels():
 CASES = {
     "image without mask": ("index_dataset", "", unlink("masks/m01.png"), "images/m01.jpg"),
     "mask without image": ("index_dataset", "", unlink("images/m01.jpg"), "masks/m01.png"),
+    "image without mask, one report": ("index_dataset", REPORT, unlink("masks/m01.png"), "m01.jpg: image without"),
+    "mask without image, one report": ("index_dataset", REPORT, unlink("images/m01.jpg"), "m01.png: mask without"),
     "no folder": ("index_dataset", "--images pictures", None, "pictures: no such folder"),
     "wrong suffix": ("index_dataset", "--mask-suffix _labels.png", None, "masks: holds no mask"),
     "two images of one name": ("index_dataset", "", lambda: shutil.copytree("images", "images/again"), "again/m00.jpg"),

@@ -27,9 +27,13 @@ def data(tmp_path, monkeypatch):
         mask[0, :2], mask[1, :3] = 255, 20
         files.write_atomic(f"images/{number:02d}.jpg", files.jpeg_bytes(np.zeros((*mask.shape, 3), np.uint8), 95))
         files.write_atomic(f"masks/{number:02d}.png", files.png_bytes(mask))
-    run_script("index_dataset", images="images", masks="masks", image_suffix=".jpg", mask_suffix=".png",
-               index="index/train.tsv")  # fmt: skip
+    index()
     return tmp_path
+
+
+def index(**more):
+    run_script("index_dataset", images="images", masks="masks", image_suffix=".jpg", mask_suffix=".png",
+               index="index/train.tsv", **more)  # fmt: skip
 
 
 def check(threads=1):
@@ -87,6 +91,30 @@ def test_one_report_lists_all_offenders(data, capfd):
         assert row.remedy
         assert f"{path}: {what}" in str(error.value)
     assert not Path("check/train.tsv").exists()
+
+
+def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
+    spoil()  # masks/09.png is gone: its image stands alone now
+    Path("images/10.jpg").unlink()
+    report = {"classes": "classes.tsv", "ignored_label": 255, "offenders": "check/train.offenders.tsv",
+              "cache": "check/train.cache.sqlite"}  # fmt: skip
+    with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
+        index(**report)
+    table = files.read_table("check/train.offenders.tsv", ["path", "what", "remedy"])
+    assert table.path.tolist()[:3] == ["images/09.jpg", "masks/10.png", "images/00.jpg"]
+    assert table.what.tolist()[:3] == ["image without a mask", "mask without an image", "empty file"]
+    assert table.remedy[0] == "put <id>.png into masks or take the image out"
+    for path in table.path:
+        Path(path).unlink()
+    for number in (0, 1, 8):
+        Path(f"masks/{number:02d}.png").unlink()
+    for number in (2, 3, 4, 5, 6, 7):
+        Path(f"images/{number:02d}.jpg").unlink()
+    index(**report)
+    capfd.readouterr()
+    check()
+    assert "1 pairs are good, 0 files read" in capfd.readouterr().err  # the report's check remembered them
+    assert not Path("check/train.offenders.tsv").exists()
 
 
 def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd):
