@@ -1,7 +1,8 @@
 """A data set that nothing in the repository knows goes through the whole chain by configuration alone.
 
-Three classes, other label numbers, 255 ignored, images of several sizes that aren't square. Snakemake plans the jobs;
-their command lines then run in this process, which saves a dozen starts of torch.
+Three classes, other label numbers, 255 ignored, images of several sizes that aren't square; its files are those of
+docs/your-own-dataset.md. Snakemake plans the jobs; their command lines then run in this process, which saves two dozen
+starts of torch.
 """
 
 import math
@@ -21,14 +22,14 @@ from tiny_run import ROOT, read_yaml, write_yaml
 
 from freemask import files, tables
 
-CLASSES = [(10, "sea", "#2060a0"), (20, "ship", "#c02020"), (200, "island", "#30a040")]
+PAGE = ROOT / "docs/your-own-dataset.md"
+LABELS, NAMES = [10, 20, 200], ["sea", "ship", "island"]
 SIZES = [(48, 80), (72, 56), (64, 96)]
-DATASET = {
-    "title": "Harbour", "root": "data/harbour", "images": {"train": "train/rgb", "val": "val/rgb"},
-    "masks": {"train": "train/labels", "val": "val/labels"}, "image_suffix": "_rgb.jpg", "mask_suffix": "_labels.png",
-    "classes": "config/datasets/harbour.tsv", "ignored_label": 255, "mask_size": 64,
-}  # fmt: skip
-ROWS = [("real", ""), ("synthetic", "filtered"), ("finetune", "filtered"), ("joint", "unfiltered")]
+MORE = """synthetic	harbour	segformer_mini	synthetic	1	harbour-filtered	0
+finetune	harbour	segformer_mini	finetune	1	harbour-filtered	0
+unfiltered	harbour	segformer_mini	joint	1	harbour-unfiltered	0
+"""
+EXPERIMENTS = {"real", "real-2x", "joint", "synthetic", "finetune", "unfiltered"}
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,34 @@ def write_data(root: Path, split: str, count: int, seed: int) -> None:
         files.write_atomic(root / split / "labels" / f"{number:03d}_labels.png", files.png_bytes(mask))
 
 
+def written_on_the_page() -> dict[str, str]:
+    """The files that docs/your-own-dataset.md shows: path -> text."""
+    text, found = PAGE.read_text(), {}
+    for block in re.finditer(r"^```(yaml)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        before = text[: block.start()].rstrip().rpartition("\n\n")[2]
+        if path := re.search(r"`(config/[\w./]+)`", before):
+            found[path[1]] = block[2]
+    return found
+
+
 def write_configuration(folder: Path) -> None:
-    """What docs/your-own-dataset.md tells a user to write; the demo's model and generator."""
-    write_yaml(folder / "config/datasets/harbour.yaml", DATASET)
-    lines = ["label\tname\tword\tcolor", *(f"{label}\t{name}\t{name}\t{color}" for label, name, color in CLASSES)]
-    (folder / DATASET["classes"]).write_text("\n".join(lines) + "\n")
+    """The page's files; the smallest possible numbers, the regimes that it leaves out, and no filter once."""
+    page = written_on_the_page()
+    for path, text in page.items():
+        (folder / path).write_text(text)
+    with open(folder / "config/harbour_experiments.tsv", "a") as file:
+        file.write(MORE)
     model = read_yaml(ROOT / "config/models.yaml")["segformer_mini"]
-    model |= {"iterations": {"harbour": 3}, "batch_size": 2}
-    model["overrides"]["val_dataloader"]["batch_size"] = 1  # images of several sizes can't share a batch
-    write_yaml(folder / "config/models.yaml", {"mini": model})
-    rows = ["experiment\tdataset\tmodel\tregime\tschedule\tsynthetic_set\ttrain_seeds"]
-    rows += [f"{regime}\tharbour\tmini\t{regime}\t1\t{chosen}\t0" for regime, chosen in ROWS]
-    (folder / "config/experiments.tsv").write_text("\n".join(rows) + "\n")
-    config = read_yaml(ROOT / "config/demo.yaml")
-    config |= {"datasets": ["harbour"], "experiments": "config/experiments.tsv", "models": "config/models.yaml"}
-    config["generators"]["miniature"] |= {"dataset": "harbour", "steps": 2, "batch_size": 2}
-    config["plans"] = {"two": {"strategy": "hardness", "n_max": 2, "first_seed": 1}}
-    own = {"dataset": "harbour", "generator": "miniature", "plan": "two"}
-    config["synthetic_sets"] = {"filtered": own | {"alpha": 0.9}, "unfiltered": own | {"alpha": math.inf}}
-    config["scorers"] = {"harbour": {"experiment": "real", "train_seed": 0}}
-    comparison = {"baseline": "real", "improved": "joint", "contact_sheet": "filtered", "top_classes": 3}
-    config["report"] = {"harbour": comparison}
-    write_yaml(folder / "config/config.yaml", config)
+    model |= {"iterations": {"harbour": 2}, "batch_size": 2}
+    model["overrides"]["val_dataloader"]["batch_size"] = 1  # as the page says of images of several sizes
+    write_yaml(folder / "config/models.yaml", {"segformer_mini": model})
+    config = read_yaml(folder / "config/harbour_run.yaml")
+    config["generators"]["harbour-generator"] |= {"steps": 2, "batch_size": 2}
+    config["plans"]["hardness-8"]["n_max"] = 2
+    chosen = config["synthetic_sets"]["harbour-filtered"]
+    chosen["alpha"] = 0.9  # so that an untrained segmentor filters something
+    config["synthetic_sets"]["harbour-unfiltered"] = chosen | {"alpha": math.inf}
+    write_yaml(folder / "config/config.yaml", config | {"shards": 2})
 
 
 def plan(folder: Path) -> list[Job]:
@@ -126,6 +133,7 @@ def harbour(tmp_path_factory):
         (folder / shared).parent.mkdir(exist_ok=True)
         (folder / shared).symlink_to(ROOT / shared)
     (folder / "config/datasets").mkdir()
+    assert len(written_on_the_page()) == 4
     write_data(folder / "data/harbour", "train", 6, 0)
     write_data(folder / "data/harbour", "val", 4, 1)
     write_configuration(folder)
@@ -150,28 +158,27 @@ def test_no_gpu_job_starts_before_both_splits_are_checked(jobs):
 def test_the_whole_chain_by_configuration_alone(harbour, jobs, monkeypatch):
     monkeypatch.chdir(harbour)
     done = run(jobs)
-    assert set(Counter(done).items()) >= {("train", 4), ("evaluate", 4), ("filter_masks", 4), ("synthesize", 2)}
+    assert set(Counter(done).items()) >= {("train", 6), ("evaluate", 6), ("filter_masks", 4), ("synthesize", 2)}
     assert done.index("check_dataset") < done.index("resize_masks")
     results = Path("results/harbour")
     frequencies = files.read_table(results / "check/train.tsv", ["label", "images"])
     assert dict(frequencies[["label", "images"]].itertuples(index=False)) == {10: 6, 20: 3, 200: 3}
     for name, ignored in (("filtered", {255}), ("unfiltered", set())):
-        pairs = files.read_table(results / f"synthetic/{name}/train.tsv", ["image", "mask", "filtered"])
+        pairs = files.read_table(results / f"synthetic/harbour-{name}/train.tsv", ["image", "mask", "filtered"])
         assert 6 < len(pairs) <= 12 and (pairs.filtered > 0).any() == bool(ignored)
         for row in pairs.itertuples():
             mask = files.read_mask(row.mask)
             assert mask.shape == files.read_image(row.image).shape[:2] == (64, 64)
             assert set(np.unique(mask)) <= {10, 20, 200, 255}
-    names = [name for _, name, _ in CLASSES]
-    for table in ("class_loss", "synthetic/filtered/classes", "tables/per_class_iou", "tables/most_improved"):
-        assert sorted(files.read_table(results / f"{table}.tsv", ["name"]).name) == sorted(names), table
-    for regime, _ in ROWS:
-        made = results / f"training/{regime}/seed-0"
+    for table in ("class_loss", "synthetic/harbour-filtered/classes", "tables/per_class_iou", "tables/most_improved"):
+        assert sorted(files.read_table(results / f"{table}.tsv", ["name"]).name) == sorted(NAMES), table
+    for experiment in EXPERIMENTS:
+        made = results / f"training/{experiment}/seed-0"
         ious = files.read_table(made / "per_class_iou.tsv", ["label", "name", "iou"])
-        assert ious.label.tolist() == [label for label, *_ in CLASSES]
+        assert ious.label.tolist() == LABELS
         assert files.read_json(made / "metrics.json")["mIoU"] == pytest.approx(ious.iou.mean())
         seen, counted = tables.read_confusion(made / "confusion.tsv")
-        assert seen == names and counted.sum() == labelled_pixels(Path("data/harbour/val/labels"))
+        assert seen == NAMES and counted.sum() == labelled_pixels(Path("data/harbour/val/labels"))
 
 
 def labelled_pixels(folder: Path) -> int:
