@@ -35,8 +35,13 @@ def mask_digests(shard: pd.DataFrame) -> list[str]:
 
 
 def stamps(shard: pd.DataFrame) -> list[str]:
-    """What each row's map must be stamped with: a digest of its columns image_sha256 and mask_sha256."""
-    return [files.digest([row.image_sha256, row.mask_sha256]) for row in shard.itertuples()]
+    """What each row's map must be stamped with: see stamp; from its columns image_sha256 and mask_sha256."""
+    return [stamp(row.image_sha256, row.mask_sha256) for row in shard.itertuples()]
+
+
+def stamp(image_sha256: str, mask_sha256: str) -> str:
+    """What the map of an image and a mask must be stamped with."""
+    return files.digest([image_sha256, mask_sha256])
 
 
 def is_current(path: str | Path, stamp: str) -> bool:

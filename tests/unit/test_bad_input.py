@@ -23,7 +23,7 @@ COMMANDS = {
     " --class-shares out/classes.tsv",
     "synthetic_set": f"--plan plan.tsv --shards filtered.tsv --class-shards filtered.classes.tsv {OWN}"
     " --train out/train.tsv --class-shares out/shares.tsv",
-    "verify": "--folder . --ignored-label 0 --report out/report.tsv",
+    "verify": "--folder . --report out/report.tsv",
 }
 REPORT = f"{OWN} --offenders out/offenders.tsv --cache out/cache.sqlite"
 MAY_BE_LEFT = {"out/offenders.tsv", "out/cache.sqlite"}  # a report and a memory, not a result
@@ -136,7 +136,7 @@ CASES = {
     "shard lacks an image": ("synthetic_set", "", without_last_row("filtered.tsv"), "shards of plan.tsv lack"),
     "image twice": ("synthetic_set", "", last_row_twice("filtered.tsv"), "shards of plan.tsv hold"),
     "nothing to verify": ("verify", "--folder results/none", None, "results/none: no such folder"),
-    "cut table": ("verify", "", write("masks.tsv", "mask_id\tmask\tcounts\na\tb\n"), "masks.tsv, line 2"),
+    "cut table": ("verify", "", write("masks.tsv", "mask\tmask_sha256\na\n"), "masks.tsv, line 2"),
 }  # fmt: skip
 
 

@@ -76,7 +76,6 @@ def write_configuration(folder: Path) -> None:
         file.write(MORE)
     model = read_yaml(ROOT / "config/models.yaml")["segformer_mini"]
     model |= {"iterations": {"harbour": 2}, "batch_size": 2}
-    model["overrides"]["val_dataloader"]["batch_size"] = 1  # as the page says of images of several sizes
     write_yaml(folder / "config/models.yaml", {"segformer_mini": model})
     config = read_yaml(folder / "config/harbour_run.yaml")
     config["generators"]["harbour-generator"] |= {"steps": 2, "batch_size": 2}
