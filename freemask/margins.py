@@ -29,8 +29,8 @@ def read_class_loss(path: str | Path, labels: LabelSpace) -> np.ndarray:
 
 
 def mask_digests(shard: pd.DataFrame) -> list[str]:
-    """SHA-256 of each row's mask; a mask that several rows name is read once."""
-    masks = {path: files.sha256(path) for path in shard["mask"].unique()}
+    """SHA-256 of each row's mask; a mask that several rows name is read once. InputError where one is missing."""
+    masks = {path: files.sha256_of_input(path) for path in shard["mask"].unique()}
     return [masks[path] for path in shard["mask"]]
 
 
