@@ -1,7 +1,11 @@
 """Raw labels, train ids, colours; strictness."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+from mmseg.datasets import ADE20KDataset, COCOStuffDataset
 
 from freemask.errors import InputError
 from freemask.labels import IGNORE_INDEX, LabelSpace
@@ -41,6 +45,28 @@ def test_bad_class_tables(tmp_path, line, message):
     path.write_text(f"label\tname\tword\tcolor\n3\tsky\tsky\t#0000ff\n{line}\n")
     with pytest.raises(InputError, match=message):
         LabelSpace.read(path, ignored=0)
+
+
+def test_ade20k_is_1_to_150_and_0_is_ignored():
+    facts = yaml.safe_load(Path("config/datasets/ade20k.yaml").read_text())
+    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
+    assert space.ids == tuple(range(1, 151)) and space.ignored == 0
+    raw = np.arange(151, dtype=np.uint8)
+    assert space.to_train(raw).tolist() == [IGNORE_INDEX, *range(150)]  # mmsegmentation's reduce_zero_label
+    assert list(space.names) == [name.strip() for name in ADE20KDataset.METAINFO["classes"]]
+
+
+def test_coco_stuffs_raw_ids_become_mmsegmentations_train_ids_and_no_other():
+    facts = yaml.safe_load(Path("config/datasets/cocostuff164k.yaml").read_text())
+    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
+    assert len(space) == 171 and sorted(space.ids) == list(space.ids) and space.ignored == 255
+    raw = np.array([*space.ids, 255], np.uint8)
+    assert space.to_train(raw).tolist() == [*range(171), IGNORE_INDEX]
+    assert (space.to_raw(space.to_train(raw)) == raw).all()
+    for unmapped in set(range(255)) - set(space.ids):
+        with pytest.raises(InputError, match=rf"m.png: label\(s\) \[{unmapped}\] not in the data set's class table"):
+            space.to_train(np.array([0, unmapped, 255], np.uint8), "m.png")
+    assert [name.strip() for name in COCOStuffDataset.METAINFO["classes"]] == list(space.names)
 
 
 def test_coco_stuff_has_no_train_id_for_eleven_raw_ids():

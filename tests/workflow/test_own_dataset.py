@@ -24,6 +24,7 @@ from freemask import files, tables
 
 PAGE = ROOT / "docs/your-own-dataset.md"
 LABELS, NAMES = [10, 20, 200], ["sea", "ship", "island"]
+DATA = Path("elsewhere/the harbour")  # not where the page has it, and with a space
 SIZES = [(48, 80), (72, 56), (64, 96)]
 MORE = """synthetic	harbour	segformer_mini	synthetic	1	harbour-filtered	0
 finetune	harbour	segformer_mini	finetune	1	harbour-filtered	0
@@ -83,7 +84,7 @@ def write_configuration(folder: Path) -> None:
     chosen = config["synthetic_sets"]["harbour-filtered"]
     chosen["alpha"] = 0.9  # so that an untrained segmentor filters something
     config["synthetic_sets"]["harbour-unfiltered"] = chosen | {"alpha": math.inf}
-    write_yaml(folder / "config/config.yaml", config | {"shards": 2})
+    write_yaml(folder / "config/config.yaml", config | {"shards": 2, "data_roots": {"harbour": str(DATA)}})
 
 
 def plan(folder: Path) -> list[Job]:
@@ -133,8 +134,8 @@ def harbour(tmp_path_factory):
         (folder / shared).symlink_to(ROOT / shared)
     (folder / "config/datasets").mkdir()
     assert len(written_on_the_page()) == 4
-    write_data(folder / "data/harbour", "train", 6, 0)
-    write_data(folder / "data/harbour", "val", 4, 1)
+    write_data(folder / DATA, "train", 6, 0)
+    write_data(folder / DATA, "val", 4, 1)
     write_configuration(folder)
     return folder
 
@@ -177,7 +178,7 @@ def test_the_whole_chain_by_configuration_alone(harbour, jobs, monkeypatch):
         assert ious.label.tolist() == LABELS
         assert files.read_json(made / "metrics.json")["mIoU"] == pytest.approx(ious.iou.mean())
         seen, counted = tables.read_confusion(made / "confusion.tsv")
-        assert seen == NAMES and counted.sum() == labelled_pixels(Path("data/harbour/val/labels"))
+        assert seen == NAMES and counted.sum() == labelled_pixels(DATA / "val/labels")
 
 
 def labelled_pixels(folder: Path) -> int:
