@@ -10,6 +10,7 @@ import pytest
 from command_line import run_script
 from PIL import Image
 
+from freemask import check as library
 from freemask import files
 from freemask.errors import InputError
 from freemask.probe import ORIENTATION, probe
@@ -56,7 +57,9 @@ def test_good_data_and_its_frequencies(data, threads, capfd):
     assert table.pixels.tolist() == [360 - 12 * 5, 36, 0]
     assert table.images.tolist() == [12, 12, 0]
     assert not Path("check/train.offenders.tsv").exists()
-    assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in capfd.readouterr().err
+    printed = capfd.readouterr().err
+    assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in printed
+    assert "check train: 100%" in printed  # progress
 
 
 def spoil():
@@ -117,7 +120,7 @@ def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
     assert not Path("check/train.offenders.tsv").exists()
 
 
-def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd):
+def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd, monkeypatch):
     spoil()
     with pytest.raises(InputError):
         check()
@@ -139,8 +142,10 @@ def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd):
     check()
     assert "12 pairs are good, 3 files read" in capfd.readouterr().err
     assert not Path("check/train.offenders.tsv").exists()
+    read = []
+    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path))
     check()
-    assert "12 pairs are good, 0 files read" in capfd.readouterr().err
+    assert "12 pairs are good, 0 files read" in capfd.readouterr().err and read == []
 
 
 def test_another_class_table_needs_no_reading(data, capfd):
@@ -200,8 +205,6 @@ def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):
-    from freemask import check as library
-
     original = library.probe
 
     def stops(kind, path):
