@@ -176,7 +176,7 @@ def plot_filtered_share(shares: dict[str, pd.DataFrame], shards: dict[str, pd.Da
             axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
             label = f"{name}: {total:.1%} of all pixels"
             axes.scatter(share, range(len(rows)), s=42, color=[color], zorder=3, clip_on=False, label=label)
-            if shards:
+            if shards and shards[name].shard.nunique() > 1:
                 row_of = {label: row for row, label in enumerate(first.label[rows])}
                 draw_shards(axes, shards[name], row_of, color)
         axes.set_yticks(range(len(rows)), first.name[rows])
