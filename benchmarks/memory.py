@@ -1,8 +1,8 @@
 """Peak memory of every script between a data set and its synthetic set, at two numbers of images.
 
-Each script runs as a command of its own on N masks of 32x32 pixels and an image each, the two that score with the
-miniature segmentor; prints its peak resident
-memory [MB] at both N and their ratio, which should stay below 1.2. Tables and files of the size are made first.
+Each script runs as a command of its own on N masks of 32x32 pixels with 12 classes and an image each, the two that
+score with the miniature segmentor; prints its peak resident memory [MB] at both N and their ratio, which should stay
+below 1.2. Tables and files of the size are made first.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import yaml
 from freemask import cli, files
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE, IMAGES = 32, 1  # pixels; images per mask
+SIDE, IMAGES, CLASSES = 32, 1, 12  # pixels; images per mask; labels 1 to CLASSES, all of them in the mask
 OWN = "--classes classes.tsv --ignored-label 0"
 COMMANDS = {
     "index_dataset": "--images images --masks masks --image-suffix .jpg --mask-suffix .png --index index.tsv",
@@ -38,6 +38,8 @@ COMMANDS = {
     " --threads 1",
     "filter_masks": f"--alpha 1.25 --margins r/margins/g/p/1.tsv {OWN} --filtered-dir r/filtered/g/alpha-1.25"
     " --manifest r/filtered/g/p/alpha-1.25/1.tsv --class-shares r/filtered/g/p/alpha-1.25/1.classes.tsv",
+    "filter_masks --alpha inf": f"--images r/synthesis/g/p/1.tsv --masks r/masks.tsv {OWN} --filtered-dir r/unfiltered"
+    " --manifest r/filtered/g/p/alpha-inf/1.tsv --class-shares r/filtered/g/p/alpha-inf/1.classes.tsv",
     "synthetic_set": "--plan plan.tsv --shards r/filtered/g/p/alpha-1.25/1.tsv --class-shards"
     f" r/filtered/g/p/alpha-1.25/1.classes.tsv {OWN} --train r/synthetic/s/train.tsv --class-shares shares.tsv",
     "verify": "--folder r --report report.tsv",
@@ -67,9 +69,10 @@ def write_raw(number: int) -> None:
     random = np.random.default_rng(0)
     for folder in ("images", "masks"):
         Path(folder).mkdir()
-    Path("classes.tsv").write_text("label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n")
+    classes = [f"{label}\tclass {label}\tword\t#8080{label:02x}\n" for label in range(1, CLASSES + 1)]
+    Path("classes.tsv").write_text("label\tname\tword\tcolor\n" + "".join(classes))
     files.write_atomic("one.jpg", files.jpeg_bytes(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95))
-    files.write_atomic("one.png", files.png_bytes(random.integers(0, 3, (SIDE, SIDE), np.uint8)))
+    files.write_atomic("one.png", files.png_bytes(random.integers(0, CLASSES + 1, (SIDE, SIDE), np.uint8)))
     for position in range(number):
         for folder, suffix in (("images", "jpg"), ("masks", "png")):
             copy(f"one.{suffix}", f"{folder}/training_{position:08d}.{suffix}")
@@ -77,7 +80,7 @@ def write_raw(number: int) -> None:
 
 
 def write_segmentor() -> None:
-    """The miniature segmentor with random weights, two classes."""
+    """The miniature segmentor with random weights."""
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
@@ -113,9 +116,10 @@ def write_synthetic() -> None:
     files.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=files.sha256("one.jpg")))
 
 
-def peak(script: str) -> float:
+def peak(command: str) -> float:
     """Run a script; its peak resident memory [MB]."""
-    run(script, COMMANDS[script].split())
+    script, *options = command.split()
+    run(script, [*options, *COMMANDS[command].split()])
     return int(Path("peak").read_text()) / 1024
 
 

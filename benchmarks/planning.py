@@ -67,9 +67,8 @@ def plan_plainly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
 
 def plan_quickly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
     """What the script plan_synthesis does."""
-    table = files.read_table(hardness_path, ["mask_id", "rank"], only=True)
-    counts = hardness.images_at_rank(plans.check_ranks(table["rank"].to_numpy(), hardness_path), n_max)
-    plans.write_plan(plan_path, table.mask_id, counts, 42)
+    ids, rank = plans.read_ranked(hardness_path)
+    plans.write_plan(plan_path, ids, hardness.images_at_rank(rank, n_max), 42)
 
 
 def time_plans(number: int, folder: Path) -> tuple[float, float]:

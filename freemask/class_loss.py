@@ -18,24 +18,11 @@ from freemask.errors import InputError
 from freemask.files import stream_table, write_rows
 from freemask.hardness import class_wise_mean
 from freemask.labels import LabelSpace
+from freemask.parallel import shard_number
 
 BLOCK = 32  # rows of the index that stay together
 COLUMNS = ["mask_id", "sums"]
 Row = tuple[str, str, str]  # mask_id, image, mask
-
-
-def shard_number(item: str) -> tuple[int, int]:
-    """Read a scatter item 'i-of-n' as (i, n).
-
-    Raises: InputError for one that isn't.
-    """
-    try:
-        number, count = (int(part) for part in item.split("-of-"))
-    except ValueError:
-        raise InputError(f"shard {item!r}: want i-of-n, e.g. 1-of-24") from None
-    if not 1 <= number <= count:
-        raise InputError(f"shard {item!r}: number {number} isn't in 1..{count}")
-    return number, count
 
 
 def shard_rows(index: str | Path, item: str) -> Iterator[Row]:

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,7 +110,11 @@ def read_json(path: str | Path) -> Any:
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32)."""
-    write_atomic(path, table.to_csv(sep="\t", index=False, float_format="%.9g", lineterminator="\n").encode())
+
+    def write(file: BinaryIO) -> None:
+        table.to_csv(file, mode="wb", sep="\t", index=False, float_format="%.9g", lineterminator="\n")
+
+    write_atomic(path, write)
 
 
 def write_rows(path: str | Path, header: list[str], rows: Iterable[Iterable[object]]) -> int:
@@ -135,10 +139,13 @@ def write_rows(path: str | Path, header: list[str], rows: Iterable[Iterable[obje
     return number
 
 
-def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:
+def read_table(
+    path: str | Path, columns: list[str], only: bool = False, types: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Read a tab-separated table that must hold `columns`; ids (mask_id, image, mask, ...) stay text.
 
-    only: read no other columns, which saves time and memory.
+    Args: only: read no other columns, which saves time and memory; types: columns of another type, e.g. S256 for
+    UTF-8 bytes, which are read much more quickly than text and cut off where they are longer.
     Raises: InputError naming file and column.
     """
     text = {"mask_id", "image", "mask", "sha256", "image_sha256", "mask_sha256", "name", "word", "experiment", "counts"}
@@ -147,7 +154,7 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
         table = pd.read_csv(
             path,
             sep="\t",
-            dtype=dict.fromkeys(text, str),
+            dtype=dict.fromkeys(text, str) | dict(types or {}),
             keep_default_na=False,
             na_values=["nan", ""],
             usecols=set(columns).__contains__ if only else None,

@@ -120,23 +120,30 @@ class LabelCounts:
         Raises: InputError where it isn't of that form.
         """
         entries = np.array([text.count(":") for text in counts], dtype=np.int64)
-        words = np.array([text.count(" ") + 1 if text else 0 for text in counts], dtype=np.int64)
-        try:
-            numbers = np.array(" ".join(counts).replace(":", " ").split(), dtype=np.int64)
-            pairs = numbers.reshape(-1, 2)
-            if (
-                (entries != words).any()
-                or len(pairs) != entries.sum()
-                or (len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() > 255))
-            ):
-                raise ValueError
+        try:  # in parts: as text, an entry takes five times the memory
+            parts = [_pairs(counts[start : start + 1024]) for start in range(0, len(counts), 1024)]
         except ValueError:
             raise InputError(f"{source}: counts aren't 'label:pixels label:pixels ...'; make the table again") from None
-        return cls(np.repeat(np.arange(len(counts)), entries), pairs[:, 0], pairs[:, 1], len(counts))
+        label, pixels = np.concatenate([np.empty((0, 2), np.int64), *parts]).T
+        return cls(np.repeat(np.arange(len(counts)), entries), label, pixels, len(counts))
 
     def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
         """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
         return np.bincount(self.row, weights=values, minlength=self.masks)
+
+
+def _pairs(counts: list[str]) -> np.ndarray:
+    """All entries (E, 2) int64: label, pixels; ValueError where there are others."""
+    entries = np.array([text.count(":") for text in counts], dtype=np.int64)
+    words = np.array([text.count(" ") + 1 if text else 0 for text in counts], dtype=np.int64)
+    pairs = np.array(" ".join(counts).replace(":", " ").split(), dtype=np.int64).reshape(-1, 2)
+    if (
+        (entries != words).any()
+        or len(pairs) != entries.sum()
+        or (len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() > 255))
+    ):
+        raise ValueError("not 'label:pixels label:pixels ...'")
+    return pairs
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> bool:

@@ -75,6 +75,20 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: in
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def shard_number(item: str) -> tuple[int, int]:
+    """Read a scatter item 'i-of-n' as (i, n).
+
+    Raises: InputError for one that isn't.
+    """
+    try:
+        number, count = (int(part) for part in item.split("-of-"))
+    except ValueError:
+        raise InputError(f"shard {item!r}: want i-of-n, e.g. 1-of-24") from None
+    if not 1 <= number <= count:
+        raise InputError(f"shard {item!r}: number {number} isn't in 1..{count}")
+    return number, count
+
+
 def some(offenders: Sequence[object]) -> str:
     """The first few offenders as text, and how many more there are: 'a, b, c (and 12 more)'."""
     shown = ", ".join(str(offender) for offender in offenders[:LISTED])

@@ -1,7 +1,8 @@
 """Readers of the tables that several scripts share; each checks what a later step relies on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +10,39 @@ import pandas as pd
 import yaml
 
 from freemask.errors import InputError
-from freemask.files import read_table, write_table
+from freemask.files import read_table, stream_table, write_table
 from freemask.labels import LabelSpace
 from freemask.masks import LabelCounts
 from freemask.parallel import some
 from freemask.studies import of_study, with_optional_columns
 
+Key = tuple[str, ...]  # mask_id, seed
+REPEATED = "{}: mask_id {!r} stands on more than one line; make the table again"
 
-def read_masks(path: str | Path, also: Sequence[str] = ()) -> tuple[pd.DataFrame, LabelCounts]:
+
+def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:
     """Read masks.tsv: its rows (mask_id, mask, counts; counts NaN for a mask without labels) and their counts.
 
-    Args: also: further columns that must be there.
     Raises: InputError for a repeated mask_id or counts that can't be parsed.
     """
-    table = read_table(path, ["mask_id", "mask", "counts", *also])
+    table = read_table(path, ["mask_id", "mask", "counts"], only=True)
     repeated = table.mask_id[table.mask_id.duplicated()]
     if len(repeated):
-        raise InputError(f"{path}: mask_id {repeated.iloc[0]!r} stands on more than one line; make the table again")
+        raise InputError(REPEATED.format(path, repeated.iloc[0]))
     return table, LabelCounts.parse(table.counts.fillna("").tolist(), str(path))
+
+
+def stream_masks(path: str | Path) -> Iterator[tuple[str, str, LabelCounts, str]]:
+    """Yield masks.tsv row by row: mask_id, mask, counts of this mask, mask_sha256.
+
+    Raises: InputError as read_masks does.
+    """
+    seen = set()
+    for mask_id, mask, counts, digest in stream_table(path, ["mask_id", "mask", "counts", "mask_sha256"]):
+        if mask_id in seen:
+            raise InputError(REPEATED.format(path, mask_id))
+        seen.add(mask_id)
+        yield mask_id, mask, LabelCounts.parse([counts], str(path)), digest
 
 
 def read_class_loss(path: str | Path, needed: LabelCounts) -> np.ndarray:
@@ -60,27 +76,55 @@ def read_plan(path: str | Path) -> pd.DataFrame:
     return plan
 
 
-def in_plan_order(plan: pd.DataFrame, made: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Sort what was made (mask_id, seed, ...) into the plan's order.
+def in_plan_order(plan: str | Path, shards: Sequence[str | Path], columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows that the shards of a plan hold, as text, in the plan's order.
 
-    Raises: InputError where a row of the plan is missing, is there twice, or something is there that wasn't planned.
+    Shards are read in turns, and a row waits for its place. Where n shards hold every n-th row of the plan each, as
+    those of synthesis do, at most n rows wait; in any other order more.
+    Args: columns: mask_id, seed, then what else a row has.
+    Raises: InputError for a row that stands in the plan twice; at the end, where a row of the plan is missing, is there
+    twice, or something is there that wasn't planned.
     """
-    key = ["mask_id", "seed"]
-    repeated = made[made.duplicated(key)]
-    if len(repeated):
-        raise InputError(f"the shards of {source} hold {_names(repeated)} more than once; make the shards again")
-    joined = plan.merge(made, on=key, how="outer", indicator="side", sort=False)
-    for side, problem in (("left_only", "lack"), ("right_only", "hold, against the plan,")):
-        rows = joined[joined.side == side]
-        if len(rows):
-            raise InputError(
-                f"the shards of {source} {problem} {_names(rows)}; give all its shards, or make them again"
-            )
-    return plan.merge(made, on=key, how="left")
+    rows = filter(None, chain.from_iterable(zip_longest(*(stream_table(shard, columns) for shard in shards))))
+    waiting: dict[Key, tuple[str, ...]] = {}
+    placed: set[int] = set()  # hashes of (mask_id, seed): a fifth of the memory that these would take
+    lacking, repeated = [], []
+
+    def read_on() -> bool:
+        for row in rows:
+            if row[:2] in waiting or hash(row[:2]) in placed:
+                repeated.append(row[:2])
+            else:
+                waiting[row[:2]] = row
+            return True
+        return False
+
+    for key in stream_table(plan, columns[:2]):
+        if hash(key) in placed:
+            raise InputError(f"{plan}: mask {key[0]}, seed {key[1]} stands there twice; make the plan again")
+        while key not in waiting and read_on():
+            pass
+        placed.add(hash(key))
+        if key in waiting:
+            yield waiting.pop(key)
+        else:
+            lacking.append(key)
+    while read_on():
+        pass
+    _refuse(plan, repeated, lacking, list(waiting))
 
 
-def _names(rows: pd.DataFrame) -> str:
-    return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
+def _refuse(plan: str | Path, repeated: list[Key], lacking: list[Key], unplanned: list[Key]) -> None:
+    """Raise what is wrong with a plan's shards, if anything."""
+    if repeated:
+        raise InputError(f"the shards of {plan} hold {_names(repeated)} more than once; make the shards again")
+    for keys, problem in ((lacking, "lack"), (unplanned, "hold, against the plan,")):
+        if keys:
+            raise InputError(f"the shards of {plan} {problem} {_names(keys)}; give all its shards, or make them again")
+
+
+def _names(keys: list[Key]) -> str:
+    return some([f"mask {mask_id} seed {seed}" for mask_id, seed in keys])
 
 
 def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:

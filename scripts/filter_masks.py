@@ -10,6 +10,8 @@ from pathlib import Path
 
 from freemask import cli
 
+MANIFEST = ["mask_id", "seed", "image", "mask", "filtered", "image_sha256", "mask_sha256"]
+
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
@@ -31,6 +33,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Filter, or pass the masks through, and write both tables."""
+    import numpy as np
     import pandas as pd
 
     from freemask import files, filtering
@@ -38,19 +41,18 @@ def main(arguments: argparse.Namespace) -> None:
 
     alpha = filtering.parse_alpha(arguments.alpha)
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    manifest, pixels = pass_through(arguments) if alpha == float("inf") else filter_shard(arguments, alpha)
+    pixels = np.zeros((2, 256), np.int64)  # of each raw label: all, filtered
+    rows = pass_through(arguments, pixels) if alpha == float("inf") else filter_shard(arguments, alpha, pixels)
+    images = files.write_rows(arguments.manifest, MANIFEST, rows)
     shares = pd.DataFrame({"label": space.ids, "pixels": pixels[0, space.ids], "filtered": pixels[1, space.ids]})
     files.write_table(arguments.class_shares, shares)
-    files.write_table(arguments.manifest, manifest)
     share = pixels[1].sum() / max(pixels[0].sum(), 1)
-    cli.tell(f"{arguments.manifest}: {len(manifest)} images, alpha {arguments.alpha} filters {share:.1%} of the pixels")
+    cli.tell(f"{arguments.manifest}: {images} images, alpha {arguments.alpha} filters {share:.1%} of the pixels")
 
 
-def filter_shard(arguments: argparse.Namespace, alpha: float):
-    """The shard's manifest, and (2, 256) pixels and filtered pixels of each raw label."""
+def filter_shard(arguments: argparse.Namespace, alpha: float, pixels):
+    """Yield the manifest's rows as their masks are written, and add each one's pixels to pixels (2, 256)."""
     from functools import partial
-
-    import numpy as np
 
     from freemask import files, filtering
     from freemask.errors import InputError
@@ -58,26 +60,26 @@ def filter_shard(arguments: argparse.Namespace, alpha: float):
 
     if not arguments.margins:
         raise InputError(f"--alpha {arguments.alpha} needs --margins")
-    margins = files.read_table(arguments.margins, ["mask_id", "seed", "image", "mask", "margin", "image_sha256"])
-    manifest = margins[["mask_id", "seed", "image"]].copy()
-    manifest["mask"] = [
-        filtering.filtered_path(arguments.filtered_dir, row.mask_id, row.seed) for row in margins.itertuples()
-    ]
-    jobs = [
-        filtering.FilterJob(mask, margin, target)
-        for mask, margin, target in zip(margins["mask"], margins["margin"], manifest["mask"], strict=True)
-    ]
+    columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256"]
+    total = sum(1 for _ in files.stream_table(arguments.margins, columns))  # and no bad line is met later
+    jobs = (
+        filtering.FilterJob(mask, margin, filtering.filtered_path(arguments.filtered_dir, mask_id, seed))
+        for mask_id, seed, _, mask, margin, _ in files.stream_table(arguments.margins, columns)
+    )
     work = partial(filtering.filter_file, alpha=alpha, ignored=arguments.ignored_label)
-    total, shares, digests = np.zeros((2, 256), np.int64), [], []
-    for pixels, digest in map_files(work, jobs, arguments.threads, "filter masks", "mask"):
-        total += pixels
-        shares.append(pixels[1].sum() / max(pixels[0].sum(), 1))
-        digests.append(digest)
-    return manifest.assign(filtered=shares, image_sha256=margins.image_sha256, mask_sha256=digests), total
+    done = map_files(work, jobs, arguments.threads, "filter masks", "mask", total)
+    for row, (counted, digest) in zip(files.stream_table(arguments.margins, columns), done, strict=True):
+        mask_id, seed, image, _, _, image_sha256 = row
+        pixels += counted
+        share = counted[1].sum() / max(counted[0].sum(), 1)
+        mask = filtering.filtered_path(arguments.filtered_dir, mask_id, seed)
+        yield mask_id, seed, image, mask, f"{share:.9g}", image_sha256, digest
 
 
-def pass_through(arguments: argparse.Namespace):
+def pass_through(arguments: argparse.Namespace, pixels):
     """The same for alpha inf: the square masks themselves, nothing filtered."""
+    from collections import Counter
+
     import numpy as np
 
     from freemask import files, tables
@@ -86,21 +88,19 @@ def pass_through(arguments: argparse.Namespace):
 
     if not (arguments.images and arguments.masks):
         raise InputError("--alpha inf needs --images and --masks")
-    images = files.read_table(arguments.images, ["mask_id", "seed", "image", "sha256"])
-    masks, counts = tables.read_masks(arguments.masks, ["mask_sha256"])
-    row = masks.reset_index().set_index("mask_id")["index"].reindex(images.mask_id)
-    if row.isna().any():
-        unknown = row.index[row.isna()].unique()
-        raise InputError(
-            f"{arguments.images}: {arguments.masks} doesn't hold mask(s) {some(list(unknown))}; plan again"
-        )
-    row = row.to_numpy(int)
-    images_of_mask = np.bincount(row, minlength=len(masks))
-    pixels = np.zeros((2, 256), np.int64)
-    np.add.at(pixels[0], counts.label, counts.pixels * images_of_mask[counts.row])
-    manifest = images[["mask_id", "seed", "image"]].assign(mask=masks["mask"].to_numpy()[row], filtered=0.0)
-    digests = masks["mask_sha256"].to_numpy()[row]
-    return manifest.assign(image_sha256=images.sha256, mask_sha256=digests), pixels
+    columns = ["mask_id", "seed", "image", "sha256"]
+    images = Counter(mask_id for mask_id, *_ in files.stream_table(arguments.images, columns))
+    masks = {}
+    for mask_id, mask, counts, digest in tables.stream_masks(arguments.masks):
+        if mask_id in images:
+            masks[mask_id] = mask, digest
+            np.add.at(pixels[0], counts.label, counts.pixels * images[mask_id])
+    unknown = [mask_id for mask_id in images if mask_id not in masks]
+    if unknown:
+        raise InputError(f"{arguments.images}: {arguments.masks} doesn't hold mask(s) {some(unknown)}; plan again")
+    for mask_id, seed, image, image_sha256 in files.stream_table(arguments.images, columns):
+        mask, digest = masks[mask_id]
+        yield mask_id, seed, image, mask, "0", image_sha256, digest
 
 
 if __name__ == "__main__":

@@ -32,20 +32,20 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Count images per mask, write the plan, say what it costs."""
-    from freemask import files, plans
+    from freemask import plans
     from freemask.errors import InputError
 
     if arguments.n_max < 1:
         raise InputError(f"--n-max {arguments.n_max}: want 1 or more images")
     if arguments.first_seed < 0:
         raise InputError(f"--first-seed {arguments.first_seed}: want 0 or more")
-    table = files.read_table(arguments.hardness, ["mask_id", "rank"], only=True)
-    counts = count_images(arguments, table)
-    images = plans.write_plan(arguments.plan, table.mask_id, counts, arguments.first_seed)
+    ids, rank = plans.read_ranked(arguments.hardness)
+    counts = count_images(arguments, ids, rank)
+    images = plans.write_plan(arguments.plan, ids, counts, arguments.first_seed)
     seconds = arguments.seconds_per_image or plans.SECONDS_PER_IMAGE
     per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
     cli.tell(
-        f"{arguments.plan}: {len(table):,} masks, {per_mask};"
+        f"{arguments.plan}: {len(ids):,} masks, {per_mask};"
         f" {plans.cost(images, arguments.mask_size, seconds, plans.BYTES_PER_PIXEL)}"
     )
     if arguments.synthesis_logs:
@@ -56,18 +56,17 @@ def main(arguments: argparse.Namespace) -> None:
             )
 
 
-def count_images(arguments: argparse.Namespace, table):
-    """Images per mask (N,) int64 by the chosen strategy."""
+def count_images(arguments: argparse.Namespace, ids, rank):
+    """Images per mask (N,) int64 by the chosen strategy; ids: (N,) bytes, rank: (N,)."""
     import numpy as np
 
     from freemask import hardness, plans, tables
     from freemask.errors import InputError
 
-    rank = plans.check_ranks(table["rank"].to_numpy(), arguments.hardness)
     if arguments.strategy == "hardness":
         return hardness.images_at_rank(rank, arguments.n_max)
     if arguments.strategy == "uniform":
-        return plans.uniform(table.mask_id.tolist(), arguments.n_max)
+        return plans.uniform([mask_id.decode() for mask_id in ids], arguments.n_max)
     if arguments.strategy == "all":
         return np.full(len(rank), arguments.n_max)
     if arguments.strategy != "class_balanced":
@@ -75,7 +74,7 @@ def count_images(arguments: argparse.Namespace, table):
     if not (arguments.masks and arguments.class_loss):
         raise InputError("--strategy class_balanced needs --masks and --class-loss")
     masks, counts = tables.read_masks(arguments.masks)
-    if masks.mask_id.tolist() != table.mask_id.tolist():
+    if masks.mask_id.tolist() != [mask_id.decode() for mask_id in ids]:
         raise InputError(f"{arguments.masks} and {arguments.hardness} list different masks; make both again")
     priority = plans.class_priority(counts, tables.read_class_loss(arguments.class_loss, needed=counts))
     return plans.class_balanced(priority, rank, arguments.n_max)

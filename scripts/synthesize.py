@@ -6,6 +6,7 @@ Images that are there already are kept; a killed run loses at most the batch it 
 import argparse
 import functools
 import json
+import random
 from pathlib import Path
 
 from freemask import cli
@@ -68,7 +69,9 @@ def main(arguments: argparse.Namespace) -> None:
     both = painters(arguments, labels)
     claim_folder(arguments.images_dir, settings)
     shard = Shard(*both, arguments.batch_size, arguments.jpeg_quality, arguments.image_size)
-    made = shard.make(wanted, f"synthesize {arguments.shard}")
+    # Plans that share a folder and are made at the same time paint little twice where each goes its own way through it.
+    order = random.Random(str(arguments.manifest)).sample(wanted, len(wanted))
+    made = shard.make(order, f"synthesize {arguments.shard}")
     cli.tell(f"synthesize {arguments.shard}: {made} images made, {len(wanted) - made} were there")
     write_table(arguments.manifest, manifest(wanted))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from command_line import run_script
 
-from freemask import files, filtering, plans
+from freemask import files, filtering, plans, tables
 from freemask.errors import InputError
 from freemask.filtering import filter_mask, margin_code, parse_alpha
 
@@ -137,6 +137,60 @@ def test_a_set_is_in_plan_order_with_shares_per_class(shard):
     np.testing.assert_allclose(shares.share, [0.25, 0.4, 1.0])
 
 
+def in_order(folder, *shards):
+    return tables.in_plan_order(folder / "plan.tsv", [folder / name for name in shards], ["mask_id", "seed", "image"])
+
+
+def write_shards(folder, **shards):
+    """A plan of 3 masks with 2 images each, and shards: names of rows such as a42, one after another."""
+    files.write_table(folder / "plan.tsv", plans.rows(["a", "b", "c"], np.array([2, 2, 2]), 42))
+    for name, rows in shards.items():
+        lines = ["image\tseed\tmask_id", *(f"{row}.jpg\t{row[1:]}\t{row[0]}" for row in rows.split())]
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def test_shards_in_any_order_come_in_the_plans(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43", whole="c43 a42 b43 b42 a43 c42", none="")
+    expected = [(row[0], row[1:], f"{row}.jpg") for row in ("a42", "a43", "b42", "b43", "c42", "c43")]
+    assert list(in_order(tmp_path, "one", "two")) == expected
+    assert list(in_order(tmp_path, "two", "none", "one")) == expected
+    assert list(in_order(tmp_path, "whole")) == expected
+
+
+def test_shards_are_read_no_further_than_needed(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43")
+    (tmp_path / "two").write_text((tmp_path / "two").read_text().replace("\tc", ""))  # a line that can't be read
+    rows = in_order(tmp_path, "one", "two")
+    assert [next(rows)[2] for _ in range(4)] == ["a42.jpg", "a43.jpg", "b42.jpg", "b43.jpg"]
+    with pytest.raises(InputError, match="two, line 4: 2 fields, want 3"):
+        list(rows)
+
+
+MISFITS = {  # what the second of two shards holds, where the first holds a42 b42 c42 of a42 a43 b42 b43 c42 c43
+    "a43 b43": "lack mask c seed 43; give all",
+    "": "lack mask a seed 43, mask b seed 43, mask c seed 43; give all",
+    "a43 b43 c44 c43": "hold, against the plan, mask c seed 44; give all",
+    "a43 b43 c43 a42": "hold mask a seed 42 more than once",
+    "a42 a43 b43 c43": "hold mask a seed 42 more than once",
+    "d42 a43 b43 d42 c43": "hold mask d seed 42 more than once",
+}
+
+
+@pytest.mark.parametrize(("two", "said"), MISFITS.items())
+def test_shards_that_dont_fit_their_plan_are_refused(tmp_path, two, said):
+    write_shards(tmp_path, one="a42 b42 c42", two=two)
+    with pytest.raises(InputError, match=rf"the shards of .*plan\.tsv {said}"):
+        list(in_order(tmp_path, "one", "two"))
+
+
+def test_a_plan_that_holds_a_row_twice_is_refused(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42 a42", two="a43 b43 c43")
+    with open(tmp_path / "plan.tsv", "a") as plan:
+        plan.write("a\t42\n")
+    with pytest.raises(InputError, match=r"plan\.tsv: mask a, seed 42 stands there twice"):
+        list(in_order(tmp_path, "one", "two"))
+
+
 @pytest.mark.parametrize("alpha", ["1.25", "inf"])
 def test_a_list_differs_where_a_file_of_the_same_name_does(shard, alpha):
     def make():
@@ -191,5 +245,11 @@ def test_bad_filter_input_is_refused(shard):
     (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nz\tz.png\t1:1\t0\n")
     with pytest.raises(InputError, match=r"doesn't hold mask\(s\) b"):
         filter_shard(shard, 1, alpha="inf")
-    assert not (shard / "0.tsv").exists() and not (shard / "1.tsv").exists()
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\n" + "b\tb.png\t1:1\t0\n" * 2)
+    with pytest.raises(InputError, match=r"mask_id 'b' stands on more than one line"):
+        filter_shard(shard, 1, alpha="inf")
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nb\tb.png\t1-1\t0\n")
+    with pytest.raises(InputError, match=r"masks.tsv: counts aren't"):
+        filter_shard(shard, 1, alpha="inf")
+    assert not {"0.tsv", "1.tsv", "0.classes.tsv", "1.classes.tsv"} & {path.name for path in shard.iterdir()}
     assert filtering.STEP == 0.05

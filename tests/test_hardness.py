@@ -1,6 +1,7 @@
 """Class-wise mean loss, hardness, images per mask, plans."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import run_script
 
@@ -174,9 +175,39 @@ def test_rows_are_masks_with_their_first_seeds():
 @pytest.mark.parametrize("ids", [["b", "a"], ['a"b', "ü x"], ["tab\tin", "b"]])
 def test_a_plan_is_written_as_its_table_would_be(tmp_path, ids):
     for counts in (np.array([2, 1]), np.array([1, 12])):
-        assert plans.write_plan(tmp_path / "plan.tsv", ids, counts, 42) == counts.sum()
+        cells = np.array([mask_id.encode() for mask_id in ids])
+        assert plans.write_plan(tmp_path / "plan.tsv", cells, counts, 42) == counts.sum()
         files.write_table(tmp_path / "table.tsv", plans.rows(ids, counts, 42))
         assert (tmp_path / "plan.tsv").read_bytes() == (tmp_path / "table.tsv").read_bytes()
+
+
+def test_long_plans_are_written_whole(tmp_path):
+    """More masks than are written at once, ids of several lengths, one that would be quoted."""
+    ids = [f"m{'x' * (row % 90)}{row}" for row in range(9000)]
+    ids[8500] = 'a "b"'
+    ranked = ranks(np.random.default_rng(0).random(9000))
+    table = pd.DataFrame({"mask_id": ids, "hardness": ranked / 7, "rank": ranked})
+    files.write_table(tmp_path / "hardness.tsv", table)
+    cells, rank = plans.read_ranked(tmp_path / "hardness.tsv")
+    assert [cell.decode() for cell in cells] == ids and rank.tolist() == ranked.tolist()
+    counts = images_at_rank(rank, 11)
+    plans.write_plan(tmp_path / "plan.tsv", cells, counts, 98)
+    files.write_table(tmp_path / "table.tsv", plans.rows(ids, counts, 98))
+    assert (tmp_path / "plan.tsv").read_bytes() == (tmp_path / "table.tsv").read_bytes()
+
+
+@pytest.mark.parametrize("mask_id", ["b", "b" * 63, "b" * 64, "ü" * 32, "b" * 255])
+def test_ids_are_read_whole(tmp_path, mask_id):
+    (tmp_path / "hardness.tsv").write_text(f"mask_id\thardness\trank\na\t0.1\t2\n{mask_id}\t0.1\t1\n")
+    ids, rank = plans.read_ranked(tmp_path / "hardness.tsv")
+    assert [cell.decode() for cell in ids] == ["a", mask_id] and rank.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("mask_id", ["", "b" * 256, "ü" * 128])
+def test_ids_that_no_file_can_have_are_refused(tmp_path, mask_id):
+    (tmp_path / "hardness.tsv").write_text(f"mask_id\thardness\trank\na\t0.1\t2\n{mask_id}\t0.1\t1\n")
+    with pytest.raises(InputError, match=r"hardness\.tsv: a mask_id is empty or longer than 255 bytes"):
+        plans.read_ranked(tmp_path / "hardness.tsv")
 
 
 def test_measured_seconds_are_those_of_shards_that_made_images(tmp_path):

@@ -147,6 +147,18 @@ def test_counts_leave_out_the_ignored_label_and_parse_back():
             LabelCounts.parse(["1:1", broken])
 
 
+def test_counts_of_many_masks_are_parsed_as_those_of_each():
+    texts = [count_labels(np.arange(row % 11)) for row in range(2500)]
+    counts = LabelCounts.parse(texts)
+    assert counts.masks == 2500 and counts.row.tolist() == [row for row in range(2500) for _ in range(row % 11)]
+    assert counts.label.tolist() == [label for row in range(2500) for label in range(row % 11)]
+    assert set(counts.pixels) == {1}
+    for broken in (0, 1100, 2499):
+        with pytest.raises(InputError, match="counts aren't"):
+            LabelCounts.parse([*texts[:broken], "1:1 2", *texts[broken + 1 :]])
+    assert LabelCounts.parse([]).masks == 0
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_resized_masks_and_counts(folders, threads):
     add(folders, "a", [[1, 1, 0, 0], [1, 1, 0, 0], [7, 7, 2, 2], [7, 7, 2, 2]])

@@ -60,7 +60,7 @@ def write_world(iterations: int) -> dict:
     for seed, (name, count) in enumerate({"real": 6, "synthetic": 8, "val": 5}.items()):
         write_pairs(Path(name), count, seed)
     entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())["segformer_mini"]
-    entry |= {"iterations": {"tiny": iterations}, "batch_size": 2}
+    entry |= {"iterations": {"tiny": iterations}, "batch_size": 2, "workers": 0}
     entry["overrides"]["model"]["data_preprocessor"]["size"] = [32, 32]
     for step in entry["overrides"]["train_dataloader"]["dataset"]["pipeline"]:
         step |= {key: [32, 32] for key in ("scale", "crop_size") if key in step}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import digest, jpeg_bytes, read_json, read_mask, sha256, sweep, write_atomic, write_json
-from freemask.parallel import some
+from freemask.parallel import shard_number, some
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,7 @@ def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
 
     Raises: InputError for an item that isn't one, or a (mask_id, seed) that stands twice in the plan.
     """
-    try:
-        number, count = (int(part) for part in item.split("-of-"))
-    except ValueError:
-        raise InputError(f"shard {item!r}, want i-of-n, e.g. 1-of-24") from None
-    if not 1 <= number <= count:
-        raise InputError(f"shard {item!r}: number {number} not in 1..{count}")
+    number, count = shard_number(item)
     twice = plan[plan.duplicated(["mask_id", "seed"])]
     if len(twice):
         row = twice.iloc[0]
@@ -147,6 +142,7 @@ class Shard:
         self.painter, self.again = painter, again
         self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
         self.stop = False
+        self.found = 0  # images that others made since `make` began
         self.retried: list[Request] = []
         self.blank: list[Request] = []
 
@@ -156,10 +152,9 @@ class Shard:
         Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
         well (they aren't written).
         """
-        missing = [request for request in wanted if not is_made(request)]
+        self.found, missing = 0, [request for request in wanted if not is_made(request)]
         for folder in {request.image.parent for request in wanted}:
             sweep(folder)
-        batches = [missing[start : start + self.batch_size] for start in range(0, len(missing), self.batch_size)]
         previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             with (
@@ -168,6 +163,7 @@ class Shard:
                 bar(description, len(wanted), "image") as shown,
             ):
                 shown.initial = shown.n = len(wanted) - len(missing)  # found, so they don't count as speed
+                batches = self._batches(missing, shown)
                 self._make_batches(_ahead(preparing, batches, self._prepare), writing, shown)
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -181,7 +177,21 @@ class Shard:
             raise InputError(
                 f"{len(self.blank)} blank images, in float32 too: {_names(self.blank)}; check the generator's weights"
             )
-        return len(missing)
+        return len(missing) - self.found
+
+    def _batches(self, missing: list[Request], shown: tqdm) -> Iterator[list[Request]]:
+        """Batches of what is still missing at its turn: another plan's job may be filling the same folder."""
+        batch: list[Request] = []
+        for request in missing:
+            if is_made(request):
+                self.found, shown.initial, shown.n = self.found + 1, shown.initial + 1, shown.n + 1
+                continue
+            batch.append(request)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm) -> None:
         """The next batch is prepared, and images of the last one are written, while a batch is being painted."""

@@ -1,5 +1,6 @@
 """What is registered with mmengine and mmseg; a config loads it through custom_imports."""
 
+from freemask.segmentation.batches import collate_packed
 from freemask.segmentation.best import DurableCheckpoints
 from freemask.segmentation.clock import CountTime
 from freemask.segmentation.datasets import PairListDataset
@@ -25,5 +26,6 @@ __all__ = [
     "SaveOnTerminate",
     "SeedEachIteration",
     "ShuffledSampler",
+    "collate_packed",
     "leave_sigterm_to_parent",
 ]

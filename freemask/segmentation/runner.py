@@ -25,7 +25,11 @@ class AtomicRunner(Runner):
     """A Runner that writes checkpoints under a temporary name first and loads weights strictly."""
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:
-        """Save out_dir/filename, with what the run was made from: temporary name, fsync, rename."""
+        """Save out_dir/filename, with what the run was made from: temporary name, fsync, rename.
+
+        Raises: InputError for weights that aren't finite; no file is written.
+        """
+        refuse_non_finite(self.model, filename)
         options["meta"] = {**(options.get("meta") or {}), "inputs": self.cfg.inputs}
         temporary = Path(out_dir, f".{filename}.tmp")
         super().save_checkpoint(out_dir, temporary.name, *arguments, **options)
@@ -47,6 +51,19 @@ class AtomicRunner(Runner):
             return super().load_checkpoint(filename, map_location, strict, **options)
         except RuntimeError as error:
             raise InputError(f"{filename}: not the weights of this model; check the experiment ({error})") from None
+
+
+def refuse_non_finite(model: torch.nn.Module, name: str) -> None:
+    """Refuse to save weights that hold a NaN or an infinity: a gradient can have one where the loss is finite.
+
+    Raises: InputError naming what was to be saved, and the first such parameter.
+    """
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(
+                f"{name}: not saved, {key} isn't finite any more; lower the learning rate, or train in fp32. The"
+                " checkpoint before is still there"
+            )
 
 
 def inputs_digest(config: Config) -> str:
@@ -123,6 +140,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     runner = AtomicRunner.from_cfg(config)
     runner.train()
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    refuse_non_finite(model, "weights")
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 

@@ -6,6 +6,7 @@ import pytest
 from freemask import class_loss, files
 from freemask.errors import InputError
 from freemask.labels import LabelSpace
+from freemask.parallel import shard_number
 
 SPACE = LabelSpace((3, 9), ("sky", "ship"), ("sky", "ship"), ((0, 0, 0), (1, 1, 1)), 0)
 
@@ -81,4 +82,4 @@ def test_broken_sums_are_refused(tmp_path, sums):
 @pytest.mark.parametrize("item", ["0-of-2", "3-of-2", "1", "a-of-b"])
 def test_a_shard_that_is_none_is_refused(tmp_path, item):
     with pytest.raises(InputError, match=f"shard '{item}'"):
-        class_loss.shard_number(item)
+        shard_number(item)

@@ -81,6 +81,15 @@ def test_the_same_config_gives_the_same_bytes(trained):
     assert files.sha256(again) == files.sha256(trained["real"])
 
 
+def test_a_loading_process_changes_no_byte(trained):
+    entries = yaml.safe_load(Path("models.yaml").read_text())
+    loaded = {"loaded": entries["tiny"] | {"workers": 1}}
+    Path("models.yaml").write_text(yaml.safe_dump(entries | loaded))
+    weights = train("loaded", model="loaded")
+    assert "collate_packed" in Path("loaded/seed-0/config.py").read_text()
+    assert files.sha256(weights) == files.sha256(trained["real"])
+
+
 @pytest.mark.parametrize("regime", ["real", "joint"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkeypatch):
     from freemask.segmentation.hooks import ProgressLines
@@ -282,6 +291,21 @@ def test_a_loss_that_is_not_finite_names_the_batch(trained, monkeypatch):
     monkeypatch.setattr(datasets.PairListDataset, "prepare_data", poisoned)
     with pytest.raises(InputError, match=r"loss is nan.*real/3\.jpg"):
         train("poisoned")
+
+
+def test_weights_that_are_not_finite_are_not_saved(trained, monkeypatch):
+    """A gradient may be NaN where the loss is finite: the checkpoint before stays, no later one is written."""
+    from freemask.segmentation.hooks import RefuseNonFiniteLoss
+
+    def poison(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 3:
+            next(runner.model.parameters()).data[0] = float("inf")
+
+    monkeypatch.setattr(RefuseNonFiniteLoss, "after_train_iter", poison)
+    with pytest.raises(InputError, match=r"iter_4\.pth: not saved, backbone.* isn't finite"):
+        train("unfinite")
+    assert [path.name for path in Path("unfinite/seed-0/work").glob("*.pth")] == ["iter_2.pth"]
+    assert not Path("unfinite/seed-0/weights.pth").exists()
 
 
 def test_bad_input_is_refused_with_names(trained):

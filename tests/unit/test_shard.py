@@ -82,6 +82,21 @@ def test_every_batch_has_one_shape(world):
     assert painter.painted[9:] == [("m4", 43)] * 3
 
 
+def test_what_another_job_makes_meanwhile_is_not_painted_again(world, tmp_path):
+    """Rows 4 and 6 come from another job while the first batch is painted and the second is ready."""
+    make((*world[:2], tmp_path / "alone"), Painter())
+    rows = wanted(world)
+
+    def meanwhile(call):
+        if call == 1:
+            Shard(Painter(), None, batch_size=3, quality=95).make([rows[4], rows[6]], "other")
+
+    painter = Painter(on_call=meanwhile)
+    assert Shard(painter, None, batch_size=2, quality=95).make(rows, "test") == 8
+    assert painter.painted == [tuple(world[0].iloc[row]) for row in (0, 1, 2, 3, 5, 7, 8, 9)]
+    assert manifest(rows).sha256.tolist() == manifest(wanted((*world[:2], tmp_path / "alone"))).sha256.tolist()
+
+
 def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
     killer = Painter(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
     with pytest.raises(Terminated) as stopped:

@@ -166,6 +166,23 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     assert manifests[0].replace("/killed/", "/uninterrupted/") == manifests[1]
 
 
+def test_two_plans_at_once_paint_little_twice(world, processes):
+    """As jobs of two plans that fill one folder, from the same moment on."""
+    rows = [(f"m{number}", seed) for number in range(8) for seed in range(42, 52)]
+    plan, out = world.folder / "both.tsv", world.folder / "both"
+    plan.write_text("mask_id\tseed\n" + "".join(f"{name}\t{seed}\n" for name, seed in rows))
+    jobs = [{"plan": plan, "log": out / f"{name}.txt", "manifest": out / f"{name}.tsv"} for name in "ab"]
+    running = [start(processes, world.options("both", **job)) for job in jobs]
+    for process in running:
+        process.join()
+    made = made_in([job["log"] for job in jobs])
+    assert [process.exitcode for process in running] == [0, 0]
+    assert len(set(made)) == len(rows) <= len(made) < 1.5 * len(rows)  # 2 where both paint everything
+    assert (out / "a.tsv").read_bytes() == (out / "b.tsv").read_bytes()
+    images = world.images("both")
+    assert {name: images[name] for name in world.images("whole")} == world.images("whole")
+
+
 def test_sigterm_finishes_the_batch_and_exits_with_143(world, processes):
     out = world.folder / "terminated"
     process = start(processes, world.options("terminated", log=out / "a.txt", steps=200))
