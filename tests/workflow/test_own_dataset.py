@@ -76,7 +76,7 @@ def write_configuration(folder: Path) -> None:
     with open(folder / "config/harbour_experiments.tsv", "a") as file:
         file.write(MORE)
     model = read_yaml(ROOT / "config/models.yaml")["segformer_mini"]
-    model |= {"iterations": {"harbour": 2}, "batch_size": 2}
+    model |= {"iterations": {"harbour": 2}, "batch_size": 2, "workers": 0}  # no process to wait for
     write_yaml(folder / "config/models.yaml", {"segformer_mini": model})
     config = read_yaml(folder / "config/harbour_run.yaml")
     config["generators"]["harbour-generator"] |= {"steps": 2, "batch_size": 2}
