@@ -90,7 +90,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "optim_wrapper": protocol.optimizer(config["optim_wrapper"], accumulate, experiment),
         "param_scheduler": protocol.schedule(config, steps, accumulate, entry, experiment),
         **_data(config, entry, accumulate, experiment),
-        **_loops(config, steps, accumulate),
+        **_loops(config, entry, steps, accumulate),
         **_hooks(config, steps, accumulate, experiment),
         "env_cfg": config["env_cfg"],
         "visualizer": {"type": config["visualizer"]["type"], "vis_backends": VISUAL},  # nameless: one for each run
@@ -160,7 +160,7 @@ def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experi
     """The three dataloaders and the evaluator; pipelines are the base config's."""
     train, val = config["train_dataloader"], config["val_dataloader"]
     lists = {"synthetic": [experiment.synthetic], "joint": [experiment.real, experiment.synthetic]}
-    workers = entry.get("workers", train["num_workers"])
+    workers = _workers(config, entry)
     sampler: dict[str, Any] = {"type": "ShuffledSampler"}
     if experiment.regime == "joint" and experiment.balance == "exact":
         sampler = {"type": "BalancedSampler", "accumulate": accumulate}
@@ -201,6 +201,11 @@ def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experi
     }
 
 
+def _workers(config: dict[str, Any], entry: dict[str, Any]) -> int:
+    """Loading processes of each training process."""
+    return entry.get("workers", config["train_dataloader"]["num_workers"])
+
+
 def _pipeline(transforms: list[dict[str, Any]], experiment: Experiment) -> list[dict[str, Any]]:
     """Replace each annotation loader by one for raw labels, followed by the strict map to train ids."""
     made = []
@@ -213,10 +218,11 @@ def _pipeline(transforms: list[dict[str, Any]], experiment: Experiment) -> list[
     return made
 
 
-def _loops(config: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any]:
+def _loops(config: dict[str, Any], entry: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any]:
     """Training by iterations, with validation in between unless val_interval is 0."""
     interval = config["train_cfg"]["val_interval"] * accumulate
-    loops: dict[str, Any] = {"train_cfg": {"type": "IterBasedTrainLoop", "max_iters": steps}}
+    kind = "LoadAheadTrainLoop" if _workers(config, entry) else "IterBasedTrainLoop"
+    loops: dict[str, Any] = {"train_cfg": {"type": kind, "max_iters": steps}}
     if interval:
         loops["train_cfg"]["val_interval"] = interval
         loops["val_cfg"] = {"type": "ValLoop"}

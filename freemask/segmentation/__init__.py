@@ -1,6 +1,6 @@
 """What is registered with mmengine and mmseg; a config loads it through custom_imports."""
 
-from freemask.segmentation.batches import collate_packed
+from freemask.segmentation.batches import LoadAheadTrainLoop, collate_packed
 from freemask.segmentation.best import DurableCheckpoints
 from freemask.segmentation.clock import CountTime
 from freemask.segmentation.datasets import PairListDataset
@@ -16,6 +16,7 @@ __all__ = [
     "BalancedSampler",
     "CountTime",
     "DurableCheckpoints",
+    "LoadAheadTrainLoop",
     "MergedGroups",
     "PairListDataset",
     "PerClassIoU",

@@ -1,20 +1,21 @@
-"""Batches that cross from a loading process to the training in one piece."""
+"""Batches that cross from a loading process to the training in one piece, while the model trains on the last one."""
 
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import FUNCTIONS
+from mmengine.registry import FUNCTIONS, LOOPS
+from mmengine.runner import IterBasedTrainLoop
 
 ALIGNED = 8  # bytes: where a tensor of any type may begin
-SMALL = 2**20  # bytes that go through the pipe: copying them is quicker than fetching a file's descriptor
 
 
 class PackedBatch(dict):
-    """A batch (inputs, data_samples) that is pickled as one piece of memory and a description.
+    """A batch (inputs, data_samples) that is pickled as one tensor and a description.
 
     PyTorch opens a file for each tensor that another process sends: with two tensors an image, receiving takes longer
     than making them.
@@ -28,10 +29,7 @@ class PackedBatch(dict):
         flat = [tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors]
         padded = [torch.nn.functional.pad(part, (0, -len(part) % ALIGNED)) for part in flat]
         shapes = [(tensor.dtype, tensor.shape) for tensor in tensors]
-        packed = torch.cat(padded)
-        if len(packed) < SMALL:
-            packed = bytearray(packed.numpy())
-        return unpack, (described.getvalue(), packed, shapes)
+        return unpack, (described.getvalue(), torch.cat(padded), shapes)
 
 
 class _WithoutTensors(pickle.Pickler):
@@ -59,12 +57,8 @@ class _WithTensors(pickle.Unpickler):
         return self.tensors[number]
 
 
-def unpack(
-    described: bytes, packed: torch.Tensor | bytearray, shapes: list[tuple[torch.dtype, torch.Size]]
-) -> dict[str, Any]:
+def unpack(described: bytes, packed: torch.Tensor, shapes: list[tuple[torch.dtype, torch.Size]]) -> dict[str, Any]:
     """The batch again; its tensors are views of `packed`."""
-    if isinstance(packed, bytearray):
-        packed = torch.frombuffer(packed, dtype=torch.uint8)
     tensors, start = [], 0
     for dtype, shape in shapes:
         end = start + shape.numel() * dtype.itemsize
@@ -77,3 +71,45 @@ def unpack(
 def collate_packed(samples: Sequence[dict[str, Any]]) -> PackedBatch:
     """Collate as mmengine's pseudo_collate does, lists of what the samples hold."""
     return PackedBatch(pseudo_collate(samples))
+
+
+class Ahead:
+    """mmengine's endless iterator over batches, with the next one being received by a thread.
+
+    For loading processes only: without them, the thread would draw from the random numbers of the training.
+    """
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+        self.receiver = ThreadPoolExecutor(1)
+        self.following: Future | None = None
+
+    def __next__(self) -> dict[str, Any]:
+        """The batch whose turn it is; the first is awaited here, since processes start safely from the main thread."""
+        batch = self.following.result() if self.following else next(self.batches)
+        self.following = self.receiver.submit(next, self.batches)
+        return batch
+
+    def skip_iter(self, number: int) -> None:
+        """Leave out the first batches (mmengine calls it before the first when it resumes)."""
+        self.batches.skip_iter(number)
+
+    def close(self) -> None:
+        """Receive no more."""
+        self.receiver.shutdown(cancel_futures=True)
+
+
+@LOOPS.register_module()
+class LoadAheadTrainLoop(IterBasedTrainLoop):
+    """mmengine's training by iterations, with batches received ahead from loading processes."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.dataloader_iterator = Ahead(self.dataloader_iterator)
+
+    def run(self) -> torch.nn.Module:
+        """Train to the end."""
+        try:
+            return super().run()
+        finally:
+            self.dataloader_iterator.close()
