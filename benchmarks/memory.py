@@ -42,7 +42,7 @@ COMMANDS = {
     " --manifest r/filtered/g/p/alpha-inf/1.tsv --class-shares r/filtered/g/p/alpha-inf/1.classes.tsv",
     "synthetic_set": "--plan plan.tsv --shards r/filtered/g/p/alpha-1.25/1.tsv --class-shards"
     f" r/filtered/g/p/alpha-1.25/1.classes.tsv {OWN} --train r/synthetic/s/train.tsv --class-shares shares.tsv",
-    "verify": "--folder r --ignored-label 0 --report report.tsv",
+    "verify": "--folder r --report report.tsv",
 }
 # Runs a script, then notes its own peak [kB] as Linux counts it; what wait4 tells has the parent's in it.
 WATCHED = """

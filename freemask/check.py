@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from freemask.errors import InputError
+from freemask.files import write_table
 from freemask.labels import LabelSpace
 from freemask.parallel import map_files
 from freemask.probe import Facts, probe
 from freemask.seen import Seen
 
 Known = tuple[int, int, Facts]  # size [bytes], time of change [ns], what was found then
+SHOWN = 10  # offenders that the error names; the table lists all
 TABLE = "fix them in the masks, or add them to the class table"
 
 
@@ -128,3 +132,17 @@ def judge(pair: Pair, image: Facts, mask: Facts, space: LabelSpace) -> list[Offe
 def parse_counts(counts: str) -> list[tuple[int, int]]:
     """Parse 'label:pixels label:pixels ...'."""
     return [tuple(int(number) for number in entry.split(":")) for entry in counts.split()]
+
+
+def refuse(report: Path, checked: Checked) -> None:
+    """Write the table of offenders: path, what, remedy.
+
+    Raises: InputError with the first few, always.
+    """
+    write_table(report, pd.DataFrame(checked.offenders))
+    lines = [f"{found.path}: {found.what}; {found.remedy}" for found in checked.offenders[:SHOWN]]
+    left = len(checked.offenders) - len(lines)
+    more = [f"... and {left} more"] if left else []
+    raise InputError(
+        "\n  ".join([f"{len(checked.offenders)} problem(s) in {checked.pairs} pairs, all in {report}:", *lines, *more])
+    )

@@ -76,12 +76,20 @@ def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path(
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
-    """Facts of one data set with `root` as the run's data_roots has it, and its `labels` (a LabelSpace)."""
+    """Facts of one data set with `root` as the run's data_roots has it, and its `labels` (a LabelSpace).
+
+    Where the file lists the classes themselves, they become `class_rows`, and `classes` the table that is made of them.
+    """
     path = base / DATASETS / f"{name}.yaml"
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path, base)
     facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
+    if isinstance(facts["classes"], list):
+        facts["class_rows"] = [{"word": row["name"], **row} for row in facts["classes"]]
+        facts["classes"] = f"results/{name}/classes.tsv"
+        facts["labels"] = LabelSpace.of_table(pd.DataFrame(facts["class_rows"]), facts["ignored_label"], path)
+        return facts
     facts["labels"] = LabelSpace.read(base / facts["classes"], facts["ignored_label"])
     return facts
 

@@ -133,25 +133,27 @@ def plot_class_loss(table: pd.DataFrame) -> Figure:
     """
     style()
     shown = table[table.pixels > 0].sort_values("class_loss", ascending=False, kind="stable")
-    figure, panels, slices = class_panels(len(shown), width=5.2, below=2.6)
+    figure, panels, slices = class_panels(len(shown), width=5.2, below=3.0)
     below = figure.axes[-1]
     sns.histplot(shown.class_loss, bins=min(40, max(6, len(shown) // 4)), color=BLUE, alpha=1, ax=below)
-    below.axvline(shown.class_loss.median(), color=INK, linewidth=1.5, label="median class")
-    below.set(xlabel="mean loss [nats]", ylabel="classes")
+    median = shown.class_loss.median()
+    below.axvline(median, color=INK, linewidth=1.5, label=f"median class: {median:.2f}")
+    below.set(title=f"Histogram of the {len(shown)} classes", xlabel="mean loss [nats]", ylabel="classes")
     below.yaxis.set_major_locator(MaxNLocator(integer=True))
-    below.legend(loc="upper right", fontsize=10)
     sns.despine(ax=below)
     mean = shown.class_loss @ shown.pixels / shown.pixels.sum()
+    of_mean = {"color": ORANGE, "linewidth": 1.5, "label": f"mean over pixels: {mean:.2f}"}
+    below.axvline(mean, **of_mean)
     for axes, part in zip(panels, slices, strict=True):
         rows = shown.iloc[part]
         axes.barh(range(len(rows)), rows.class_loss, height=0.68, color=BLUE)
-        axes.axvline(mean, color=ORANGE, linewidth=1.5, label=f"mean over pixels: {mean:.2f}")
+        axes.axvline(mean, **of_mean)
         axes.set_yticks(range(len(rows)), rows.name)
         axes.set_xlabel("mean loss [nats]")
         axes.grid(visible=False, axis="y")
         sns.despine(ax=axes, left=True)
     panels[0].set_title("Class-wise mean loss on real images")
-    panels[-1].legend(loc="lower right", fontsize=10)
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10)
     return figure
 
 
@@ -171,22 +173,33 @@ def plot_filtered_share(shares: dict[str, pd.DataFrame], shards: dict[str, pd.Da
         for color, (name, table) in zip(colors, shares.items(), strict=True):
             total = table.filtered.sum() / max(table.pixels.sum(), 1)
             share = 100 * table.share[rows]
-            if shards:
-                row_of = {label: row for row, label in enumerate(first.label[rows])}
-                parts = shards[name][shards[name].label.isin(row_of) & shards[name].share.notna()]
-                axes.scatter(100 * parts.share, parts.label.map(row_of), s=60, marker="|", color=[color], alpha=0.5)
             axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
-            axes.scatter(
-                share, range(len(rows)), s=42, color=[color], zorder=2, label=f"{name}: {total:.1%} of all pixels"
-            )
+            label = f"{name}: {total:.1%} of all pixels"
+            axes.scatter(share, range(len(rows)), s=42, color=[color], zorder=3, clip_on=False, label=label)
+            if shards and shards[name].shard.nunique() > 1:
+                row_of = {label: row for row, label in enumerate(first.label[rows])}
+                draw_shards(axes, shards[name], row_of, color)
         axes.set_yticks(range(len(rows)), first.name[rows])
         axes.set_xlim(0)
         axes.set_xlabel("filtered [% of the class's pixels]")
         axes.grid(visible=False, axis="y")
         sns.despine(ax=axes, left=True)
     panels[0].set_title("Synthetic pixels beyond the tolerance margin")
-    panels[-1].legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), fontsize=10)
+    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    handles["each shard"] = handles.pop("each shard", None)  # last, once
+    shown = {label: handle for label, handle in handles.items() if handle}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=1, fontsize=10)
     return figure
+
+
+def draw_shards(axes: Axes, shares: pd.DataFrame, row_of: dict[int, int], color: tuple[float, ...] | str) -> None:
+    """Draw a small bar per shard and class.
+
+    Args: shares: shard, label, share; row_of: each shown label's row.
+    """
+    parts = shares[shares.label.isin(row_of) & shares.share.notna()]
+    rows = parts.label.map(row_of)
+    axes.scatter(100 * parts.share, rows, s=60, marker="|", color=[color], alpha=0.5, zorder=2, label="each shard")
 
 
 def plot_hardness(hardness: pd.DataFrame, plans: dict[str, pd.Series]) -> Figure:
@@ -209,7 +222,7 @@ def plot_hardness(hardness: pd.DataFrame, plans: dict[str, pd.Series]) -> Figure
     right.set(title="Images per mask", xlabel="rank of the mask, easiest to hardest [%]", ylabel="images")
     right.set_xlim(0, 100)
     right.set_ylim(0)
-    right.yaxis.set_major_locator(MaxNLocator(integer=True))
+    right.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=10)
     sns.despine(figure)
     return figure

@@ -77,6 +77,17 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_input(path: str | Path) -> str:
+    """sha256 of a file that must be there.
+
+    Raises: InputError where it can't be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; run the rule that makes it, or check the path") from None
+
+
 def digest(settings: Any) -> str:
     """First 12 hex digits of the SHA-256 of a JSON-able value, the same whatever the order of its keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from freemask.errors import InputError
 from freemask.files import read_table
@@ -37,9 +38,13 @@ class LabelSpace:
         Raises: InputError for no class at all, a repeated label, a label outside 0..255 (the ignored one as well), the
         ignored label used as a class, an empty name or word, or a color that isn't #rrggbb.
         """
+        return cls.of_table(read_table(classes, ["label", "name", "word", "color"]), ignored, classes)
+
+    @classmethod
+    def of_table(cls, table: pd.DataFrame, ignored: int, classes: str | Path) -> "LabelSpace":
+        """The same from a table; classes: what messages call it."""
         if not (isinstance(ignored, int) and 0 <= ignored <= 255):
             raise InputError(f"ignored_label = {ignored!r}, want a whole number in 0..255: masks hold 8 bits")
-        table = read_table(classes, ["label", "name", "word", "color"])
         if table.empty:
             raise InputError(f"{classes}: no class; add a line for each")
         for row in table.itertuples():

@@ -29,14 +29,19 @@ def read_class_loss(path: str | Path, labels: LabelSpace) -> np.ndarray:
 
 
 def mask_digests(shard: pd.DataFrame) -> list[str]:
-    """SHA-256 of each row's mask; a mask that several rows name is read once."""
-    masks = {path: files.sha256(path) for path in shard["mask"].unique()}
+    """SHA-256 of each row's mask; a mask that several rows name is read once. InputError where one is missing."""
+    masks = {path: files.sha256_of_input(path) for path in shard["mask"].unique()}
     return [masks[path] for path in shard["mask"]]
 
 
 def stamps(shard: pd.DataFrame) -> list[str]:
-    """What each row's map must be stamped with: a digest of its columns image_sha256 and mask_sha256."""
-    return [files.digest([row.image_sha256, row.mask_sha256]) for row in shard.itertuples()]
+    """What each row's map must be stamped with: see stamp; from its columns image_sha256 and mask_sha256."""
+    return [stamp(row.image_sha256, row.mask_sha256) for row in shard.itertuples()]
+
+
+def stamp(image_sha256: str, mask_sha256: str) -> str:
+    """What the map of an image and a mask must be stamped with."""
+    return files.digest([image_sha256, mask_sha256])
 
 
 def is_current(path: str | Path, stamp: str) -> bool:

@@ -10,20 +10,20 @@ import numpy as np
 from freemask.errors import InputError
 from freemask.files import png_bytes, read_mask, sha256, write_atomic
 from freemask.labels import LabelSpace
-from freemask.parallel import some
 
-Pairs = tuple[int, Iterator[tuple[str, str, str]]]
+Pairs = Iterator[tuple[str, str, str]]
+Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 
 
-def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> Pairs:
-    """Pair the images of a folder with the masks of another; the pair's mask_id is the file name without its suffix.
+def match_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> tuple[int, Pairs, Unpaired]:
+    """Find which images of a folder and masks of another belong together; a pair's mask_id is the name without suffix.
 
     Folders are searched recursively, hidden files are left out. Suffixes are the ends of the file names and may
     be more than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes' files.
 
-    Returns: their number, and mask_id, image, mask (paths that start with the given folders) of each, ascending ids.
-    Raises: InputError for a folder that is missing or holds no such file, two files with one id, an image without
-    a mask or a mask without an image (the first few and their number).
+    Returns: the number of pairs; mask_id, image, mask (paths that start with the given folders) of each, ascending ids;
+    and the files that stand alone, images first, ascending ids.
+    Raises: InputError for a folder that is missing or holds no such file, or two files with one id.
     """
     image_folders = _folders_by_id(images, image_suffix, "image")
     mask_folders = _folders_by_id(masks, mask_suffix, "mask")
@@ -34,19 +34,12 @@ def pair_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -
     def mask(key: str) -> str:
         return os.path.join(mask_folders[key], key + mask_suffix)
 
-    alone = sorted(image_folders.keys() - mask_folders.keys())
-    if alone:
-        raise InputError(
-            f"{len(alone)} of {len(image_folders)} images have no mask: {some([image(key) for key in alone])};"
-            f" put <id>{mask_suffix} into {masks} or take the images out"
-        )
-    alone = sorted(mask_folders.keys() - image_folders.keys())
-    if alone:
-        raise InputError(
-            f"{len(alone)} of {len(mask_folders)} masks have no image: {some([mask(key) for key in alone])};"
-            f" put <id>{image_suffix} into {images} or take the masks out"
-        )
-    return len(image_folders), ((key, image(key), mask(key)) for key in sorted(image_folders))
+    no_mask = "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"
+    no_image = "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"
+    unpaired = [(image(key), *no_mask) for key in sorted(image_folders.keys() - mask_folders.keys())]
+    unpaired += [(mask(key), *no_image) for key in sorted(mask_folders.keys() - image_folders.keys())]
+    keys = sorted(image_folders.keys() & mask_folders.keys())
+    return len(keys), ((key, image(key), mask(key)) for key in keys), unpaired
 
 
 def contents(pair: tuple[str, str]) -> tuple[str, str, str]:

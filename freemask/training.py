@@ -91,7 +91,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "param_scheduler": protocol.schedule(config, steps, accumulate, entry, experiment),
         **_data(config, entry, accumulate, experiment),
         **_loops(config, entry, steps, accumulate),
-        **_hooks(config, accumulate, experiment),
+        **_hooks(config, steps, accumulate, experiment),
         "env_cfg": config["env_cfg"],
         "visualizer": {"type": config["visualizer"]["type"], "vis_backends": VISUAL},  # nameless: one for each run
         "log_processor": config["log_processor"],
@@ -229,10 +229,11 @@ def _loops(config: dict[str, Any], entry: dict[str, Any], steps: int, accumulate
     return loops | {"test_cfg": {"type": "TestLoop"}}
 
 
-def _hooks(config: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
+def _hooks(config: dict[str, Any], steps: int, accumulate: int, experiment: Experiment) -> dict[str, Any]:
     hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
     interval = min(hooks["checkpoint"]["interval"], CHECKPOINT_EVERY) * accumulate
     hooks["checkpoint"] |= {"type": "DurableCheckpoints", "interval": interval, "max_keep_ckpts": 2}
+    hooks["logger"]["interval"] = min(hooks["logger"]["interval"], steps)  # the shortest training has a curve
     hooks["checkpoint"]["save_best"] = "mIoU" if config["train_cfg"]["val_interval"] else None
     name = f"{experiment.name}, train seed {experiment.train_seed}"
     return {

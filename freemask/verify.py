@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from freemask.files import DAMAGED, count_rows, read_json, sha256, stream_table
-from freemask.masks import count_labels
+from freemask.margins import STAMP, stamp
 from freemask.parallel import map_files
 from freemask.probe import decode
 
@@ -26,16 +25,16 @@ TABLES = {
     "filtered/*/*/alpha-*/*.tsv": ("image", "mask"),
     "synthetic/*/train.tsv": ("image", "mask"),
 }
-OWN = {"margins": "margin", "filtered": "mask"}  # the column of the files that the table's own rule made
+DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"), "filtered": ("mask", "mask_sha256")}
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file and what is known of it: SHA-256, label counts (ignored left out), side [pixels]; "", None, 0: unknown."""
+    """A file and what is known of it: SHA-256; of a margin map, which has none, stamp and side [pixels; 0: unknown]."""
 
     path: str
     sha256: str = ""
-    counts: str | None = None
+    stamp: str = ""
     side: int = 0
 
 
@@ -56,29 +55,26 @@ def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
                 yield path, columns
 
 
-def items(folder: Path, ignored: int) -> Iterator[tuple[Item, int]]:
-    """Every file that is checked, once, by the first table that names it; with the ignored label for its counts."""
+def items(folder: Path) -> Iterator[Item]:
+    """Every file that is checked, once, by the first table that names it."""
     done: set[int] = set()  # hashes of paths: a tenth of the memory that the paths would take
     for table, _ in tables(folder):
         for item in _made(table, folder):
             if hash(item.path) not in done:
                 done.add(hash(item.path))
-                yield item, ignored
+                yield item
 
 
 def _made(table: Path, folder: Path) -> Iterator[Item]:
     """The files that the rule of a table made."""
     top, generator, *_ = (*table.relative_to(folder).parts, "")
-    if top == "masks.tsv":
-        for path, counts in stream_table(table, ["mask", "counts"]):
-            yield Item(path, counts=counts)
-    elif top == "synthesis":
-        for path, digest in stream_table(table, ["image", "sha256"]):
+    if top in DIGESTS:
+        for path, digest in stream_table(table, list(DIGESTS[top])):
             yield Item(path, sha256=digest)
-    elif top in OWN:
+    elif top == "margins":
         side = _side(folder / "synthesis" / generator / "images" / "settings.json")
-        for (path,) in stream_table(table, [OWN[top]]):
-            yield Item(path, side=side)
+        for path, image, mask in stream_table(table, ["margin", "image_sha256", "mask_sha256"]):
+            yield Item(path, stamp=stamp(image, mask), side=side)
 
 
 def _side(settings: Path) -> int:
@@ -86,9 +82,8 @@ def _side(settings: Path) -> int:
     return int(read_json(settings)["image_size"]) if settings.exists() else 0
 
 
-def examine(job: tuple[Item, int]) -> Finding | None:
+def examine(item: Item) -> Finding | None:
     """Check one file; None for a good one."""
-    item, ignored = job
     try:
         if item.sha256:
             found = sha256(item.path)
@@ -98,8 +93,8 @@ def examine(job: tuple[Item, int]) -> Finding | None:
             if item.side and image.size != (item.side, item.side):
                 what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
                 return Finding(item.path, what, True)
-            if item.counts is not None and _counts(image, ignored) != item.counts:
-                return Finding(item.path, "other labels than when it was made", True)
+            if image.info.get(STAMP) != item.stamp:
+                return Finding(item.path, "made from another image or mask", True)
     except FileNotFoundError:
         return Finding(item.path, "missing", False)
     except DAMAGED as error:
@@ -107,15 +102,11 @@ def examine(job: tuple[Item, int]) -> Finding | None:
     return None
 
 
-def _counts(image: Image.Image, ignored: int) -> str:
-    return count_labels(np.asarray(image), ignored) if image.mode == "L" else f"mode {image.mode}"
-
-
-def find(folder: Path, ignored: int, processes: int) -> tuple[int, list[Finding]]:
+def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
     """Check every file that the manifests below `folder` name: how many, and what is wrong with which."""
     total = sum(count_rows(table) for table, _ in tables(folder) if table.name != "train.tsv")
     checked, found = 0, []
-    for finding in map_files(examine, items(folder, ignored), processes, f"verify {folder.name}", "file", total):
+    for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
         checked += 1
         if finding:
             found.append(finding)

@@ -22,10 +22,29 @@ rule make_miniworld:
         " --log {log:q}"
 
 
+rule write_classes:
+    """The class table of a data set whose YAML file lists its classes itself."""
+    input:
+        script="scripts/write_classes.py",
+    output:
+        classes="results/{dataset}/classes.tsv",
+    log:
+        "logs/{dataset}/write_classes.log",
+    benchmark:
+        "logs/{dataset}/write_classes.benchmark.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        rows=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["class_rows"]),
+    shell:
+        "python {input.script:q} --rows {params.rows:q} --classes {output.classes:q} --log {log:q}"
+
+
 rule index_dataset:
-    """Pair images and masks of a split by name; refuses an image without a mask and the reverse."""
+    """Pair images and masks of a split by name; where one stands alone, checks all and stops as check_dataset does."""
     input:
         raw_data,
+        classes=fact("classes"),
         script="scripts/index_dataset.py",
         code="freemask/masks.py",
     output:
@@ -42,10 +61,15 @@ rule index_dataset:
         masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
         image_suffix=fact("image_suffix"),
         mask_suffix=fact("mask_suffix"),
+        # for the report of a failure: neither inputs nor outputs
+        ignored_label=fact("ignored_label"),
+        offenders="results/{dataset}/check/{split}.offenders.tsv",
+        cache="results/{dataset}/check/{split}.cache.sqlite",
     shell:
         "python {input.script:q} --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
-        " --index {output.index:q} --threads {threads} --log {log:q}"
+        " --index {output.index:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
+        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 
 rule check_dataset:

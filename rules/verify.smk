@@ -14,7 +14,6 @@ for dataset in DATASETS:
         params:
             folder=f"results/{dataset}",
             report=f"results/{dataset}/verify/report.tsv",
-            ignored_label=DATASETS[dataset]["ignored_label"],
         shell:
-            "python scripts/verify.py --folder {params.folder:q} --ignored-label {params.ignored_label}"
-            " --report {params.report:q} --threads {threads} --log {log:q}"
+            "python scripts/verify.py --folder {params.folder:q} --report {params.report:q} --threads {threads}"
+            " --log {log:q}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from freemask import cli
 
-SHOWN = 10  # offenders on the terminal; the table lists all
+SHOWN = 10  # classes without a pixel that are named
 
 
 def options() -> argparse.ArgumentParser:
@@ -40,29 +40,13 @@ def main(arguments: argparse.Namespace) -> None:
     description = f"check {arguments.index.stem}"
     checked = check.check_split(pairs, total, space, arguments.cache, arguments.threads, description)
     if checked.offenders:
-        refuse(arguments.offenders, checked)
+        check.refuse(arguments.offenders, checked)
     ids = list(space.ids)
     columns = {"label": ids, "name": space.names, "pixels": checked.pixels[ids], "images": checked.images[ids]}
     files.write_table(arguments.frequencies, pd.DataFrame(columns))
     unseen = [name for name, images in zip(space.names, checked.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
     cli.tell(f"{arguments.index}: {checked.pairs} pairs are good, {checked.read} files read{note}")
-
-
-def refuse(report: Path, checked) -> None:
-    """Write the table of offenders and end with the first few."""
-    import pandas as pd
-
-    from freemask import files
-    from freemask.errors import InputError
-
-    files.write_table(report, pd.DataFrame(checked.offenders))
-    lines = [f"{found.path}: {found.what}; {found.remedy}" for found in checked.offenders[:SHOWN]]
-    left = len(checked.offenders) - len(lines)
-    more = [f"... and {left} more"] if left else []
-    raise InputError(
-        "\n  ".join([f"{len(checked.offenders)} problem(s) in {checked.pairs} pairs, all in {report}:", *lines, *more])
-    )
 
 
 if __name__ == "__main__":

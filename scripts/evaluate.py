@@ -50,7 +50,10 @@ def main(arguments: argparse.Namespace) -> None:
     how["iterations"] = iterations(arguments, config)
     data = config.test_dataloader.dataset
     labels = LabelSpace.read(data.classes, data.ignored)
-    shown = pictures(data.lists[0], len(arguments.predictions))
+    images = files.read_table(data.lists[0], ["image", "mask"])["image"].tolist()
+    shown = pictures(images, len(arguments.predictions), data.lists[0])
+    if config.test_dataloader.batch_size > 1 and not same_size(images):
+        config.test_dataloader.batch_size = 1  # a batch is one array
     metrics, evaluator = evaluate(config, str(arguments.weights), shown, arguments.scales, arguments.flip)
     for path, image in zip(arguments.predictions, shown, strict=True):
         files.write_atomic(path, files.png_bytes(labels.to_raw(evaluator.kept[image]), labels.palette()))
@@ -70,12 +73,26 @@ def iterations(arguments: argparse.Namespace, config) -> int:
     return files.read_json(arguments.weights.with_suffix(".json"))["iterations"]
 
 
-def pictures(table: str, number: int) -> list[str]:
-    """Paths of `number` images, spread evenly over a table of pairs."""
+def pictures(images: list[str], number: int, table: str) -> list[str]:
+    """Paths of `number` images, spread evenly over those of a table."""
     from freemask.predictions import spread
 
-    images = files.read_table(table, ["image", "mask"])["image"].tolist()
     return [images[position] for position in spread(len(images), number, table)]
+
+
+def same_size(images: list[str]) -> bool:
+    """Whether all images are shown at one width and height (their headers are read)."""
+    from PIL import Image
+
+    from freemask.probe import ORIENTATION, TURNED
+
+    seen = set()
+    for path in images:
+        with Image.open(path) as image:
+            seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
+        if len(seen) > 1:
+            return False
+    return True
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     shard = join_masks(arguments).rename(columns={"sha256": "image_sha256"})
     shard["mask_sha256"] = mask_digests(shard)
-    scorer = [files.sha256(path) for path in (arguments.class_loss, arguments.weights)]
+    scorer = [files.sha256_of_input(path) for path in (arguments.class_loss, arguments.weights)]
     folder = arguments.margins_dir / files.digest(scorer)
     shard["margin"] = [str(folder / row.mask_id / f"{row.seed}.png") for row in shard.itertuples()]
     shard["stamp"] = stamps(shard)

@@ -1,5 +1,7 @@
 """Check every square mask, synthetic image, margin map and filtered mask against the table that names it.
 
+Masks and images by their SHA-256; margin maps must be readable to the last byte, have the right size and be stamped
+with the image and the mask of their row.
 Makes a table of what is missing or damaged: path, what, tables (that name it). Damaged files are moved to
 <folder>/verify/damaged/, and the tables that name a missing or damaged file are removed, so that the next run that
 needs them makes exactly those files again. The raw data set is check_dataset's.
@@ -17,7 +19,6 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="results/<dataset>")
-    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
     parser.add_argument("--report", type=Path, required=True, help="output: path, what, tables")
     parser.add_argument("--report-only", action="store_true", help="move and remove nothing")
     parser.add_argument("--threads", type=int, default=1, help="processes (default: 1)")
@@ -31,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     if not arguments.folder.is_dir():
         raise InputError(f"{arguments.folder}: no such folder; nothing was made yet, or the path is wrong")
-    checked, findings = verify.find(arguments.folder, arguments.ignored_label, arguments.threads)
+    checked, findings = verify.find(arguments.folder, arguments.threads)
     named = verify.naming(arguments.folder, findings)
     files.write_table(arguments.report, verify.report(findings, named))
     if not findings:

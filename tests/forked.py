@@ -3,6 +3,7 @@
 One process (this file as a program) imports what scripts need and forks for every command.
 """
 
+import contextlib
 import json
 import os
 import runpy
@@ -40,11 +41,13 @@ class Commands:
 
 def serve() -> None:
     """Fork for every job that comes in; answer with exit codes."""
-    import freemask.check
-    import freemask.filtering
-    import freemask.plans
-    import freemask.tables
-    import freemask.verify  # noqa: F401
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
+        import freemask.check
+        import freemask.filtering
+        import freemask.plans
+        import freemask.segmentation.inference
+        import freemask.tables
+        import freemask.verify  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)

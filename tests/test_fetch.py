@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 import zipfile
@@ -9,10 +10,12 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import run_script
 from file_server import FileServer, Page
 
 from freemask import fetch as fetching
+from freemask import files
 from freemask.archives import unpack
 from freemask.errors import InputError
 from freemask.fetch import Patience, direct_address, fetch
@@ -38,9 +41,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_whole_file_under_its_name_and_nothing_else(server, tmp_path):
+def test_whole_file_under_its_name_and_nothing_else(server, tmp_path, capfd):
     server.pages["a.zip"] = Page(CONTENT)
     fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    assert re.search(r"^a\.zip: 100%\|#+\| 10\.2k/10\.2k ", capfd.readouterr().err, re.MULTILINE)  # progress
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
     assert names(tmp_path) == ["a.zip"]
 
@@ -235,11 +239,12 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_unpack_one_folder_without_its_name(tmp_path):
+def test_unpack_one_folder_without_its_name(tmp_path, capfd):
     made = archive(tmp_path / "a.zip", {"top/": b"", "top/x/1.txt": b"one", "top/2.txt": b"two", "other/3.txt": b""})
     (tmp_path / ".out.unpacking").mkdir()  # an interrupted run's
     (tmp_path / ".out.unpacking" / "half").touch()
     unpack(made, tmp_path / "out", "top")
+    assert "unpacking a.zip: 100%" in capfd.readouterr().err
     assert {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.txt")} == {
         "x/1.txt",
         "2.txt",
@@ -303,6 +308,42 @@ def test_a_data_set_in_three_archives(server, tmp_path):
     assert names(tmp_path / "data" / "world.archives") == ["maps.zip.sha256", "train.zip.sha256", "val.zip.sha256"]
     with pytest.raises(InputError, match="elsewhere: not there, though"):
         run_script("fetch_dataset", **options, folders=[*folders, "elsewhere"])
+
+
+RELEASED = {  # what lies in the released archives
+    "ade20k": {
+        "ADEChallengeData2016.zip": [
+            f"ADEChallengeData2016/{kind}/{split}/ADE_{number}.{suffix}"
+            for kind, suffix in (("images", "jpg"), ("annotations", "png"))
+            for split, number in (("training", "train_00000001"), ("validation", "val_00000001"))
+        ]
+        + ["ADEChallengeData2016/objectInfo150.txt"]
+    },
+    "cocostuff164k": {
+        "train2017.zip": ["train2017/000000000009.jpg"],
+        "val2017.zip": ["val2017/000000000139.jpg"],
+        "stuffthingmaps_trainval2017.zip": ["train2017/000000000009.png", "val2017/000000000139.png"],
+    },
+}
+
+
+@pytest.mark.parametrize("dataset", RELEASED)
+def test_the_released_archives_become_what_the_configuration_looks_for(server, tmp_path, dataset):
+    facts = yaml.safe_load(Path(f"config/datasets/{dataset}.yaml").read_text())
+    archives, root = [], tmp_path / "data"
+    for entry in facts["archives"]:
+        name = entry["url"].rpartition("/")[2]
+        content = archive(tmp_path / name, dict.fromkeys(RELEASED[dataset][name], b"x")).read_bytes()
+        server.pages[name] = Page(content)
+        archives.append(entry | {"url": server.url(name), "sha256": hashlib.sha256(content).hexdigest()})
+    folders = [*facts["images"].values(), *facts["masks"].values()]
+    run_script("fetch_dataset", dataset=dataset, root=root, archives=json.dumps(archives), folders=folders)
+    for split in ("train", "val"):
+        run_script("index_dataset", images=root / facts["images"][split], masks=root / facts["masks"][split],
+                   image_suffix=facts["image_suffix"], mask_suffix=facts["mask_suffix"],
+                   index=tmp_path / "index.tsv")  # fmt: skip
+        assert len(files.read_table(tmp_path / "index.tsv", ["mask_id"])) == 1
+    assert not list((tmp_path / "data.archives").glob("*.zip"))
 
 
 def test_an_archive_that_is_the_root(server, tmp_path):

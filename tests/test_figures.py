@@ -145,6 +145,30 @@ def test_class_loss_has_a_bar_and_a_place_in_the_histogram_for_every_class(class
     *bars, histogram = figure.axes
     assert sum(len(axes.patches) for axes in bars) == classes
     assert sum(patch.get_height() for patch in histogram.patches) == classes
+    assert histogram.get_title(loc="left") == f"Histogram of the {classes} classes"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"median class: {np.median(loss):.2f}", f"mean over pixels: {loss.mean():.2f}"
+    ]  # fmt: skip
+
+
+def test_filtered_shares_have_a_point_per_set_and_class_and_a_bar_per_shard():
+    def share(*filtered):
+        table = pd.DataFrame({"label": [1, 2, 7], "name": ["sky", "road", "ship"], "pixels": [100, 50, 0]})
+        return table.assign(filtered=[*filtered, 0]).eval("share = filtered / pixels")
+
+    shares = {"alpha 1": share(10, 20), "alpha 2": share(0, 10)}
+    parts = pd.DataFrame({"shard": [1, 2, 1, 2], "label": [1, 1, 2, 7], "share": [0.05, 0.15, 0.4, np.nan]})
+    figure = figures.plot_filtered_share(shares, dict.fromkeys(shares, parts))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["road", "sky"]  # most filtered first; no ship
+    points = [part.get_offsets().tolist() for part in axes.collections if len(part.get_offsets()) > 1]
+    assert points == [[[40, 0], [10, 1]], [[5, 1], [15, 1], [40, 0]], [[20, 0], [0, 1]], [[5, 1], [15, 1], [40, 0]]]
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["alpha 1: 20.0% of all pixels", "alpha 2: 6.7% of all pixels", "each shard"]
+    (legend,) = figures.plot_filtered_share(shares).legends
+    assert len(legend.get_texts()) == 2
 
 
 def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from freemask import files
 from freemask.errors import InputError
-from freemask.masks import LabelCounts, count_labels, pair_files, resize_nearest, write_mask
+from freemask.masks import LabelCounts, count_labels, match_files, resize_nearest, write_mask
 
 CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
 
@@ -85,34 +85,39 @@ def test_suffixes_may_be_more_than_an_extension_and_folders_nested(tmp_path):
     (tmp_path / "a" / "aachen" / "._x_1_left.png").touch()  # what macOS leaves behind
     (tmp_path / "b" / "aachen" / "x_1_labels.png").touch()
     (tmp_path / "b" / "aachen" / "x_1_color.png").touch()
-    number, pairs = pair_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
-    assert number == 1 and [mask_id for mask_id, *_ in pairs] == ["x_1"]
+    number, pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
+    assert number == 1 and [mask_id for mask_id, *_ in pairs] == ["x_1"] and not unpaired
 
 
 def test_image_without_mask_and_the_reverse_are_errors(folders):
     for number in range(8):
         (folders / "images" / f"{number}.jpg").touch()
     add(folders, "7", [[1]])
-    with pytest.raises(InputError, match=r"7 of 8 images have no mask: \S*0.jpg, .*4.jpg \(and 2 more\)"):
+    add(folders, "lonely", [[1]], image=False)
+    stands = (
+        r"8 file\(s\) stand alone: \S*0.jpg \(image without a mask\), .*4.jpg \(image without a mask\) \(and 3 more\);"
+    )
+    with pytest.raises(InputError, match=rf"{stands} put <id>.png into \S*masks or take the image out"):
         index(folders)
     assert not (folders / "index.tsv").exists()
     for number in range(7):
         (folders / "images" / f"{number}.jpg").unlink()
-    add(folders, "lonely", [[1]], image=False)
-    with pytest.raises(InputError, match=r"1 of 2 masks have no image: \S*lonely.png"):
+    with pytest.raises(
+        InputError, match=r"1 file\(s\) stand alone: \S*lonely.png \(mask without an image\); put <id>.jpg"
+    ):
         index(folders)
 
 
 def test_empty_and_missing_folders_and_twin_ids_are_errors(tmp_path):
     (tmp_path / "a" / "deep").mkdir(parents=True)
     with pytest.raises(InputError, match="no such folder of images"):
-        pair_files(tmp_path / "none", tmp_path / "a", ".jpg", ".png")
+        match_files(tmp_path / "none", tmp_path / "a", ".jpg", ".png")
     with pytest.raises(InputError, match="holds no image that ends in '.jpg'"):
-        pair_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
     for folder in ("a", "a/deep"):
         (tmp_path / folder / "1.jpg").touch()
     with pytest.raises(InputError, match="id '1' stands for"):
-        pair_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
 def test_nearest_by_hand():

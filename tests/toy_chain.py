@@ -70,7 +70,7 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
 
 
 def synthesize(folder: Path, random: np.random.Generator) -> None:
-    """Images of the plan, and margin maps that are high at class boundaries and on ships."""
+    """Images of the plan (shard.tsv), and margin maps that are high at class boundaries and on ships (margins.tsv)."""
     plan = files.read_table(folder / "plan.tsv", ["mask_id", "seed"])
     rows = []
     for row in plan.itertuples():
@@ -83,7 +83,10 @@ def synthesize(folder: Path, random: np.random.Generator) -> None:
         files.write_atomic(margin, files.png_bytes(np.clip(codes, 0, 255).astype(np.uint8)))
         rows.append([row.mask_id, row.seed, image, path, margin, files.sha256(image), files.sha256(path)])
     columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
-    files.write_table(folder / "margins.tsv", pd.DataFrame(rows, columns=columns))
+    table = pd.DataFrame(rows, columns=columns)
+    files.write_table(folder / "margins.tsv", table)
+    shard = table.rename(columns={"image_sha256": "sha256"})[["mask_id", "seed", "image", "sha256"]]
+    files.write_table(folder / "shard.tsv", shard)
 
 
 def is_image(path: Path) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def read_pair(image: str, mask: str, labels: LabelSpace) -> Pair:
     """
     try:
         pixels = mmcv.imread(image)
-    except FileNotFoundError:
+    except (FileNotFoundError, cv2.error):  # the latter: an empty file
         pixels = None
     if pixels is None:
         raise InputError(f"{image}: missing or no image; run the rule that makes it, or fetch it again")

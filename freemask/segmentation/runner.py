@@ -102,7 +102,12 @@ def _number(path: Path) -> re.Match | None:
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a resolved config; mmengine then doesn't reformat its text at every checkpoint."""
+    """Read a resolved config; mmengine then doesn't reformat its text at every checkpoint.
+
+    Raises: InputError where there is none.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such config; run the rule training_config, or check the path")
     read = Config.fromfile(str(path))  # forgets format_python_code
     return Config(read.to_dict(), cfg_text=read.text, filename=read.filename, format_python_code=False)
 

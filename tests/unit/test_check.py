@@ -10,6 +10,7 @@ import pytest
 from command_line import run_script
 from PIL import Image
 
+from freemask import check as library
 from freemask import files
 from freemask.errors import InputError
 from freemask.probe import ORIENTATION, probe
@@ -27,9 +28,13 @@ def data(tmp_path, monkeypatch):
         mask[0, :2], mask[1, :3] = 255, 20
         files.write_atomic(f"images/{number:02d}.jpg", files.jpeg_bytes(np.zeros((*mask.shape, 3), np.uint8), 95))
         files.write_atomic(f"masks/{number:02d}.png", files.png_bytes(mask))
-    run_script("index_dataset", images="images", masks="masks", image_suffix=".jpg", mask_suffix=".png",
-               index="index/train.tsv")  # fmt: skip
+    index()
     return tmp_path
+
+
+def index(**more):
+    run_script("index_dataset", images="images", masks="masks", image_suffix=".jpg", mask_suffix=".png",
+               index="index/train.tsv", **more)  # fmt: skip
 
 
 def check(threads=1):
@@ -52,7 +57,9 @@ def test_good_data_and_its_frequencies(data, threads, capfd):
     assert table.pixels.tolist() == [360 - 12 * 5, 36, 0]
     assert table.images.tolist() == [12, 12, 0]
     assert not Path("check/train.offenders.tsv").exists()
-    assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in capfd.readouterr().err
+    printed = capfd.readouterr().err
+    assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in printed
+    assert "check train: 100%" in printed  # progress
 
 
 def spoil():
@@ -89,7 +96,31 @@ def test_one_report_lists_all_offenders(data, capfd):
     assert not Path("check/train.tsv").exists()
 
 
-def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd):
+def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
+    spoil()  # masks/09.png is gone: its image stands alone now
+    Path("images/10.jpg").unlink()
+    report = {"classes": "classes.tsv", "ignored_label": 255, "offenders": "check/train.offenders.tsv",
+              "cache": "check/train.cache.sqlite"}  # fmt: skip
+    with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
+        index(**report)
+    table = files.read_table("check/train.offenders.tsv", ["path", "what", "remedy"])
+    assert table.path.tolist()[:3] == ["images/09.jpg", "masks/10.png", "images/00.jpg"]
+    assert table.what.tolist()[:3] == ["image without a mask", "mask without an image", "empty file"]
+    assert table.remedy[0] == "put <id>.png into masks or take the image out"
+    for path in table.path:
+        Path(path).unlink()
+    for number in (0, 1, 8):
+        Path(f"masks/{number:02d}.png").unlink()
+    for number in (2, 3, 4, 5, 6, 7):
+        Path(f"images/{number:02d}.jpg").unlink()
+    index(**report)
+    capfd.readouterr()
+    check()
+    assert "1 pairs are good, 0 files read" in capfd.readouterr().err  # the report's check remembered them
+    assert not Path("check/train.offenders.tsv").exists()
+
+
+def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd, monkeypatch):
     spoil()
     with pytest.raises(InputError):
         check()
@@ -111,8 +142,10 @@ def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd):
     check()
     assert "12 pairs are good, 3 files read" in capfd.readouterr().err
     assert not Path("check/train.offenders.tsv").exists()
+    read = []
+    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path))
     check()
-    assert "12 pairs are good, 0 files read" in capfd.readouterr().err
+    assert "12 pairs are good, 0 files read" in capfd.readouterr().err and read == []
 
 
 def test_another_class_table_needs_no_reading(data, capfd):
@@ -172,8 +205,6 @@ def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):
-    from freemask import check as library
-
     original = library.probe
 
     def stops(kind, path):

@@ -2,8 +2,13 @@
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
+from freemask.filtering import filter_mask
+from freemask.hardness import class_wise_mean
+from freemask.labels import LabelSpace
 from freemask.scoring import margin_codes, pixel_loss, thresholds
 
 
@@ -35,6 +40,40 @@ def test_codes_say_at_which_alphas_the_released_comparison_filters():
             released = loss[here] > class_loss[label].item() * alpha
             assert torch.equal(codes[here] >= k, released), (k, label)
     assert (codes[train == 255] == 0).all()
+
+
+def released_filter(logits, train, mean, alpha):
+    """preprocess/filter.py, restated: pixel by pixel, from logits (K, H, W) to train ids with 255 where filtered."""
+    loss = torch.nn.CrossEntropyLoss(ignore_index=255, reduction="none")(logits[None], train.long()[None])[0]
+    filtered = train.clone()
+    for y in range(train.shape[0]):
+        for x in range(train.shape[1]):
+            label = train[y, x].item()
+            if label != 255 and loss[y, x] > mean[label] * alpha:
+                filtered[y, x] = 255
+    return filtered
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1.0, 1.25, 1.5, 2.0, 12.75])
+def test_filtered_masks_are_the_released_ones_on_the_same_logits(alpha):
+    """Bit for bit, through margin map and filter, for a label space whose raw labels aren't its train ids."""
+    generator = torch.Generator().manual_seed(7)
+    names = ("a", "b", "c")
+    space = LabelSpace((10, 20, 200), names, names, ((0, 0, 0),) * 3, ignored=255)
+    logits = torch.randn((2, 3, 24, 31), generator=generator) * 2
+    train = torch.randint(0, 3, (2, 24, 31), generator=generator).to(torch.uint8)
+    train[:, :3, :5] = 255
+    losses = pixel_loss(logits, train)
+    pixels = np.array([(train == label).sum().item() for label in range(3)])
+    sums = np.array([losses[train == label].double().sum().item() for label in range(3)])
+    mean = class_wise_mean(sums, pixels)
+    codes = margin_codes(losses, train, thresholds(torch.tensor(mean)))
+    for number in range(2):
+        raw = space.to_raw(train[number].numpy())
+        expected = released_filter(logits[number], train[number], mean.tolist(), alpha)
+        filtered = filter_mask(raw, codes[number].numpy(), alpha, ignored=255)
+        assert np.array_equal(space.to_train(filtered), expected.numpy())
+        assert (filtered != raw).any() or alpha > 6
 
 
 def test_codes_saturate_and_a_class_without_loss_is_always_filtered():

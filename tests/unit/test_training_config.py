@@ -83,6 +83,17 @@ def made(classes, model, dataset, regime="real", **options):
     return Config.fromfile(path, import_custom_modules=False)  # mmdetection's need compiled ops
 
 
+def test_a_training_shorter_than_the_logs_interval_logs_its_loss(classes):
+    entry = read_model(MODELS, "segformer_mini")
+    interval = made(classes, "segformer_mini", "miniworld").default_hooks.logger.interval
+    options = {"name": "a", "dataset": "miniworld", "classes": str(classes / "miniworld.tsv"), "ignored": 0, "gpus": 0,
+               "regime": "real", "schedule": 1, "validation": "v.tsv", "train_seed": 0, "work_dir": "w",
+               "real": "r.tsv", "synthetic": None, "initial": None}  # fmt: skip
+    for iterations in (3, interval, 10 * interval):
+        config = resolve(entry | {"iterations": {"miniworld": iterations}}, Experiment(**options))
+        assert config["default_hooks"]["logger"]["interval"] == min(iterations, interval)
+
+
 def found(value, key):
     """Every value of a key, at any depth."""
     if isinstance(value, dict):

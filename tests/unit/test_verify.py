@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from command_line import run_script
 
-from freemask import files
+from freemask import files, margins
 from freemask.freestyle.shard import Shard, claim_folder, manifest, requests, shard_rows
 
 WORDS = {3: "sky", 7: "road"}
@@ -64,9 +64,10 @@ def measure():
         shard = files.read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
         shard["mask"] = masks.reindex(shard.mask_id).to_numpy()
         shard["margin"] = [f"{FOLDER}/margins/noise/abc/{row.mask_id}/{row.seed}.png" for row in shard.itertuples()]
-        for path in shard.margin:
-            files.write_atomic(path, files.png_bytes(np.zeros((8, 8), np.uint8)))
         shard["image_sha256"] = shard.pop("sha256")
+        shard["mask_sha256"] = margins.mask_digests(shard)
+        for path, stamp in zip(shard.margin, margins.stamps(shard), strict=True):
+            margins.write_map(path, np.zeros((8, 8), np.uint8), stamp)
         files.write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
 
 
@@ -93,7 +94,7 @@ def world(tmp_path, monkeypatch):
 
 def verify(*flags, threads=1):
     """Verify; the report."""
-    options = {"folder": FOLDER, "ignored_label": 0, "report": FOLDER / "verify/report.tsv", "threads": threads}
+    options = {"folder": FOLDER, "report": FOLDER / "verify/report.tsv", "threads": threads}
     run_script("verify", **options, **dict.fromkeys(flags, ()))
     return files.read_table(FOLDER / "verify/report.tsv", ["path", "what", "tables"])
 
@@ -142,20 +143,27 @@ def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, 
 
 
 def test_damaged_masks_and_margins(world):
-    (FOLDER / "masks/m1.png").write_bytes(files.png_bytes(np.full((8, 8), 7, np.uint8)))
-    (FOLDER / "margins/noise/abc/m0/42.png").write_bytes(b"")
-    (FILTERED / "alpha-1.25/m3/43.png").write_bytes(files.png_bytes(np.full((4, 4), 7, np.uint8)))
+    maps = FOLDER / "margins/noise/abc"
+    good = (FOLDER / "masks/m1.png").read_bytes()
+    (FOLDER / "masks/m1.png").write_bytes(good + b"x")  # readable, the same labels
+    (maps / "m0/42.png").write_bytes(b"")
+    (maps / "m0/43.png").write_bytes((maps / "m1/43.png").read_bytes())
+    margins.write_map(maps / "m2/42.png", np.zeros((4, 4), np.uint8), "")
+    (FILTERED / "alpha-1.25/m3/43.png").write_bytes(files.png_bytes(np.full((8, 8), 7, np.uint8)))
     what = dict(verify()[["path", "what"]].itertuples(index=False, name=None))
-    assert what.pop(str(FOLDER / "masks/m1.png")) == "other labels than when it was made"
-    assert what.pop(str(FILTERED / "alpha-1.25/m3/43.png")) == "4x4 pixels, want 8x8"
-    assert "can't be read" in what.pop(str(FOLDER / "margins/noise/abc/m0/42.png"))
+    assert what.pop(str(FOLDER / "masks/m1.png")) == "other content than when it was made"
+    assert what.pop(str(FILTERED / "alpha-1.25/m3/43.png")) == "other content than when it was made"
+    assert "can't be read" in what.pop(str(maps / "m0/42.png"))
+    assert what.pop(str(maps / "m0/43.png")) == "made from another image or mask"
+    assert what.pop(str(maps / "m2/42.png")) == "4x4 pixels, want 8x8"
     assert not what
     # m3 43 is row 8 of 10, in the second shard; the images' own tables stay
     assert {"synthesis/noise/plan/1-of-2.tsv", "synthesis/noise/plan/2-of-2.tsv"} <= tables()
     assert not {"masks.tsv", "filtered/noise/plan/alpha-1.25/2-of-2.tsv", "synthetic/set/train.tsv"} & tables()
     assert "filtered/noise/plan/alpha-1.25/1-of-2.tsv" in tables()
     resize()
-    assert synthesize() == 0
+    assert (FOLDER / "masks/m1.png").read_bytes() == good
+    assert synthesize() == 0  # the masks come first, so their images are as they were
 
 
 def test_report_only_touches_nothing(world):

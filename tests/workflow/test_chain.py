@@ -98,6 +98,30 @@ def test_more_shards_make_no_image_again(rerun):
     assert sum(map(len, manifests)) == len(before)
 
 
+def test_what_verify_finds_is_made_again_and_nothing_else(rerun):
+    before, images = hashes(rerun), stamps(rerun, IMAGES)
+    flipped, gone = list(images)[1], list(images)[4]
+    content = bytearray((rerun / flipped).read_bytes())
+    content[-20] ^= 1
+    (rerun / flipped).write_bytes(content)
+    (rerun / gone).unlink()
+    mask, *_ = sorted((rerun / "results/miniworld/masks").glob("*.png"))
+    mask.write_bytes(mask.read_bytes()[:-5])
+    assert "1 of " in (printed := snakemake(rerun, "verify_miniworld")) and " files missing, 2 damaged" in printed
+    report = pd.read_csv(rerun / "results/miniworld/verify/report.tsv", sep="\t")
+    assert set(report.path) == {str(path.relative_to(rerun)) for path in (rerun / flipped, rerun / gone, mask)}
+    for log in (rerun / "logs/miniworld/synthesize").rglob("*.log"):
+        log.unlink()
+    done = rules(planned(snakemake(rerun, "synthesis_all")))
+    assert "train" not in done
+    assert images_made(rerun) == 2
+    after = stamps(rerun, IMAGES)
+    assert {path for path in images if after[path] != images[path]} == {flipped, gone}
+    made = {path: digest for path, digest in hashes(rerun).items() if "/verify/" not in path}
+    assert made == before
+    assert NOTHING in snakemake(rerun, "-n")
+
+
 @pytest.mark.parametrize("rule", ["plot_class_loss", "contact_sheet"])
 def test_a_changed_plot_reruns_that_plot(rerun, rule):
     append(rerun / f"scripts/{rule}.py", "\n# changed\n")

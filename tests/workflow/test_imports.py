@@ -60,6 +60,7 @@ def test_rows_are_trained_or_imported_never_both(fresh, clone):
     assert of(jobs, "train") == {"finetune", "joint"}
     assert of(jobs, "import_checkpoint") == {"real", "synthetic"}
     assert of(jobs, "import_log") == {"joint-unfiltered"}
+    assert {"class_loss", "measure_margins"} <= set(rules(jobs))  # a public checkpoint scores
     assert of(jobs, "training_config") == of(jobs, "evaluate") == EVERY - {"joint-unfiltered"}
     assert rules(jobs)["plot_training"] == 1
 
@@ -143,8 +144,14 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     fill(rerun / CONFIG, {"real": {"checkpoint": "public.pth", "sha256": files.sha256(rerun / "public.pth")[:8]},
                           "joint-unfiltered": {"log": "run.log"}})  # fmt: skip
     tables = ["results/miniworld/tables/miou.md", "results/miniworld/figures/training.png"]
-    printed = snakemake(rerun, *tables, "--allowed-rules", "training_config", "import_checkpoint", "import_log",
-                        "evaluate", "result_tables", "plot_training", timeout=900)  # fmt: skip
+    class_loss = rerun / "results/miniworld/class_loss.tsv"
+    losses = class_loss.read_bytes()
+    for path in (class_loss, *class_loss.with_suffix("").iterdir()):
+        path.unlink()
+    printed = snakemake(rerun, *tables, "results/miniworld/class_loss.tsv", "--allowed-rules", "training_config",
+                        "import_checkpoint", "import_log", "evaluate", "result_tables", "plot_training", "class_loss",
+                        "gather_class_loss", timeout=900)  # fmt: skip
+    assert class_loss.read_bytes() == losses  # it also scores: a public checkpoint measures the class losses
     jobs = planned(printed)
     assert of(jobs, "import_checkpoint") == {"real"} and of(jobs, "import_log") == {"joint-unfiltered"}
     after = files.read_json(folder / "real/seed-0/metrics.json")
