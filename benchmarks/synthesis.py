@@ -27,7 +27,7 @@ from synthesis_report import report
 from freemask import files
 from freemask.freestyle.pipeline import FreestylePipeline
 from freemask.freestyle.shard import Request, Shard
-from freemask.generators import Generator, Sampling, arrange, freestyle
+from freemask.generators import Generator, Sampling, arrange, freestyle, keep_memory
 from freemask.labels import LabelSpace
 
 CLASSES = Path(__file__).parents[1] / "config" / "datasets" / "ade20k.tsv"
@@ -112,12 +112,15 @@ def measure(pipeline: FreestylePipeline, words, labels, clock: Clock, plain_firs
         given = {"visibility": visible}
         return pipeline.unet(torch.cat([sample, sample]), TIME, context, cross_attention_kwargs=given).sample
 
+    def call_plainly(layout):
+        keep_memory(False)  # as the original leaves it to the C library
+        try:
+            return predict_plainly(pipeline, sample, TIME, context, layout)
+        finally:
+            keep_memory(clock.device == "cpu")
+
     layout = (torch.from_numpy(labels), prompts)
-    ways = [
-        ("UNet", call, masks),
-        ("UNet without masks", call, None),
-        ("plain UNet", lambda given: predict_plainly(pipeline, sample, TIME, context, given), layout),
-    ]
+    ways = [("UNet", call, masks), ("UNet without masks", call, None), ("plain UNet", call_plainly, layout)]
     predicted = {name: clock.timed(name, way, given) for name, way, given in (ways[::-1] if plain_first else ways)}
     clock.timed("sampler", sample_without_unet, pipeline, noise)
     ours, plain = predicted["UNet"].float(), predicted["plain UNet"].float()

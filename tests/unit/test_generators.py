@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -232,3 +234,24 @@ def test_bfloat16_needs_capability_8(monkeypatch):
         generators.check_arithmetic(torch.float16, "cuda")
         if not refused:
             generators.check_arithmetic(torch.bfloat16, "cuda")
+
+
+FAULTS = """
+import resource, torch
+from freemask.generators import keep_memory
+torch.set_num_threads(1)
+for kept in (False, True):
+    keep_memory(kept)
+    torch.ones(2**24)  # 64 MB; what the first one is given is kept
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_is_kept_for_the_next_activations():
+    """Counted in pages that the system hands out; meant for glibc, the C library of every wheel that torch has."""
+    ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    handed_out, kept = map(int, ran.stdout.split())
+    assert handed_out > 100 and kept < handed_out / 10
