@@ -47,7 +47,10 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
             devices.take(gpus)
         main(arguments)
     except InputError as error:
-        tell(f"error: {error}")
+        message = str(error)
+        if message.startswith("Caught InputError in DataLoader"):  # PyTorch makes a traceback of it
+            message = message.rpartition("InputError: ")[2].strip()
+        tell(f"error: {message}")
         sys.exit(1)
     except Exception:
         tell(traceback.format_exc())

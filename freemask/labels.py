@@ -17,6 +17,11 @@ from freemask.files import read_table
 IGNORE_INDEX = 255  # train id of a pixel that no loss and no metric sees
 
 
+def _given(text: object) -> bool:
+    """Whether a cell holds something; 'nan' is how tables write nothing."""
+    return isinstance(text, str) and text.strip() not in ("", "nan")
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """The K classes of a data set, in train-id order.
@@ -52,9 +57,9 @@ class LabelSpace:
                 raise InputError(f"{classes}: label {row.label!r}, want a whole number in 0..255")
             if row.label == ignored:
                 raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
-            if not (isinstance(row.word, str) and row.word.strip()):
+            if not _given(row.word):
                 raise InputError(f"{classes}: label {row.label} has no word; the prompt needs one")
-            if not isinstance(row.name, str):
+            if not _given(row.name):
                 raise InputError(f"{classes}: label {row.label} has no name; tables and figures need one")
         repeated = table.label[table.label.duplicated()]
         if len(repeated):

@@ -109,7 +109,14 @@ def read_ranked(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             break
     if ((length < 1) | (length > LONGEST_ID)).any():
         raise InputError(f"{path}: a mask_id is empty or longer than {LONGEST_ID} bytes; make the table again")
-    return ids.astype(f"S{length.max(initial=1)}"), check_ranks(table["rank"].to_numpy(), path)
+    ids = ids.astype(f"S{length.max(initial=1)}")
+    try:
+        text = ids.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: a mask_id isn't UTF-8 ({error}); make the table again") from None
+    if text.count("\0") != ids.nbytes - length.sum():  # more than what cells are filled up with
+        raise InputError(f"{path}: a mask_id holds a zero byte; make the table again")
+    return ids, check_ranks(table["rank"].to_numpy(), path)
 
 
 def write_plan(path: str | Path, mask_ids: np.ndarray, counts: np.ndarray, first_seed: int) -> int:

@@ -168,9 +168,9 @@ def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experi
         sampler["repeat_real"] = True
     sampler |= {"batch_size": entry["batch_size"], "seed": experiment.train_seed}
     common = {"type": "PairListDataset", "classes": experiment.classes, "ignored": experiment.ignored}
-    loading: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
+    loading: dict[str, Any] = {"num_workers": 0, "persistent_workers": False}
     if workers:
-        loading["collate_fn"] = {"type": "collate_packed"}
+        loading = {"num_workers": workers, "persistent_workers": True, "collate_fn": {"type": "collate_packed"}}
     training = {**loading, "worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else loading
     train_dataset = {
         **common,

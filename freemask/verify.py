@@ -56,9 +56,12 @@ def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
 
 
 def items(folder: Path) -> Iterator[Item]:
-    """Every file that is checked, once, by the first table that names it."""
+    """Every file that is checked, once, by the newest table that names it.
+
+    Plans share files: the table of one that was made before a change still holds what they were then.
+    """
     done: set[int] = set()  # hashes of paths: a tenth of the memory that the paths would take
-    for table, _ in tables(folder):
+    for table, _ in sorted(tables(folder), key=lambda named: -named[0].stat().st_mtime_ns):
         for item in _made(table, folder):
             if hash(item.path) not in done:
                 done.add(hash(item.path))
@@ -93,7 +96,7 @@ def examine(item: Item) -> Finding | None:
             if item.side and image.size != (item.side, item.side):
                 what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
                 return Finding(item.path, what, True)
-            if image.info.get(STAMP) != item.stamp:
+            if item.stamp and image.info.get(STAMP) != item.stamp:
                 return Finding(item.path, "made from another image or mask", True)
     except FileNotFoundError:
         return Finding(item.path, "missing", False)

@@ -32,6 +32,8 @@ rule write_classes:
         "logs/{dataset}/write_classes.log",
     benchmark:
         "logs/{dataset}/write_classes.benchmark.tsv"
+    wildcard_constraints:
+        dataset=any_of(name for name, facts in DATASETS.items() if "class_rows" in facts),
     conda:
         "../envs/workflow.yaml"
     params:

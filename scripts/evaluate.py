@@ -84,12 +84,19 @@ def same_size(images: list[str]) -> bool:
     """Whether all images are shown at one width and height (their headers are read)."""
     from PIL import Image
 
+    from freemask.errors import InputError
+    from freemask.files import DAMAGED
     from freemask.probe import ORIENTATION, TURNED
 
     seen = set()
     for path in images:
-        with Image.open(path) as image:
-            seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
+        try:
+            with Image.open(path) as image:
+                seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
+        except DAMAGED as error:
+            raise InputError(
+                f"{path}: missing or no image ({error}); fetch it again, or take it off the list"
+            ) from None
         if len(seen) > 1:
             return False
     return True

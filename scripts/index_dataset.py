@@ -58,6 +58,8 @@ def refuse(unpaired, found, number: int, arguments: argparse.Namespace) -> None:
     if not arguments.offenders:
         named = some([f"{path} ({what})" for path, what, _ in unpaired])
         raise InputError(f"{len(unpaired)} file(s) stand alone: {named}; {unpaired[0][2]}")
+    if None in (arguments.classes, arguments.ignored_label, arguments.cache):
+        raise InputError("--offenders needs --classes, --ignored-label and --cache; give all or none")
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
     pairs = ((image, mask) for _, image, mask in found)
     description = f"check {arguments.index.stem}"

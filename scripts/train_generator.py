@@ -50,6 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
         pipeline = load_pipeline(arguments.settings["init"])  # what can't be loaded must not empty the folder
         made_from |= {"index": sha256(arguments.index), "init": weights_sha256(Path(arguments.settings["init"]))}
     processes = PartialState(cpu=not torch.cuda.is_available())  # one, unless somebody starts it through torchrun
+    made_from |= {"processes": processes.num_processes, "order": "by position"}  # what a step's pairs follow from
     with processes.main_process_first():
         begin(arguments.folder, made_from)
         if stream is not None:

@@ -210,6 +210,13 @@ def test_ids_that_no_file_can_have_are_refused(tmp_path, mask_id):
         plans.read_ranked(tmp_path / "hardness.tsv")
 
 
+@pytest.mark.parametrize(("mask_id", "message"), [(b"b\xff", "isn't UTF-8"), (b"a\0b", "holds a zero byte")])
+def test_ids_that_no_text_can_have_are_refused(tmp_path, mask_id, message):
+    (tmp_path / "hardness.tsv").write_bytes(b"mask_id\thardness\trank\na\t0.1\t2\n" + mask_id + b"\t0.1\t1\n")
+    with pytest.raises(InputError, match=rf"hardness\.tsv: .*{message}"):
+        plans.read_ranked(tmp_path / "hardness.tsv")
+
+
 def test_measured_seconds_are_those_of_shards_that_made_images(tmp_path):
     def shard(name, log, benchmark):
         path = tmp_path / "freestyle" / "p" / name

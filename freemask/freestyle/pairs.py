@@ -10,9 +10,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from freemask.errors import InputError
-from freemask.files import read_mask, read_table
+from freemask.files import read_image, read_mask, read_table
 from freemask.freestyle.pipeline import seeded
 from freemask.masks import resize_nearest
+from freemask.streams import Stream
 
 
 class LatentPairs(Dataset):
@@ -39,8 +40,8 @@ class FilePairs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
         row = self.rows.iloc[index]
-        with Image.open(row["image"]) as image:
-            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        image = Image.fromarray(read_image(row["image"]))
+        pixels = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
         return np.asarray(pixels), resize_nearest(read_mask(row["mask"]), self.size), row["mask"]
 
 
@@ -59,14 +60,11 @@ class PairStream(Dataset):
         if not len(pairs):
             raise InputError("generator training: no pairs; check the data set's folders of training images and masks")
         self.pairs, self.seed, self.flip = pairs, seed, flip
-        self._pass, self._order = -1, np.empty(0, np.int64)
+        self.stream = Stream(len(pairs), seed)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray, str, int]:
         """Image (H, W, 3) uint8 or latents (C, h, w), labels (H, W), name, position."""
-        number, place = divmod(position, len(self.pairs))
-        if number != self._pass:
-            self._pass, self._order = number, np.random.default_rng((self.seed, number)).permutation(len(self.pairs))
-        image, labels, name = self.pairs[int(self._order[place])]
+        image, labels, name = self.pairs[self.stream[position]]
         if self.flip and image.dtype == np.uint8 and draw("flip", self.seed, position) < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
         return image, labels, name, position

@@ -198,16 +198,18 @@ class Shard:
         writing: list[Future] = []
         for batch in ready:
             images = self._paint_batch(batch)
-            for done in writing:  # raises here where it failed: a full disk is noticed within a batch
-                done.result()
+            self._settle(writing)  # raises here where it failed: a full disk is noticed within a batch
             writing = [
                 pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
             ]
             shown.update(len(batch.requests))
             if self.stop:
                 break
-        for done in writing:
-            done.result()
+        self._settle(writing)
+
+    def _settle(self, writing: list[Future]) -> None:
+        """Wait for images being written, and count those that weren't since another job had made them."""
+        self.found += sum(not done.result() for done in writing)
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
         logger.warning("SIGTERM: finishing the batch")
@@ -241,9 +243,14 @@ class Shard:
         self.blank += [batch.requests[i] for i in blank]
         return [None if i in blank else image for i, image in enumerate(images)]
 
-    def _write(self, request: Request, image: np.ndarray) -> None:
-        write_atomic(request.image, jpeg_bytes(image, self.quality, comment=request.stamp))
+    def _write(self, request: Request, image: np.ndarray) -> bool:
+        """Write an image unless another job has made it meanwhile, whose manifest may hold its SHA-256 already."""
+        content = jpeg_bytes(image, self.quality, comment=request.stamp)
+        if is_made(request):
+            return False
+        write_atomic(request.image, content)
         logger.info("made %s", request.image)
+        return True
 
 
 def _ahead(

@@ -3,7 +3,7 @@
 import io
 import pickle
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ class PackedBatch(dict):
     """
 
     def __reduce__(self) -> tuple[Callable, tuple]:
+        """Called by pickle: a function that makes the batch again, and its arguments."""
         tensors: list[torch.Tensor] = []
         described = io.BytesIO()
         pickler = _WithoutTensors(described, tensors)
@@ -40,6 +41,7 @@ class _WithoutTensors(pickle.Pickler):
         self.tensors = tensors
 
     def persistent_id(self, value: Any) -> int | None:
+        """Called by pickle: the number of a tensor; None for what is pickled as usual."""
         if not isinstance(value, torch.Tensor):
             return None
         self.tensors.append(value)
@@ -54,6 +56,7 @@ class _WithTensors(pickle.Unpickler):
         self.tensors = tensors
 
     def persistent_load(self, number: int) -> torch.Tensor:
+        """Called by pickle: the tensor of a number."""
         return self.tensors[number]
 
 
@@ -94,6 +97,11 @@ class Ahead:
         """Leave out the first batches (mmengine calls it before the first when it resumes)."""
         self.batches.skip_iter(number)
 
+    def settle(self) -> None:
+        """Wait for the batch that is being received: nothing runs in the thread then, so processes may be started."""
+        if self.following:
+            wait([self.following])
+
     def close(self) -> None:
         """Receive no more."""
         self.receiver.shutdown(cancel_futures=True)
@@ -106,6 +114,12 @@ class LoadAheadTrainLoop(IterBasedTrainLoop):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.dataloader_iterator = Ahead(self.dataloader_iterator)
+
+    def run_iter(self, data_batch: dict[str, Any]) -> None:
+        """One iteration; before a validation, whose first one starts loading processes, nothing is being received."""
+        super().run_iter(data_batch)
+        if self.runner.val_loop is not None and (self._iter % self.val_interval == 0 or self._iter == self.max_iters):
+            self.dataloader_iterator.settle()
 
     def run(self) -> torch.nn.Module:
         """Train to the end."""

@@ -13,6 +13,7 @@ from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
 from freemask.errors import InputError
+from freemask.streams import Stream
 
 
 class Draw(int):
@@ -26,22 +27,6 @@ class Draw(int):
         draw = cls(index)
         draw.entropy = entropy
         return draw
-
-
-class Stream:
-    """Endless draws from n items: every pass through them in an order of its own, each item once in a pass."""
-
-    def __init__(self, size: int, seed: int, name: int) -> None:
-        self.size, self.seed, self.name = size, seed, name
-        self._pass = -1
-        self._order = np.empty(0, np.int64)
-
-    def __getitem__(self, position: int) -> int:
-        number, place = divmod(position, self.size)
-        if number != self._pass:
-            order = np.random.default_rng((self.seed, self.name, number))
-            self._order, self._pass = order.permutation(self.size), number
-        return int(self._order[place])
 
 
 class PositionSampler(Sampler):

@@ -39,6 +39,7 @@ def test_ignored_pixels_are_black():
         ("300\tx\tx\t#0000ff", "want a whole number in 0..255"),
         ("0\tx\tx\t#0000ff", "also the data set's ignored label"),
         ("4\tx\t\t#0000ff", "has no word"),
+        ("4\tnan\tx\t#0000ff", "has no name"),
         ("4\tx\tx\tblue", "want #rrggbb"),
         ("4\tx\tx\t#00zzff", "want #rrggbb"),
     ],

@@ -325,6 +325,27 @@ def test_bad_input_is_refused_with_names(trained):
         train("partial", "finetune", initial="partial.pth")
 
 
+def test_what_a_loading_process_refuses_is_said_in_one_line(trained):
+    """In a process of its own, as a rule starts it: PyTorch would make a traceback of it."""
+    mask = files.read_mask("real/0.png").copy()
+    mask[5, 5] = 77
+    files.write_atomic("stray.png", files.png_bytes(mask))
+    Path("stray.tsv").write_text("image\tmask\nreal/0.jpg\tstray.png\n")
+    config = configure("stray")
+    text = config.read_text().replace("real.tsv", "stray.tsv").replace("'num_workers': 0", "'num_workers': 1")
+    config.write_text(text)
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", config, "--weights", "stray.pth"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    said = [line for line in ran.stderr.splitlines() if "error" in line]
+    assert ran.returncode == 1 and len(said) == 1 and said[0].startswith("error: stray.png: label(s) [77]"), ran.stderr
+    assert "Traceback" not in ran.stderr and not Path("stray.pth").exists()
+
+
+def test_a_missing_validation_image_is_named():
+    with pytest.raises(InputError, match=r"gone\.jpg: missing or no image"):
+        script("evaluate").same_size(["gone.jpg"])
+
+
 def _train_on(table):
     """Train on another table of real pairs."""
     config = configure(Path(table).stem)

@@ -110,6 +110,21 @@ def test_what_another_job_makes_meanwhile_is_not_painted_again(world, tmp_path):
     assert manifest(rows).sha256.tolist() == manifest(wanted((*world[:2], tmp_path / "alone"))).sha256.tolist()
 
 
+def test_an_image_that_another_job_made_while_it_was_painted_stays(world):
+    """The other job, on another machine, makes other bytes, and its manifest holds their digest."""
+    rows, theirs = wanted(world), []
+
+    def meanwhile(call):
+        if call == 1:
+            other = Painter()
+            other.paint = lambda prepared: 255 - Painter().paint(prepared)
+            Shard(other, None, batch_size=3, quality=95).make(rows[:2], "other")
+            theirs.extend(manifest(rows[:2]).sha256)
+
+    assert Shard(Painter(on_call=meanwhile), None, batch_size=2, quality=95).make(rows, "test") == 8
+    assert manifest(rows[:2]).sha256.tolist() == theirs
+
+
 def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
     killer = Painter(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
     with pytest.raises(Terminated) as stopped:
@@ -189,7 +204,7 @@ def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
 
     def slow_write(self, request, image):
         assert second_begun.wait(timeout=20)
-        write(self, request, image)
+        return write(self, request, image)
 
     monkeypatch.setattr(Shard, "_write", slow_write)
     assert make(world, Painter(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
