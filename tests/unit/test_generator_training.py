@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler
+from tiny_generator import killed_at
 
 from freemask.errors import InputError
 from freemask.files import jpeg_bytes, png_bytes, write_table
@@ -80,17 +81,9 @@ def test_an_interrupted_training_goes_on_from_its_last_state(world, tmp_path):
     assert second.schedule.last_epoch == 4
 
 
-def test_an_interrupted_training_ends_with_the_weights_of_one_left_alone(world, tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_with_the_weights_of_one_left_alone(world, tmp_path):
     settings = replace(SETTINGS, steps=6, batch_size=8)  # passes over the 12 pairs end within batches
-    after_step = GeneratorTrainer._after_step
-
-    def killed(trainer, *arguments):
-        if trainer.step == 3:
-            raise KeyboardInterrupt
-        after_step(trainer, *arguments)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(GeneratorTrainer, "_after_step", killed)
+    with killed_at(3):
         trained(world, tmp_path / "killed", settings)
     torch.manual_seed(123)  # what else was drawn in the process doesn't matter
     whole = trained(world, tmp_path / "whole", settings)

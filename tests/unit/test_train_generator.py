@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import run_script
-from tiny_generator import WORDS, tiny_pipeline
+from tiny_generator import WORDS, killed_at, tiny_pipeline
 
 from freemask import files
 from freemask.errors import InputError
@@ -87,16 +87,8 @@ def test_a_folder_is_fine_tuned_on_files(train, tmp_path):
     assert made_by["settings"]["init"] == str(tmp_path / "sd") and made_by["classes"] == list(WORDS.values())
 
 
-def test_it_goes_on_from_the_last_state_and_keeps_no_other(train, tmp_path, capsys, monkeypatch):
-    after_step = GeneratorTrainer._after_step
-
-    def killed(trainer, *arguments):
-        if trainer.step == 3:
-            raise KeyboardInterrupt
-        after_step(trainer, *arguments)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(GeneratorTrainer, "_after_step", killed)
+def test_it_goes_on_from_the_last_state_and_keeps_no_other(train, tmp_path, capsys):
+    with killed_at(3):
         train()
     with open(tmp_path / "trained/loss.jsonl", "a") as log:
         log.write('{"step": 3, "loss": 0.5, "learning_rate": 0.001}\n')
@@ -186,7 +178,7 @@ def test_the_miniature_goes_on_with_its_autoencoder_and_ends_with_the_same_bytes
 def test_two_processes_train_as_one_with_batches_twice_as_large(options, tmp_path):
     """Under torchrun, on the CPU: other noise in each process, one stream, the same loss and weights."""
     words = []
-    for name, value in options("two", checkpoint_every=2).items():
+    for name, value in (options("two", checkpoint_every=2) | {"log": tmp_path / "two.log"}).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     script = ROOT / "scripts/train_generator.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", script]

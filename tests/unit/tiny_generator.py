@@ -1,7 +1,10 @@
 """A random FreestylePipeline that paints 32x32 images in milliseconds, and its weights in the original layout."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -9,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from freemask.freestyle.checkpoint import Architecture
 from freemask.freestyle.pipeline import FreestylePipeline, make_scheduler
 from freemask.freestyle.prompt import clip_tokenizer
+from freemask.freestyle.training import GeneratorTrainer
 
 WORDS = {1: "wall", 2: "sky", 7: "swimming pool", 9: "skyscraper"}
 # The original's group norms have 32 groups.
@@ -178,3 +182,18 @@ def schedule_buffers() -> dict[str, torch.Tensor]:
     names += " posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2"
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names.split())
     return {name: (cumulative if name == "alphas_cumprod" else betas).float() for name in names.split()}
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """A generator training in this block ends like a killed one, after the step of that number but before it is noted."""
+    after_step = GeneratorTrainer._after_step
+
+    def killed(trainer, *arguments):
+        if trainer.step == step:
+            raise KeyboardInterrupt
+        after_step(trainer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(GeneratorTrainer, "_after_step", killed)
+        yield
