@@ -186,7 +186,7 @@ def schedule_buffers() -> dict[str, torch.Tensor]:
 
 @contextmanager
 def killed_at(step: int) -> Iterator[None]:
-    """A generator training in this block ends like a killed one, after the step of that number but before it is noted."""
+    """End a generator training in this block like a killed one: after the step of that number, before it is noted."""
     after_step = GeneratorTrainer._after_step
 
     def killed(trainer, *arguments):
