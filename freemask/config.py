@@ -59,7 +59,9 @@ def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path(
     Raises: InputError naming source, key, value and what the schema says of the key.
     """
     rules = json.loads((base / SCHEMAS / f"{schema}.schema.json").read_text())
-    error = best_match(Draft202012Validator(rules).iter_errors(value))
+    errors = list(Draft202012Validator(rules).iter_errors(value))
+    unknown = [error for error in errors if error.validator == "additionalProperties"]  # a misspelt key is missing, too
+    error = best_match(unknown or errors)
     if error is None:
         return
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"

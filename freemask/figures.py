@@ -2,7 +2,8 @@
 
 import io
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -245,6 +246,19 @@ def draw_plan(axes: Axes, name: str, counts: np.ndarray, color: str) -> None:
     axes.plot(share, running, color=color, linewidth=2, label=f"{label} (running mean)")
 
 
+def _looks(trainings: Iterable[str]) -> list[dict]:
+    """Color and line style of each training: a color for an experiment, a line style for each of its train seeds."""
+    experiments = Counter(name.partition(" seed-")[0] for name in trainings)
+    colors = dict(zip(experiments, sns.husl_palette(len(experiments), l=0.55), strict=True))
+    seen: Counter[str] = Counter()
+    looks = []
+    for name in trainings:
+        experiment = name.partition(" seed-")[0]
+        looks.append({"color": colors[experiment], "linestyle": ("-", "--", ":", "-.")[seen[experiment] % 4]})
+        seen[experiment] += 1
+    return looks
+
+
 def plot_training(curves: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     """Training loss and learning rate over iterations: a row of panels per model, a line per training.
 
@@ -255,17 +269,17 @@ def plot_training(curves: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     figure = Figure(figsize=(15, sum(heights) + 0.4 * len(heights)), layout="constrained")
     grid = figure.subplots(len(curves), 2, squeeze=False, height_ratios=heights)
     for (left, right), (model, trainings) in zip(grid, curves.items(), strict=True):
-        for color, (name, curve) in zip(sns.husl_palette(len(trainings), l=0.55), trainings.items(), strict=True):
-            smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-            left.plot(curve.step, curve.loss, color=color, alpha=0.25, linewidth=1)
-            left.plot(curve.step, smooth, color=color, linewidth=1.8)
+        for (name, curve), look in zip(trainings.items(), _looks(trainings), strict=True):
+            smooth = curve.loss.rolling(max(3, len(curve) // 20), min_periods=1).mean()
+            left.plot(curve.step, curve.loss, color=look["color"], alpha=0.25, linewidth=1)
+            left.plot(curve.step, smooth, linewidth=1.8, **look)
             label = f"{name}: {smooth.iloc[-1]:.3f} at the end"
-            right.plot(curve.step, curve.lr, color=color, linewidth=1.8, label=label)
+            right.plot(curve.step, curve.lr, linewidth=1.8, label=label, **look)
         left.set(title=f"{model}: training loss", xlabel="iteration", ylabel="loss")
         right.set(title="Learning rate", xlabel="iteration", ylabel="learning rate")
         right.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         right.legend(loc="upper left", bbox_to_anchor=(1.02, 1.02), fontsize=9.5, title="loss (running mean)",
-                     alignment="left")  # fmt: skip
+                     alignment="left", handlelength=3)  # fmt: skip
     sns.despine(figure)
     return figure
 

@@ -71,7 +71,16 @@ def test_training_curves_have_a_row_of_panels_per_model():
     assert len(figure.axes) == 14
     for m, right in enumerate(figure.axes[1::2]):
         assert len(right.lines) == m + 1
-        assert right.get_legend().get_texts()[0].get_text() == "run 0: 1.000 at the end"
+        assert right.get_legend().get_texts()[0].get_text() == "run 0: 1.500 at the end"  # mean of both
+
+
+def test_train_seeds_of_an_experiment_share_a_color():
+    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
+    names = ["real seed-0", "real seed-1", "joint seed-0", "imported"]
+    figure = figures.plot_training({"model": dict.fromkeys(names, curve)})
+    colors = [line.get_color() for line in figure.axes[1].lines]
+    assert colors[0] == colors[1] and len({colors[0], colors[2], colors[3]}) == 3
+    assert [line.get_linestyle() for line in figure.axes[1].lines] == ["-", "--", "-", "-"]
 
 
 def test_confusion_by_hand(tmp_path):

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from tiny_run import CONFIG, change, read_yaml, run_snakemake, snakemake, write_yaml
+from tiny_run import CONFIG, ROOT, change, read_yaml, run_snakemake, snakemake, write_yaml
 
 from freemask import config as checks
 from freemask.errors import InputError
@@ -190,6 +190,12 @@ def test_missing_keys(clone, key):
     del config[key]
     write_yaml(clone / CONFIG, config)
     assert re.search(f"tiny.yaml: .*'{key}' is a required property; add it", message(clone))
+
+
+def test_a_misspelt_key_is_named():
+    """It is missing as well, which says less."""
+    with pytest.raises(InputError, match=r"tiny\.yaml: .*unknown key 'thread'; remove it or use one of: .*threads"):
+        checks.check_schema({"thread": 1}, "config", "tiny.yaml", ROOT)
 
 
 @pytest.mark.parametrize(("source", "key"), [("pipeline", "path"), ("checkpoint", "path"), ("train", "training")])
