@@ -17,21 +17,12 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/inputs.smk"
-include: "rules/imported.smk"
-include: "rules/compared.smk"
-include: "rules/fetch.smk"
-include: "rules/prepare.smk"
-include: "rules/hardness.smk"
-include: "rules/synthesis.smk"
+include: "rules/data.smk"
+include: "rules/selection.smk"
+include: "rules/generation.smk"
 include: "rules/filtering.smk"
-include: "rules/verify.smk"
-include: "rules/imports.smk"
-include: "rules/training.smk"
-include: "rules/evaluation.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
-include: "rules/predictions.smk"
+include: "rules/segmentation.smk"
+include: "rules/reporting.smk"
 
 
 onstart:

@@ -20,13 +20,14 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from freemask import cli, files, filtering
-from freemask.labels import LabelSpace
-from freemask.margins import write_map
+from freemask import cli, files, images
+from freemask.data.label_space import LabelSpace
+from freemask.filtering import filters
+from freemask.filtering.margins import write_map
+from freemask.filtering.scoring import margin_codes, thresholds
 from freemask.parallel import map_ahead, map_files
-from freemask.scoring import margin_codes, thresholds
+from freemask.segmentation.config import base_config
 from freemask.segmentation.inference import load_segmentor, pair_losses
-from freemask.training import base_config
 
 CLASSES = 150
 NORMAL = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # mean and deviation of RGB
@@ -66,8 +67,8 @@ def write_pairs(folder: Path, number: int, side: int) -> list[tuple[str, str]]:
         mask = np.kron(palette[random.integers(0, 12, (8, 8))], np.ones((side // 8, side // 8), np.uint8))
         image = np.repeat(mask[..., None], 3, axis=2) + random.integers(0, 60, (*mask.shape, 3), dtype=np.uint8)
         pairs.append((f"{folder}/{position}.jpg", f"{folder}/{position}.png"))
-        files.write_atomic(pairs[-1][0], files.jpeg_bytes(image, 95))
-        files.write_atomic(pairs[-1][1], files.png_bytes(mask))
+        files.write_atomic(pairs[-1][0], images.jpeg_bytes(image, 95))
+        files.write_atomic(pairs[-1][1], images.png_bytes(mask))
     return pairs
 
 
@@ -102,10 +103,10 @@ def ours(model, pairs, labels, class_loss: np.ndarray, chosen: argparse.Namespac
         pass
     for alpha in chosen.alphas:
         jobs = [
-            filtering.FilterJob(mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
+            filters.FilterJob(mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
             for position, (_, mask) in enumerate(pairs)
         ]
-        work = partial(filtering.filter_file, alpha=float(alpha), ignored=0)
+        work = partial(filters.filter_file, alpha=float(alpha), ignored=0)
         for _ in map_files(work, jobs, chosen.threads, f"filter {alpha}", "mask"):
             pass
 
@@ -151,7 +152,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> tuple[int, int]:
     """Pixels that both filtered differently, and all pixels."""
     differing = total = 0
     for alpha, position in product(arguments.alphas, range(arguments.images)):
-        one, other = (files.read_mask(folder / part / f"{alpha}-{position}.png") for part in ("plain", "ours"))
+        one, other = (images.read_mask(folder / part / f"{alpha}-{position}.png") for part in ("plain", "ours"))
         differing, total = differing + int((one != other).sum()), total + one.size
     return differing, total
 

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 import yaml
 
-from freemask import cli, files
+from freemask import cli, files, images, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE, IMAGES, CLASSES = 32, 1, 12  # pixels; images per mask; labels 1 to CLASSES, all of them in the mask
@@ -71,8 +71,8 @@ def write_raw(number: int) -> None:
         Path(folder).mkdir()
     classes = [f"{label}\tclass {label}\tword\t#8080{label:02x}\n" for label in range(1, CLASSES + 1)]
     Path("classes.tsv").write_text("label\tname\tword\tcolor\n" + "".join(classes))
-    files.write_atomic("one.jpg", files.jpeg_bytes(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95))
-    files.write_atomic("one.png", files.png_bytes(random.integers(0, CLASSES + 1, (SIDE, SIDE), np.uint8)))
+    files.write_atomic("one.jpg", images.jpeg_bytes(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95))
+    files.write_atomic("one.png", images.png_bytes(random.integers(0, CLASSES + 1, (SIDE, SIDE), np.uint8)))
     for position in range(number):
         for folder, suffix in (("images", "jpg"), ("masks", "png")):
             copy(f"one.{suffix}", f"{folder}/training_{position:08d}.{suffix}")
@@ -92,7 +92,7 @@ def write_segmentor() -> None:
     given |= {"train": "index.tsv", "val": "index.tsv", "classes": "classes.tsv", "ignored-label": 0}
     arguments = [word for key, value in (given | {"config": "config.py"}).items() for word in (f"--{key}", str(value))]
     pairs = pd.DataFrame({"mask_id": ["one"], "image": ["one.jpg"], "mask": ["one.png"]})
-    files.write_table("index.tsv", pairs)
+    tables.write_table("index.tsv", pairs)
     run("training_config", arguments)
     init_default_scope("mmseg")
     torch.save(MODELS.build(Config.fromfile("config.py").model).state_dict(), "weights.pth")
@@ -108,12 +108,12 @@ def copy(source: str, target: str) -> None:
 
 def write_synthetic() -> None:
     """Images of the plan, and their manifest."""
-    plan = files.read_table("plan.tsv", ["mask_id", "seed"])
+    plan = tables.read_table("plan.tsv", ["mask_id", "seed"])
     plan["image"] = [f"r/synthesis/g/images/{row.mask_id}/{row.seed}.jpg" for row in plan.itertuples()]
     for path in plan["image"]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         copy("one.jpg", path)
-    files.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=files.sha256("one.jpg")))
+    tables.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=files.sha256("one.jpg")))
 
 
 def peak(command: str) -> float:

@@ -5,9 +5,9 @@ Masks are rebuilt in Python in every layer of every call, attention isn't fused,
 
 import torch
 
-from freemask.freestyle.attention import RectifiedAttnProcessor, rectify
-from freemask.freestyle.pipeline import FreestylePipeline
-from freemask.freestyle.prompt import Prompt
+from freemask.generation.freestyle.attention import RectifiedAttnProcessor, rectify
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.freestyle.prompt import Prompt
 
 
 class PlainAttnProcessor(RectifiedAttnProcessor):

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from freemask import cli, files, hardness, plans, tables
-from freemask.masks import count_labels
+from freemask import cli, tables
+from freemask.data.masks import count_labels, read_masks
+from freemask.selection import hardness, plans
 
 
 def options() -> argparse.ArgumentParser:
@@ -76,7 +77,7 @@ def time_plans(number: int, folder: Path) -> tuple[float, float]:
     rated = np.random.default_rng(2).gamma(3.0, 0.2, number).round(6)
     ids = [f"{position:012d}" for position in range(number)]  # as COCO's
     table = pd.DataFrame({"mask_id": ids, "hardness": rated, "rank": hardness.ranks(rated)})
-    files.write_table(folder / "hardness.tsv", table)
+    tables.write_table(folder / "hardness.tsv", table)
     seconds = {}
     for work in (plan_quickly, plan_plainly):
         target = folder / f"{work.__name__}.tsv"
@@ -101,10 +102,10 @@ def main(arguments: argparse.Namespace) -> None:
         path = Path(folder) / "masks.tsv"
         counts = [count_labels(mask, ignored=0) for mask in masks]
         table = pd.DataFrame({"mask_id": ids, "mask": "mask.png"})
-        files.write_table(path, table.assign(counts=[counts[i % len(counts)] for i in range(arguments.masks)]))
+        tables.write_table(path, table.assign(counts=[counts[i % len(counts)] for i in range(arguments.masks)]))
 
         def rate() -> np.ndarray:
-            return hardness.mask_hardness(tables.read_masks(path)[1], class_loss)
+            return hardness.mask_hardness(read_masks(path)[1], class_loss)
 
         fast, fast_s = timed(rate)
     plain, plain_s = timed(rate_plainly, masks, arguments.masks, class_loss)

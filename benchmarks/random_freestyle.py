@@ -7,8 +7,8 @@ from plain_freestyle import PlainAttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from freemask.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.freestyle.prompt import clip_tokenizer
+from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
+from freemask.generation.freestyle.prompt import clip_tokenizer
 
 SIZES = {  # UNet's and VAE's channels, UNet's and VAE's blocks per level, text width and layers, image side [pixels]
     "sd14": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "blocks": 2, "text": (768, 12), "side": 512},

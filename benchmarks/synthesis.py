@@ -24,11 +24,11 @@ from plain_freestyle import predict_plainly
 from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
 from synthesis_report import report
 
-from freemask import files
-from freemask.freestyle.pipeline import FreestylePipeline
-from freemask.freestyle.shard import Request, Shard
-from freemask.generators import Generator, Sampling, arrange, freestyle, keep_memory
-from freemask.labels import LabelSpace
+from freemask import files, images
+from freemask.data.label_space import LabelSpace
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.generators import Generator, Sampling, arrange, freestyle, keep_memory
+from freemask.generation.shard import Request, Shard
 
 CLASSES = Path(__file__).parents[1] / "config" / "datasets" / "ade20k.tsv"
 IGNORED = 0
@@ -142,7 +142,7 @@ def finish(pipeline: FreestylePipeline, side: int, batch: int, clock: Clock) -> 
     """Time the VAE and JPEG."""
     latents = pipeline.initial_noise(["mask"] * batch, range(batch), (side, side))
     images = clock.timed("VAE", pipeline.decode_latents, latents)
-    clock.timed("JPEG", lambda: [files.jpeg_bytes(image, 95) for image in images])
+    clock.timed("JPEG", lambda: [images.jpeg_bytes(image, 95) for image in images])
 
 
 def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
@@ -172,7 +172,7 @@ def share_waiting(pipeline: FreestylePipeline, space: LabelSpace, labels: np.nda
         folder, wanted = Path(name), []
         for number in range(batches * len(labels)):
             mask = folder / f"{number}.png"
-            mask.write_bytes(files.png_bytes(labels[number % len(labels)]))
+            mask.write_bytes(images.png_bytes(labels[number % len(labels)]))
             wanted.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
         pipeline.forget_contexts()
         start = time.perf_counter()

@@ -1,16 +1,19 @@
-"""What every script shares: a log file, progress lines on the terminal, errors that people can read."""
+"""Command lines made of typed functions; log files, progress lines, errors that people can read."""
 
-import argparse
+import inspect
+import json
 import logging
 import os
 import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar
 
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from tqdm import tqdm
 
 from freemask import __version__, devices
@@ -20,32 +23,50 @@ T = TypeVar("T")
 _terminal: TextIO = sys.stderr
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """An argument parser with the --log option that every script has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--log", type=Path, help="write everything printed here; the terminal gets progress and errors")
-    return made
+def _parse_json(type_: Any, tokens: Sequence[Any]) -> Any:
+    return json.loads(tokens[0].value)
 
 
-def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace, gpus: int = 0) -> None:
-    """Run a script's main with its output in the log; an InputError ends it with one readable line and code 1.
+# Types of options. A list takes several values: --shards a.tsv b.tsv.
+Json = Annotated[Any, Parameter(converter=_parse_json, accepts_keys=False, n_tokens=1)]
+Positive = Annotated[int, Parameter(validator=Number(gte=1))]
+NotNegative = Annotated[int, Parameter(validator=Number(gte=0))]
+Log = Annotated[Path | None, Parameter(help="Log file for everything printed; the terminal gets progress and errors.")]
 
-    gpus: how many GPUs of the machine are taken first, where there are any; main sees only these.
+
+def command_line(function: Callable[..., None]) -> App:
+    """Make a command line of a function: options from its keyword-only parameters, help from its docstring.
+
+    Every command line has the option --log as well. Calling the result gives the options as a dict.
     """
-    global _terminal
-    if arguments.log:
-        arguments.log.parent.mkdir(parents=True, exist_ok=True)
-        _terminal = os.fdopen(os.dup(2), "w", buffering=1)
-        first = os.environ.get("RANK", "0") == "0"  # torchrun's processes share one log; the first starts it anew
-        log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o644)
-        os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
-        os.dup2(log, 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
+
+    def command(**options: Any) -> dict[str, Any]:
+        return options
+
+    signature = inspect.signature(function)
+    log = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Log)
+    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), log])  # type: ignore[attr-defined]
+    command.__doc__ = inspect.getdoc(function)
+    options = Parameter(consume_multiple=True, negative=(), show_env_var=False)
+    app = App(function.__name__, help_format="plaintext", version_flags=(), default_parameter=options)
+    app.default(command)
+    return app
+
+
+def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0) -> None:
+    """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
+
+    Args:
+        function: Typed function with keyword-only parameters.
+        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
+            from the options.
+    """
+    options = _options(command_line(function))
+    _start_log(options.pop("log", None))
     try:
-        if gpus:
-            devices.take(gpus)
-        main(arguments)
+        if count := gpus(options) if callable(gpus) else gpus:
+            devices.take(count)
+        function(**options)
     except InputError as error:
         message = str(error)
         if message.startswith("Caught InputError in DataLoader"):  # PyTorch makes a traceback of it
@@ -57,9 +78,38 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
         sys.exit(1)
 
 
+def _options(app: App) -> dict[str, Any]:
+    """The options of the command line, converted to the types of the function; --help and errors end the process."""
+    try:
+        options = app(print_error=False, exit_on_error=False, result_action="return_value")
+    except CycloptsError as error:
+        print(f"error: {' '.join(str(error).split())} See --help.", file=sys.stderr)
+        sys.exit(2)
+    if options is None:  # help was shown
+        sys.exit(0)
+    return options
+
+
+def _start_log(path: Path | None) -> None:
+    """Send everything printed to a log file; the terminal keeps progress and errors."""
+    global _terminal
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _terminal = os.fdopen(os.dup(2), "w", buffering=1)
+        first = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a log; the first truncates it
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o644)
+        os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
+        os.dup2(log, 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
+
+
 def commit() -> str:
-    """The commit of the code that runs, for the log; 'unknown' outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit of the running code, for logs; 'unknown' outside a checkout of this repository."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():  # a tarball, perhaps unpacked inside another repository
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -82,13 +132,13 @@ class _Lines:
             tell(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Unbuffered."""
 
 
 def bar(description: str, total: int | None, unit: str, scaled: bool = False) -> tqdm:
     """A progress bar that prints a line at most every five seconds: done, rate, remaining time.
 
-    scaled: thousands as k, M, G.
+    scaled: Show thousands as k, M, G.
     """
     return tqdm(
         desc=description,

@@ -7,7 +7,7 @@ rule measure_margins:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
         class_loss="results/{dataset}/class_loss.tsv",
-        classes=fact("classes"),
+        label_space="results/{dataset}/label_space.json",
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
     output:
@@ -25,11 +25,10 @@ rule measure_margins:
         runtime="8h",
     params:
         margins_dir="results/{dataset}/margins/{generator}",
-        ignored_label=fact("ignored_label"),
         batch_size=scorer_batch_size,
     shell:
-        "python scripts/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
-        " --class-loss {input.class_loss:q} --classes {input.classes:q} --ignored-label {params.ignored_label}"
+        "python {SCRIPTS}/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
+        " --class-loss {input.class_loss:q} --label-space {input.label_space:q}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
         " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
@@ -40,9 +39,7 @@ rule filter_masks:
         images="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
         margins=margins_unless_infinite,
-        classes=fact("classes"),
-        script="scripts/filter_masks.py",
-        code="freemask/filtering.py",
+        label_space="results/{dataset}/label_space.json",
     output:
         manifest="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv",
         class_shares="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv",
@@ -51,15 +48,15 @@ rule filter_masks:
     benchmark:
         "logs/{dataset}/filter_masks/{generator}/{plan}/alpha-{alpha}/{scatteritem}.benchmark.tsv"
     conda:
-        "../envs/workflow.yaml"
+        "../envs/cpu.yaml"
     threads: config["threads"]
     params:
+        code=code_of("filter_masks"),
         margins=lambda wildcards, input: option("--margins", input.margins),
         filtered_dir="results/{dataset}/filtered/{generator}/alpha-{alpha}",
-        ignored_label=fact("ignored_label"),
     shell:
-        "python {input.script:q} --alpha {wildcards.alpha} --images {input.images:q} --masks {input.masks:q}"
-        " {params.margins} --classes {input.classes:q} --ignored-label {params.ignored_label}"
+        "python {SCRIPTS}/filter_masks.py --alpha {wildcards.alpha} --images {input.images:q} --masks {input.masks:q}"
+        " {params.margins} --label-space {input.label_space:q}"
         " --filtered-dir {params.filtered_dir:q} --manifest {output.manifest:q}"
         " --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
 
@@ -70,8 +67,7 @@ rule synthetic_set:
         plan=set_plan,
         shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv"),
         class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv"),
-        classes=fact("classes"),
-        script="scripts/synthetic_set.py",
+        label_space="results/{dataset}/label_space.json",
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
         class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
@@ -81,11 +77,11 @@ rule synthetic_set:
     benchmark:
         "logs/{dataset}/synthetic_set/{synthetic_set}.benchmark.tsv"
     conda:
-        "../envs/workflow.yaml"
+        "../envs/cpu.yaml"
     params:
-        ignored_label=fact("ignored_label"),
+        code=code_of("synthetic_set"),
     shell:
-        "python {input.script:q} --plan {input.plan:q} --shards {input.shards:q}"
-        " --class-shards {input.class_shards:q} --classes {input.classes:q}"
-        " --ignored-label {params.ignored_label} --train {output.train:q}"
+        "python {SCRIPTS}/synthetic_set.py --plan {input.plan:q} --shards {input.shards:q}"
+        " --class-shards {input.class_shards:q} --label-space {input.label_space:q}"
+        " --train {output.train:q}"
         " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"

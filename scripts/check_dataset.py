@@ -30,20 +30,21 @@ def main(arguments: argparse.Namespace) -> None:
     """Check, then write the frequencies or the offenders."""
     import pandas as pd
 
-    from freemask import check, files
-    from freemask.labels import LabelSpace
+    from freemask import tables
+    from freemask.data import check
+    from freemask.data.label_space import LabelSpace
 
     arguments.offenders.unlink(missing_ok=True)  # of an earlier check
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    pairs = files.stream_table(arguments.index, ["image", "mask"])
-    total = files.count_rows(arguments.index)
+    pairs = tables.stream_table(arguments.index, ["image", "mask"])
+    total = tables.count_rows(arguments.index)
     description = f"check {arguments.index.stem}"
     checked = check.check_split(pairs, total, space, arguments.cache, arguments.threads, description)
     if checked.offenders:
         check.refuse(arguments.offenders, checked)
     ids = list(space.ids)
     columns = {"label": ids, "name": space.names, "pixels": checked.pixels[ids], "images": checked.images[ids]}
-    files.write_table(arguments.frequencies, pd.DataFrame(columns))
+    tables.write_table(arguments.frequencies, pd.DataFrame(columns))
     unseen = [name for name, images in zip(space.names, checked.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
     cli.tell(f"{arguments.index}: {checked.pairs} pairs are good, {checked.read} files read{note}")

@@ -30,10 +30,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Score the shard's pairs, write each one's sums as it comes."""
     from itertools import tee
 
-    from freemask import class_loss
-    from freemask.labels import LabelSpace
+    from freemask.data.label_space import LabelSpace
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
+    from freemask.selection import class_loss
 
     device = pick_device(arguments.device, arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)

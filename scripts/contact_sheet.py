@@ -29,19 +29,21 @@ def main(arguments: argparse.Namespace) -> None:
     """Choose the masks, read their pictures, draw."""
     import numpy as np
 
-    from freemask import contact_sheet, files, tables
+    from freemask import files, images, tables
+    from freemask.data.label_space import LabelSpace
+    from freemask.data.masks import read_masks
     from freemask.errors import InputError
-    from freemask.labels import LabelSpace
+    from freemask.reporting import contact_sheet
 
     if arguments.rows < 1 or arguments.columns < 1:
         raise InputError(f"--rows {arguments.rows} --columns {arguments.columns}: want 1 or more of each")
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    masks, counts = tables.read_masks(arguments.masks)
-    train = files.read_table(arguments.train, ["image", "mask", "mask_id", "seed", "filtered"])
+    masks, counts = read_masks(arguments.masks)
+    train = tables.read_table(arguments.train, ["image", "mask", "mask_id", "seed", "filtered"])
     images = train.groupby("mask_id").size().reindex(masks.mask_id, fill_value=0).to_numpy()
     enough = images >= min(arguments.columns, images.max())
     chosen = contact_sheet.choose_masks(counts, enough, arguments.rows)
-    real = files.read_table(arguments.index, ["mask_id", "image"]).set_index("mask_id").image
+    real = tables.read_table(arguments.index, ["mask_id", "image"]).set_index("mask_id").image
     rows = []
     for position in chosen:
         mask = masks.iloc[position]
@@ -50,21 +52,22 @@ def main(arguments: argparse.Namespace) -> None:
         rows.append(read_row(mask, real[mask.mask_id], own, names, space, arguments.columns))
     labels = sorted(np.unique(counts.label[np.isin(counts.row, chosen)]).tolist())
     sheet = contact_sheet.compose(rows, labels, space, arguments.title)
-    files.write_atomic(arguments.figure, files.png_bytes(sheet))
+    files.write_atomic(arguments.figure, images.png_bytes(sheet))
 
 
 def read_row(mask, real: str, own, names: list[str], space, columns: int):
     """One mask's pictures; `own`: its rows of the synthetic set, ascending seeds."""
-    from freemask import contact_sheet, files
+    from freemask import images
+    from freemask.reporting import contact_sheet
 
-    labels = files.read_mask(mask["mask"])
+    labels = images.read_mask(mask["mask"])
     first = own.iloc[0]
-    synthetic = [files.read_image(path) for path in own.image]
+    synthetic = [images.read_image(path) for path in own.image]
     return contact_sheet.Row(
         title=f"{mask.mask_id}: {', '.join(names)}; the filter takes {first.filtered:.1%} of no. 1",
-        real=files.read_image(real),
+        real=images.read_image(real),
         mask=space.colorize(labels),
-        filtered=contact_sheet.paint_filtered(labels, files.read_mask(first["mask"]), space),
+        filtered=contact_sheet.paint_filtered(labels, images.read_mask(first["mask"]), space),
         synthetic=(*synthetic, *[None] * (columns - len(synthetic))),
     )
 

@@ -8,7 +8,7 @@ palette PNGs of raw labels. The images are spread evenly over the validation tab
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli, files, tables
 from freemask.errors import InputError
 
 
@@ -38,10 +38,10 @@ def main(arguments: argparse.Namespace) -> None:
     import pandas as pd
     import torch
 
-    from freemask.labels import LabelSpace
+    from freemask.data.label_space import LabelSpace
     from freemask.segmentation.evaluation import evaluate
+    from freemask.segmentation.outputs import write_confusion
     from freemask.segmentation.runner import read_config
-    from freemask.tables import write_confusion
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -50,17 +50,17 @@ def main(arguments: argparse.Namespace) -> None:
     how["iterations"] = iterations(arguments, config)
     data = config.test_dataloader.dataset
     labels = LabelSpace.read(data.classes, data.ignored)
-    images = files.read_table(data.lists[0], ["image", "mask"])["image"].tolist()
+    images = tables.read_table(data.lists[0], ["image", "mask"])["image"].tolist()
     shown = pictures(images, len(arguments.predictions), data.lists[0])
     if config.test_dataloader.batch_size > 1 and not same_size(images):
         config.test_dataloader.batch_size = 1  # a batch is one array
     metrics, evaluator = evaluate(config, str(arguments.weights), shown, arguments.scales, arguments.flip)
     for path, image in zip(arguments.predictions, shown, strict=True):
-        files.write_atomic(path, files.png_bytes(labels.to_raw(evaluator.kept[image]), labels.palette()))
+        files.write_atomic(path, images.png_bytes(labels.to_raw(evaluator.kept[image]), labels.palette()))
     if arguments.confusion:
         write_confusion(arguments.confusion, evaluator.confusion, labels)
     table = pd.DataFrame({"label": labels.ids, "name": labels.names, **evaluator.per_class})
-    files.write_table(arguments.per_class_iou, table)
+    tables.write_table(arguments.per_class_iou, table)
     files.write_json(arguments.metrics, {**metrics, "images": evaluator.images, **how})
 
 
@@ -75,7 +75,7 @@ def iterations(arguments: argparse.Namespace, config) -> int:
 
 def pictures(images: list[str], number: int, table: str) -> list[str]:
     """Paths of `number` images, spread evenly over those of a table."""
-    from freemask.predictions import spread
+    from freemask.reporting.predictions import spread
 
     return [images[position] for position in spread(len(images), number, table)]
 
@@ -84,9 +84,9 @@ def same_size(images: list[str]) -> bool:
     """Whether all images are shown at one width and height (their headers are read)."""
     from PIL import Image
 
+    from freemask.data.probe import ORIENTATION, TURNED
     from freemask.errors import InputError
-    from freemask.files import DAMAGED
-    from freemask.probe import ORIENTATION, TURNED
+    from freemask.images import DAMAGED
 
     seen = set()
     for path in images:

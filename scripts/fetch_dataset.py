@@ -26,9 +26,9 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Fetch, unpack, look."""
-    from freemask.archives import unpack
-    from freemask.fetch import fetch
-    from freemask.sources import file_name
+    from freemask.data.archives import unpack
+    from freemask.data.fetch import fetch
+    from freemask.files import file_name
 
     for archive in arguments.archives:
         destination = arguments.root / archive["unpack_to"]

@@ -17,10 +17,10 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Fetch."""
-    from freemask.fetch import fetch
+    from freemask.data.fetch import fetch
 
     if arguments.url.startswith("hf://"):
-        from freemask.hub import fetch_folder
+        from freemask.data.hub import fetch_folder
 
         fetch_folder(arguments.url, arguments.weights.parent)
         return

@@ -36,16 +36,17 @@ def main(arguments: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from freemask import files, filtering
-    from freemask.labels import LabelSpace
+    from freemask import tables
+    from freemask.data.label_space import LabelSpace
+    from freemask.filtering import filters
 
-    alpha = filtering.parse_alpha(arguments.alpha)
+    alpha = filters.parse_alpha(arguments.alpha)
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
     pixels = np.zeros((2, 256), np.int64)  # of each raw label: all, filtered
     rows = pass_through(arguments, pixels) if alpha == float("inf") else filter_shard(arguments, alpha, pixels)
-    images = files.write_rows(arguments.manifest, MANIFEST, rows)
+    images = tables.write_rows(arguments.manifest, MANIFEST, rows)
     shares = pd.DataFrame({"label": space.ids, "pixels": pixels[0, space.ids], "filtered": pixels[1, space.ids]})
-    files.write_table(arguments.class_shares, shares)
+    tables.write_table(arguments.class_shares, shares)
     share = pixels[1].sum() / max(pixels[0].sum(), 1)
     cli.tell(f"{arguments.manifest}: {images} images, alpha {arguments.alpha} filters {share:.1%} of the pixels")
 
@@ -54,25 +55,26 @@ def filter_shard(arguments: argparse.Namespace, alpha: float, pixels):
     """Yield the manifest's rows as their masks are written, and add each one's pixels to pixels (2, 256)."""
     from functools import partial
 
-    from freemask import files, filtering
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.filtering import filters
     from freemask.parallel import map_files
 
     if not arguments.margins:
         raise InputError(f"--alpha {arguments.alpha} needs --margins")
     columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256"]
-    total = sum(1 for _ in files.stream_table(arguments.margins, columns))  # and no bad line is met later
+    total = sum(1 for _ in tables.stream_table(arguments.margins, columns))  # and no bad line is met later
     jobs = (
-        filtering.FilterJob(mask, margin, filtering.filtered_path(arguments.filtered_dir, mask_id, seed))
-        for mask_id, seed, _, mask, margin, _ in files.stream_table(arguments.margins, columns)
+        filters.FilterJob(mask, margin, filters.filtered_path(arguments.filtered_dir, mask_id, seed))
+        for mask_id, seed, _, mask, margin, _ in tables.stream_table(arguments.margins, columns)
     )
-    work = partial(filtering.filter_file, alpha=alpha, ignored=arguments.ignored_label)
+    work = partial(filters.filter_file, alpha=alpha, ignored=arguments.ignored_label)
     done = map_files(work, jobs, arguments.threads, "filter masks", "mask", total)
-    for row, (counted, digest) in zip(files.stream_table(arguments.margins, columns), done, strict=True):
+    for row, (counted, digest) in zip(tables.stream_table(arguments.margins, columns), done, strict=True):
         mask_id, seed, image, _, _, image_sha256 = row
         pixels += counted
         share = counted[1].sum() / max(counted[0].sum(), 1)
-        mask = filtering.filtered_path(arguments.filtered_dir, mask_id, seed)
+        mask = filters.filtered_path(arguments.filtered_dir, mask_id, seed)
         yield mask_id, seed, image, mask, f"{share:.9g}", image_sha256, digest
 
 
@@ -82,23 +84,24 @@ def pass_through(arguments: argparse.Namespace, pixels):
 
     import numpy as np
 
-    from freemask import files, tables
+    from freemask import tables
+    from freemask.data.masks import stream_masks
     from freemask.errors import InputError
     from freemask.parallel import some
 
     if not (arguments.images and arguments.masks):
         raise InputError("--alpha inf needs --images and --masks")
     columns = ["mask_id", "seed", "image", "sha256"]
-    images = Counter(mask_id for mask_id, *_ in files.stream_table(arguments.images, columns))
+    images = Counter(mask_id for mask_id, *_ in tables.stream_table(arguments.images, columns))
     masks = {}
-    for mask_id, mask, counts, digest in tables.stream_masks(arguments.masks):
+    for mask_id, mask, counts, digest in stream_masks(arguments.masks):
         if mask_id in images:
             masks[mask_id] = mask, digest
             np.add.at(pixels[0], counts.label, counts.pixels * images[mask_id])
     unknown = [mask_id for mask_id in images if mask_id not in masks]
     if unknown:
         raise InputError(f"{arguments.images}: {arguments.masks} doesn't hold mask(s) {some(unknown)}; plan again")
-    for mask_id, seed, image, image_sha256 in files.stream_table(arguments.images, columns):
+    for mask_id, seed, image, image_sha256 in tables.stream_table(arguments.images, columns):
         mask, digest = masks[mask_id]
         yield mask_id, seed, image, mask, "0", image_sha256, digest
 

@@ -23,12 +23,13 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Add up and write."""
-    from freemask import class_loss, files
-    from freemask.labels import LabelSpace
+    from freemask import tables
+    from freemask.data.label_space import LabelSpace
+    from freemask.selection import class_loss
 
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     table = class_loss.gather_sums(arguments.index, arguments.shards, labels)
-    files.write_table(arguments.class_loss, table)
+    tables.write_table(arguments.class_loss, table)
     mean = table.loss_sum.sum() / max(table.pixels.sum(), 1)
     cli.tell(f"{arguments.class_loss}: {table.pixels.sum():,} pixels, {mean:.4g} nats on average")
 

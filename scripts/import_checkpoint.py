@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check and write."""
     import torch
 
-    from freemask.labels import LabelSpace
+    from freemask.data.label_space import LabelSpace
     from freemask.segmentation.checkpoints import import_weights
     from freemask.segmentation.runner import read_config
 

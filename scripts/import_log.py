@@ -7,7 +7,7 @@ evaluation it is. A log without IoU per class gives a per_class_iou.tsv whose io
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli, files, tables
 
 
 def options() -> argparse.ArgumentParser:
@@ -30,8 +30,8 @@ def main(arguments: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from freemask import run_logs
-    from freemask.labels import LabelSpace, refuse_other_classes
+    from freemask.data.label_space import LabelSpace, refuse_other_classes
+    from freemask.segmentation import run_logs
 
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
     log = run_logs.read_log(arguments.run)
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = {"file": str(arguments.run), "sha256": files.sha256(arguments.run), "format": log.format}
     told = {"iterations": chosen.iteration, "checkpoint": f"imported log, {arguments.take}", "imported": source}
     told |= {"scales": None, "flip": None}  # a log doesn't tell
-    files.write_table(arguments.per_class_iou, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
+    tables.write_table(arguments.per_class_iou, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
     files.write_json(arguments.metrics, chosen.metrics | told)
 
 

@@ -32,7 +32,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Pair and write."""
     from itertools import tee
 
-    from freemask import files, masks
+    from freemask import tables
+    from freemask.data import masks
     from freemask.parallel import map_files
 
     places = arguments.images, arguments.masks, arguments.image_suffix, arguments.mask_suffix
@@ -44,15 +45,15 @@ def main(arguments: argparse.Namespace) -> None:
     known = map_files(masks.contents, jobs, arguments.threads, "index", "pair", number)
     header = ["mask_id", "image", "mask", "image_bytes", "mask_bytes", "mask_sha256"]
     rows = ((*pair, *facts) for pair, facts in zip(pairs, known, strict=True))
-    files.write_rows(arguments.index, header, rows)
+    tables.write_rows(arguments.index, header, rows)
     cli.tell(f"{arguments.index}: {number} images with their masks")
 
 
 def refuse(unpaired, found, number: int, arguments: argparse.Namespace) -> None:
     """End with the files that stand alone and, with --offenders, with what is wrong with the pairs."""
-    from freemask import check
+    from freemask.data import check
+    from freemask.data.label_space import LabelSpace
     from freemask.errors import InputError
-    from freemask.labels import LabelSpace
     from freemask.parallel import some
 
     if not arguments.offenders:

@@ -25,8 +25,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Write both splits, then the table."""
     import pandas as pd
 
-    from freemask.files import sha256, write_table
-    from freemask.miniworld.dataset import write_split
+    from freemask.data.miniworld.dataset import write_split
+    from freemask.files import sha256
+    from freemask.tables import write_table
 
     world, rows = arguments.world, []
     for split in ("training", "validation"):

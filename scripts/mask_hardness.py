@@ -24,20 +24,23 @@ def main(arguments: argparse.Namespace) -> None:
     """Rate, refuse masks that can't be rated, write."""
     import pandas as pd
 
-    from freemask import files, hardness, tables
+    from freemask import tables
+    from freemask.data.masks import read_masks
     from freemask.errors import InputError
     from freemask.parallel import some
+    from freemask.selection import hardness
+    from freemask.selection.class_loss import read_class_loss
 
-    masks, counts = tables.read_masks(arguments.masks)
+    masks, counts = read_masks(arguments.masks)
     empty = masks.mask_id[masks.counts.isna()]
     if len(empty):
         raise InputError(
             f"{len(empty)} of {len(masks)} masks have no labelled pixel: {some(list(empty))};"
             " they can neither be rated nor teach anything: take them out of the data set"
         )
-    class_loss = tables.read_class_loss(arguments.class_loss, needed=counts)
+    class_loss = read_class_loss(arguments.class_loss, needed=counts)
     rated = hardness.mask_hardness(counts, class_loss)
-    files.write_table(
+    tables.write_table(
         arguments.hardness,
         pd.DataFrame({"mask_id": masks.mask_id, "hardness": rated, "rank": hardness.ranks(rated)}),
     )

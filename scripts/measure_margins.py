@@ -9,7 +9,7 @@ of what a map was made from.
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli, files, tables
 
 
 def options() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure what isn't there yet and write the manifest."""
-    from freemask.margins import is_current, mask_digests, stamps
+    from freemask.filtering.margins import is_current, mask_digests, stamps
 
     shard = join_masks(arguments).rename(columns={"sha256": "image_sha256"})
     shard["mask_sha256"] = mask_digests(shard)
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     if len(missing):
         measure(missing, arguments)
     columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
-    files.write_table(arguments.manifest, shard[columns])
+    tables.write_table(arguments.manifest, shard[columns])
     cli.tell(f"{arguments.manifest}: {len(missing)} margin maps measured, {sum(current)} were there")
 
 
@@ -53,8 +53,8 @@ def join_masks(arguments: argparse.Namespace):
     """The shard's rows with their mask's path; InputError for a mask that the table doesn't hold."""
     from freemask.errors import InputError
 
-    shard = files.read_table(arguments.shard, ["mask_id", "seed", "image", "sha256"])
-    masks = files.read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
+    shard = tables.read_table(arguments.shard, ["mask_id", "seed", "image", "sha256"])
+    masks = tables.read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
     unknown = shard.mask_id[~shard.mask_id.isin(masks.index)]
     if len(unknown):
         raise InputError(f"{arguments.shard}: {arguments.masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
@@ -65,12 +65,13 @@ def measure(rows, arguments: argparse.Namespace) -> None:
     """Score the rows' pairs and write their maps; maps are compressed and written while the next pairs are scored."""
     import torch
 
-    from freemask.labels import LabelSpace
-    from freemask.margins import read_class_loss, write_map
+    from freemask.data.label_space import LabelSpace
+    from freemask.filtering.margins import write_map
+    from freemask.filtering.scoring import margin_codes, thresholds
     from freemask.parallel import map_ahead
-    from freemask.scoring import margin_codes, thresholds
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
+    from freemask.selection.class_loss import read_class_loss
 
     device = pick_device(arguments.device, arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)

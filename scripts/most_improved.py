@@ -26,22 +26,25 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read, rank, write."""
-    from freemask import files, results, tables
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.reporting import results
+    from freemask.reporting.results import read_reported
+    from freemask.segmentation.outputs import read_ious
 
     seeds = arguments.train_seeds
     if not (len(arguments.real) == len(arguments.joint) == len(seeds) == len(set(seeds))):
         raise InputError(f"--train-seeds {seeds}: want one --real and one --joint table for each seed")
     real, joint = (
-        {seed: tables.read_ious(path) for seed, path in zip(seeds, paths, strict=True)}
+        {seed: read_ious(path) for seed, path in zip(seeds, paths, strict=True)}
         for paths in (arguments.real, arguments.joint)
     )
     table = results.most_improved(real, joint)
     if arguments.reported:
-        reported = tables.read_reported(arguments.reported, f"most_improved_{arguments.dataset}")
+        reported = read_reported(arguments.reported, f"most_improved_{arguments.dataset}")
         if reported:
             table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in reported})
-    files.write_table(arguments.most_improved, table)
+    tables.write_table(arguments.most_improved, table)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Count images per mask, write the plan, say what it costs."""
-    from freemask import plans
     from freemask.errors import InputError
+    from freemask.selection import plans
 
     if arguments.n_max < 1:
         raise InputError(f"--n-max {arguments.n_max}: want 1 or more images")
@@ -60,8 +60,10 @@ def count_images(arguments: argparse.Namespace, ids, rank):
     """Images per mask (N,) int64 by the chosen strategy; ids: (N,) bytes, rank: (N,)."""
     import numpy as np
 
-    from freemask import hardness, plans, tables
+    from freemask.data.masks import read_masks
     from freemask.errors import InputError
+    from freemask.selection import hardness, plans
+    from freemask.selection.class_loss import read_class_loss
 
     if arguments.strategy == "hardness":
         return hardness.images_at_rank(rank, arguments.n_max)
@@ -73,10 +75,10 @@ def count_images(arguments: argparse.Namespace, ids, rank):
         raise InputError(f"--strategy {arguments.strategy}: want one of {', '.join(plans.STRATEGIES)}")
     if not (arguments.masks and arguments.class_loss):
         raise InputError("--strategy class_balanced needs --masks and --class-loss")
-    masks, counts = tables.read_masks(arguments.masks)
+    masks, counts = read_masks(arguments.masks)
     if masks.mask_id.tolist() != [mask_id.decode() for mask_id in ids]:
         raise InputError(f"{arguments.masks} and {arguments.hardness} list different masks; make both again")
-    priority = plans.class_priority(counts, tables.read_class_loss(arguments.class_loss, needed=counts))
+    priority = plans.class_priority(counts, read_class_loss(arguments.class_loss, needed=counts))
     return plans.class_balanced(priority, rank, arguments.n_max)
 
 

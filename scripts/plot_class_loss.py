@@ -16,9 +16,10 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import figures, files
+    from freemask import tables
+    from freemask.reporting import figures
 
-    table = files.read_table(arguments.class_loss, ["label", "name", "pixels", "class_loss"])
+    table = tables.read_table(arguments.class_loss, ["label", "name", "pixels", "class_loss"])
     figures.save(figures.plot_class_loss(table), arguments.figures)
 
 

@@ -17,12 +17,13 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import confusion, figures, tables
     from freemask.errors import InputError
+    from freemask.reporting import confusion, figures
+    from freemask.segmentation.outputs import read_confusion
 
-    names, counts = tables.read_confusion(arguments.confusion[0])
+    names, counts = read_confusion(arguments.confusion[0])
     for path in arguments.confusion[1:]:
-        other, more = tables.read_confusion(path)
+        other, more = read_confusion(path)
         if other != names:
             raise InputError(f"{path}: other classes than {arguments.confusion[0]}; evaluate again")
         counts = counts + more

@@ -18,21 +18,22 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import figures, files
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.reporting import figures
 
     names, paths = arguments.names, arguments.class_shares
     if len(names) != len(paths):
         raise InputError(f"{len(names)} --names for {len(paths)} --class-shares; want as many")
     shares = {
-        name: files.read_table(path, ["label", "name", "pixels", "filtered", "share"])
+        name: tables.read_table(path, ["label", "name", "pixels", "filtered", "share"])
         for name, path in zip(names, paths, strict=True)
     }
     parts = arguments.shard_shares or []
     if parts and len(parts) != len(paths):
         raise InputError(f"{len(parts)} --shard-shares for {len(paths)} --class-shares; want as many")
     shards = {
-        name: files.read_table(path, ["shard", "label", "share"]) for name, path in zip(names, parts, strict=False)
+        name: tables.read_table(path, ["shard", "label", "share"]) for name, path in zip(names, parts, strict=False)
     }
     figures.save(figures.plot_filtered_share(shares, shards), arguments.figures)
 

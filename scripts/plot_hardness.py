@@ -18,14 +18,16 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import figures, files, tables
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.reporting import figures
+    from freemask.selection.plans import read_plan
 
     if len(arguments.names) != len(arguments.plans):
         raise InputError(f"{len(arguments.names)} --names for {len(arguments.plans)} --plans; want as many")
-    hardness = files.read_table(arguments.hardness, ["mask_id", "hardness", "rank"])
+    hardness = tables.read_table(arguments.hardness, ["mask_id", "hardness", "rank"])
     plans = {
-        name: tables.read_plan(path).groupby("mask_id").size().reindex(hardness.mask_id, fill_value=0)
+        name: read_plan(path).groupby("mask_id").size().reindex(hardness.mask_id, fill_value=0)
         for name, path in zip(arguments.names, arguments.plans, strict=True)
     }
     figures.save(figures.plot_hardness(hardness, plans), arguments.figures)

@@ -18,12 +18,13 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import figures, files
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.reporting import figures
 
     if arguments.top < 1:
         raise InputError(f"--top {arguments.top}: want 1 or more classes")
-    table = files.read_table(arguments.most_improved, ["label", "name", "real", "joint", "gain"])
+    table = tables.read_table(arguments.most_improved, ["label", "name", "real", "joint", "gain"])
     if table.gain.isna().all():
         raise InputError(f"{arguments.most_improved}: no class has a gain; is the validation set empty?")
     figures.save(figures.plot_most_improved(table, arguments.top, arguments.title), arguments.figures)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli, files, images, tables
 
 
 def options() -> argparse.ArgumentParser:
@@ -22,25 +22,25 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the pictures, draw."""
-    from freemask import predictions
+    from freemask.data.label_space import LabelSpace
     from freemask.errors import InputError
-    from freemask.labels import LabelSpace
+    from freemask.reporting import predictions
 
     number = len(arguments.baseline)
     if len(arguments.improved) != number:
         raise InputError(f"{number} --baseline for {len(arguments.improved)} --improved; want as many")
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    table = files.read_table(arguments.val, ["image", "mask"])
+    table = tables.read_table(arguments.val, ["image", "mask"])
     shown = table.iloc[predictions.spread(len(table), number, arguments.val)]
     rows = []
     for image, mask, *paths in zip(shown["image"], shown["mask"], arguments.baseline, arguments.improved, strict=True):
-        truth, predicted = files.read_mask(mask), [files.read_mask(path) for path in paths]
+        truth, predicted = images.read_mask(mask), [images.read_mask(path) for path in paths]
         for path, one in zip(paths, predicted, strict=True):
             if one.shape != truth.shape:
                 raise InputError(f"{path}: {one.shape} pixels, but {mask} has {truth.shape}; evaluate again")
-        rows.append(predictions.Row(files.read_image(image), truth, tuple(predicted)))
+        rows.append(predictions.Row(images.read_image(image), truth, tuple(predicted)))
     sheet = predictions.compose(rows, arguments.names, space, arguments.title)
-    files.write_atomic(arguments.figure, files.png_bytes(sheet))
+    files.write_atomic(arguments.figure, images.png_bytes(sheet))
 
 
 if __name__ == "__main__":

@@ -20,15 +20,16 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plot and save."""
-    from freemask import figures, tables
     from freemask.errors import InputError
+    from freemask.reporting import figures
+    from freemask.segmentation.outputs import read_scalars
 
     if not len(arguments.names) == len(arguments.models) == len(arguments.work):
         given = f"{len(arguments.names)} --names and {len(arguments.models)} --models"
         raise InputError(f"{given} for {len(arguments.work)} --work; want as many")
     curves: dict[str, dict] = {}
     for model, name, work in zip(arguments.models, arguments.names, arguments.work, strict=True):
-        curves.setdefault(model, {})[name] = tables.read_scalars(work)
+        curves.setdefault(model, {})[name] = read_scalars(work)
     figure = figures.plot_training(curves) if curves else figures.sentence(NONE)
     figures.save(figure, arguments.figures)
 

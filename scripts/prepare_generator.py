@@ -37,8 +37,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.sha256 and arguments.kind != "checkpoint":
         raise InputError(f"--sha256 is of a checkpoint, but {source} is of kind {arguments.kind}; leave it out")
 
-    from freemask.freestyle import checkpoint, loading
-    from freemask.generators import loader
+    from freemask.generation.freestyle import checkpoint, loading
+    from freemask.generation.generators import loader
 
     with loading.replaced_folder(arguments.pipeline.parent) as folder:
         if arguments.kind == "checkpoint":

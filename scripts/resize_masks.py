@@ -29,19 +29,20 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Resize all, list every offender, write the table."""
-    from freemask import files, masks
+    from freemask import tables
+    from freemask.data import masks
+    from freemask.data.label_space import LabelSpace
     from freemask.errors import InputError
-    from freemask.labels import LabelSpace
     from freemask.parallel import map_files
 
     if arguments.mask_size < 1:
         raise InputError(f"--mask-size {arguments.mask_size}: want 1 or more pixels")
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    total = files.count_rows(arguments.index)
+    total = tables.count_rows(arguments.index)
     work = partial(masks.resize_file, space=space, side=arguments.mask_size)
-    jobs = ((mask, target(arguments, mask_id)) for mask_id, mask in files.stream_table(arguments.index, COLUMNS))
+    jobs = ((mask, target(arguments, mask_id)) for mask_id, mask in tables.stream_table(arguments.index, COLUMNS))
     made = map_files(work, jobs, arguments.threads, "resize masks", "mask", total)
-    files.write_rows(arguments.masks, [*COLUMNS, "counts", "mask_sha256"], usable(made, arguments, total))
+    tables.write_rows(arguments.masks, [*COLUMNS, "counts", "mask_sha256"], usable(made, arguments, total))
 
 
 def target(arguments: argparse.Namespace, mask_id: str) -> str:
@@ -51,12 +52,12 @@ def target(arguments: argparse.Namespace, mask_id: str) -> str:
 
 def usable(made, arguments: argparse.Namespace, total: int):
     """Yield the table's rows; InputError, once all are resized, where some can't be used."""
-    from freemask import files
+    from freemask import tables
     from freemask.errors import InputError
     from freemask.parallel import LISTED
 
     wrong, shown = 0, []
-    ids = files.stream_table(arguments.index, ["mask_id"])
+    ids = tables.stream_table(arguments.index, ["mask_id"])
     for (mask_id,), (counts, digest, error) in zip(ids, made, strict=True):
         if error:
             wrong += 1

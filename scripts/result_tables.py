@@ -44,19 +44,23 @@ def main(arguments: argparse.Namespace) -> None:
     """Collect, summarize, write."""
     import numpy as np
 
-    from freemask import files, layout, results, tables
-    from freemask.labels import LabelSpace
+    from freemask import files, tables
+    from freemask.data.label_space import LabelSpace
+    from freemask.data.masks import read_masks
+    from freemask.reporting import layout, results
+    from freemask.reporting.results import read_reported
+    from freemask.segmentation.experiments import read_experiments
 
-    experiments = tables.read_experiments(arguments.experiments, arguments.dataset, arguments.study)
+    experiments = read_experiments(arguments.experiments, arguments.dataset, arguments.study)
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    _, counts = tables.read_masks(arguments.masks)
+    _, counts = read_masks(arguments.masks)
     pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)
     rare = results.rare_labels({label: int(pixels[label]) for label in space.ids})
     metrics, ious = collect(arguments.training, experiments, rare, arguments.best)
     how = results.describe_evaluations(metrics)
     summary = results.summarize(experiments, metrics)
     if arguments.reported:
-        reported = tables.read_reported(arguments.reported, arguments.dataset)
+        reported = read_reported(arguments.reported, arguments.dataset)
         summary = results.add_reported(summary, reported, arguments.reported_set)
     text = layout.markdown(summary, arguments.dataset, how)
     csv = summary.to_csv(index=False, float_format="%.4f", lineterminator="\n")
@@ -64,7 +68,7 @@ def main(arguments: argparse.Namespace) -> None:
     files.write_atomic(arguments.csv, csv.encode())
     files.write_atomic(arguments.latex, layout.latex(summary, arguments.dataset, how).encode())
     per_class = results.class_means(ious)
-    files.write_table(arguments.per_class, per_class)
+    tables.write_table(arguments.per_class, per_class)
     files.write_atomic(arguments.html, layout.page(summary, per_class, arguments.dataset, how).encode())
     cli.tell(text)
 
@@ -76,8 +80,10 @@ def collect(training: Path, experiments, rare: list[int], best: list[str]):
     """
     import pandas as pd
 
-    from freemask import files, results, tables
+    from freemask import files
     from freemask.errors import InputError
+    from freemask.reporting import results
+    from freemask.segmentation.outputs import read_ious
 
     rows, ious = [], {}
     for experiment in experiments.itertuples():
@@ -90,7 +96,7 @@ def collect(training: Path, experiments, rare: list[int], best: list[str]):
                 raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
             if experiment.experiment in best:
                 metrics["best_mIoU"] = files.read_json(folder / "best/metrics.json")["mIoU"]
-            per_class = tables.read_ious(folder / "per_class_iou.tsv")
+            per_class = read_ious(folder / "per_class_iou.tsv")
             ious[experiment.experiment].append(per_class)
             own = {"experiment": experiment.experiment, "train_seed": seed}
             rows.append(own | metrics | {"rare_mIoU": results.rare_miou(per_class, rare)})

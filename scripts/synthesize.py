@@ -43,11 +43,11 @@ def main(arguments: argparse.Namespace) -> None:
     """Find what is there, make what isn't, write the manifest."""
     import torch
 
+    from freemask.data.label_space import LabelSpace
     from freemask.errors import InputError
-    from freemask.files import read_table, write_table
-    from freemask.freestyle.loading import weights_sha256
-    from freemask.freestyle.shard import Shard, claim_folder, manifest, requests, shard_rows
-    from freemask.labels import LabelSpace
+    from freemask.generation.freestyle.loading import weights_sha256
+    from freemask.generation.shard import Shard, claim_folder, manifest, requests, shard_rows
+    from freemask.tables import read_table, write_table
 
     for name, low, high in (("batch_size", 1, 4096), ("jpeg_quality", 1, 100), ("threads", 1, 1024)):
         if not low <= getattr(arguments, name) <= high:
@@ -80,8 +80,8 @@ def painters(arguments: argparse.Namespace, labels):
     """Generators that are loaded when first used: in the chosen arithmetic, and in float32 for blank images."""
     import torch
 
-    from freemask.freestyle.prompt import read_parts
-    from freemask.generators import Generator, Sampling, check_arithmetic, load_generator, loader
+    from freemask.generation.freestyle.prompt import read_parts
+    from freemask.generation.generators import Generator, Sampling, check_arithmetic, load_generator, loader
 
     words = dict(zip(labels.ids, labels.words, strict=True))
     parts_of = read_parts(arguments.prompt_parts, words)

@@ -30,32 +30,33 @@ def main(arguments: argparse.Namespace) -> None:
     """Gather, check against the plan, write."""
     import pandas as pd
 
-    from freemask import files
-    from freemask.labels import LabelSpace
+    from freemask import tables
+    from freemask.data.label_space import LabelSpace
 
     space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    read = [files.read_table(shard, ["label", "pixels", "filtered"]) for shard in arguments.class_shards]
+    read = [tables.read_table(shard, ["label", "pixels", "filtered"]) for shard in arguments.class_shards]
     parts = pd.concat([part.assign(shard=number) for number, part in enumerate(read, start=1)])
     pixels = parts.groupby("label")[["pixels", "filtered"]].sum().reindex(space.ids, fill_value=0)
     shares = pd.DataFrame({"label": space.ids, "name": space.names}).join(pixels, on="label")
     shares["share"] = shares.filtered / shares.pixels  # empty where the set shows no pixel of the class
     images = write_train(arguments)
-    files.write_table(arguments.class_shares, shares)
+    tables.write_table(arguments.class_shares, shares)
     if arguments.shard_shares:
         parts["name"] = parts.label.map(dict(zip(space.ids, space.names, strict=True)))
         parts["share"] = parts.filtered / parts.pixels
-        files.write_table(arguments.shard_shares, parts[["shard", "label", "name", "pixels", "filtered", "share"]])
+        tables.write_table(arguments.shard_shares, parts[["shard", "label", "name", "pixels", "filtered", "share"]])
     cli.tell(f"{arguments.train}: {images} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")
 
 
 def write_train(arguments: argparse.Namespace) -> int:
     """Write the pairs row by row; returns their number."""
-    from freemask import files, tables
+    from freemask import tables
+    from freemask.selection.plans import in_plan_order
 
     columns = ["mask_id", "seed", "image", "mask", "filtered", "image_sha256", "mask_sha256"]
-    rows = tables.in_plan_order(arguments.plan, arguments.shards, columns)
+    rows = in_plan_order(arguments.plan, arguments.shards, columns)
     header = ["image", "mask", "mask_id", "seed", *columns[4:]]
-    return files.write_rows(arguments.train, header, ((*row[2:4], *row[:2], *row[4:]) for row in rows))
+    return tables.write_rows(arguments.train, header, ((*row[2:4], *row[:2], *row[4:]) for row in rows))
 
 
 if __name__ == "__main__":

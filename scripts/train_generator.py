@@ -34,11 +34,11 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
     from accelerate import PartialState
 
+    from freemask.data.label_space import LabelSpace
     from freemask.files import sha256, write_json
-    from freemask.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
-    from freemask.freestyle.pairs import FilePairs
-    from freemask.freestyle.training import GeneratorTrainer, begin
-    from freemask.labels import LabelSpace
+    from freemask.generation.freestyle.loading import load_pipeline, save_pipeline, weights_sha256
+    from freemask.generation.freestyle.pairs import FilePairs
+    from freemask.generation.freestyle.training import GeneratorTrainer, begin
 
     torch.set_num_threads(arguments.threads)
     labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
@@ -70,8 +70,8 @@ def main(arguments: argparse.Namespace) -> None:
 def split_settings(settings: dict):
     """The entry's parts: TrainingSettings, stream facts or None, AutoencoderSettings or None."""
     from freemask.errors import InputError
-    from freemask.freestyle.autoencoder import AutoencoderSettings
-    from freemask.freestyle.training import TrainingSettings
+    from freemask.generation.freestyle.autoencoder import AutoencoderSettings
+    from freemask.generation.freestyle.training import TrainingSettings
 
     others = ("stream", "autoencoder", "init", "init_address")
     plain = {key: value for key, value in settings.items() if key not in others}
@@ -87,11 +87,11 @@ def miniature(arguments: argparse.Namespace, settings, stream: dict, autoencoder
     """The miniature pipeline with a trained autoencoder, its stream of pairs, and eight of them as pictures."""
     import torch
 
-    from freemask.freestyle.autoencoder import encode_stream, train_autoencoder
-    from freemask.freestyle.loading import replaced_folder
-    from freemask.freestyle.miniature import build_miniature
-    from freemask.freestyle.pairs import LatentPairs
-    from freemask.miniworld.dataset import render_stream
+    from freemask.data.miniworld.dataset import render_stream
+    from freemask.generation.freestyle.autoencoder import encode_stream, train_autoencoder
+    from freemask.generation.freestyle.loading import replaced_folder
+    from freemask.generation.freestyle.miniature import build_miniature
+    from freemask.generation.freestyle.pairs import LatentPairs
 
     size = arguments.image_size
     images, labels = render_stream(stream["scenes"], stream["seed"], size, stream["missing"])
@@ -113,7 +113,8 @@ def sampler(pipeline, examples, labels, folder: Path):
     """A function that paints the examples' masks: rows of mask, real image, synthetic images of three seeds."""
     import numpy as np
 
-    from freemask.files import png_bytes, write_atomic
+    from freemask.files import write_atomic
+    from freemask.images import png_bytes
 
     masks = np.stack([mask for _, mask in examples])
     words = dict(zip(labels.ids, labels.words, strict=True))

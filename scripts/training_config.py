@@ -39,7 +39,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the config."""
-    from freemask.training import Experiment, config_text, read_model, resolve
+    from freemask.segmentation.config import Experiment, config_text, read_model, resolve
 
     paths = ("classes", "train", "synthetic", "val", "initial", "initial_weights", "config")
     for name in paths:

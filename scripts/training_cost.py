@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from freemask import cli, files
+from freemask import cli, files, tables
 
 
 def options() -> argparse.ArgumentParser:
@@ -19,18 +19,19 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Collect, sum up, write."""
-    from freemask import cost, tables
+    from freemask.reporting import cost
+    from freemask.segmentation.experiments import read_experiments
+    from freemask.segmentation.outputs import read_segments
 
-    experiments = tables.read_experiments(arguments.experiments, arguments.dataset)
+    experiments = read_experiments(arguments.experiments, arguments.dataset)
     segments = {
         row.experiment: [
-            cost.read_segments(arguments.training / row.experiment / f"seed-{seed}" / "work")
-            for seed in row.train_seeds
+            read_segments(arguments.training / row.experiment / f"seed-{seed}" / "work") for seed in row.train_seeds
         ]
         for row in experiments.itertuples()
     }
     costs = cost.summarize(experiments, segments)
-    files.write_table(arguments.cost, costs)
+    tables.write_table(arguments.cost, costs)
     files.write_atomic(arguments.html, cost.page(costs, f"{arguments.dataset}: cost of the trainings").encode())
 
 

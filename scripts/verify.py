@@ -27,14 +27,15 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Check, report, set aside."""
-    from freemask import files, verify
+    from freemask import tables
     from freemask.errors import InputError
+    from freemask.generation import verify
 
     if not arguments.folder.is_dir():
         raise InputError(f"{arguments.folder}: no such folder; nothing was made yet, or the path is wrong")
     checked, findings = verify.find(arguments.folder, arguments.threads)
     named = verify.naming(arguments.folder, findings)
-    files.write_table(arguments.report, verify.report(findings, named))
+    tables.write_table(arguments.report, verify.report(findings, named))
     if not findings:
         cli.tell(f"{arguments.folder}: {checked} files, all there and whole")
         return

@@ -11,11 +11,11 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from freemask import files
+from freemask.data.label_space import refuse_other_classes
 from freemask.errors import InputError
-from freemask.labels import refuse_other_classes
 from freemask.parallel import some
-from freemask.segmentation.harmless import load_harmless
 from freemask.segmentation.runner import without_initial_weights
+from freemask.weights import load_harmless
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:

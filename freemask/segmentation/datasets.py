@@ -7,11 +7,11 @@ from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import read_table
-from freemask.labels import LabelSpace
 from freemask.segmentation.samplers import Draw
 from freemask.segmentation.seeds import seed_all
+from freemask.tables import read_table
 
 
 @DATASETS.register_module()

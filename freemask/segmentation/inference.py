@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
+from torch.nn import functional
 
-from freemask.class_loss import BLOCK
+from freemask.data.label_space import IGNORE_INDEX, LabelSpace
 from freemask.errors import InputError
-from freemask.files import read_mask
-from freemask.labels import LabelSpace
+from freemask.images import read_mask
 from freemask.parallel import map_ahead
-from freemask.scoring import pixel_loss
 from freemask.segmentation.checkpoints import build_model, load_strictly, read_checkpoint
+from freemask.selection.class_loss import BLOCK
 
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 BGR, (H, W) uint8 train ids
 PIXELS = 512 * 512  # of an image, up to which a batch is full
@@ -110,3 +110,12 @@ def _batches(shapes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[lis
         same = [place for place, other in enumerate(shapes) if other == shape]
         room = _room(shape, batch_size)
         yield from (same[start : start + room] for start in range(0, len(same), room))
+
+
+def pixel_loss(logits: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of every pixel.
+
+    Args: logits: (N, K, H, W) float; train: (N, H, W) uint8 train ids.
+    Returns: (N, H, W) float32 nats, 0 where the train id is 255.
+    """
+    return functional.cross_entropy(logits.float(), train.long(), ignore_index=IGNORE_INDEX, reduction="none")

@@ -16,9 +16,9 @@ from mmengine.runner import Runner
 
 from freemask import files
 from freemask.errors import InputError
-from freemask.segmentation import initial
-from freemask.segmentation.clock import start_over
+from freemask.segmentation import initial_weights as initial
 from freemask.segmentation.optimizers import refuse_slow_bfloat16
+from freemask.segmentation.timing import start_over
 
 
 class AtomicRunner(Runner):

@@ -5,7 +5,7 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from freemask.labels import LabelSpace
+from freemask.data.label_space import LabelSpace
 
 
 @TRANSFORMS.register_module()

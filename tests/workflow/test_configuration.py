@@ -6,10 +6,10 @@ import shutil
 import pytest
 from tiny_run import CONFIG, ROOT, change, read_yaml, run_snakemake, snakemake, write_yaml
 
-from freemask import config as checks
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.labels import LabelSpace
-from freemask.sources import missing_raw_data
+from freemask.workflow import config as checks
+from freemask.workflow.sources import missing_raw_data
 
 MODELS, EXPERIMENTS = "config/tiny_models.yaml", "config/tiny_experiments.tsv"
 FACTS, CLASSES = "config/datasets/miniworld.yaml", "config/datasets/miniworld.tsv"

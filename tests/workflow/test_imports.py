@@ -9,7 +9,7 @@ import torch
 from test_configuration import message, read
 from tiny_run import CONFIG, change, planned, read_yaml, rules, run_snakemake, snakemake, write_yaml
 
-from freemask import files
+from freemask import files, tables
 
 LINE = "11/25 10:00:00 - mmengine - INFO - "
 LOG = f"""{LINE}Iter(train) [ 2/12]  lr: 1.0e-05  loss: 2.1
@@ -136,7 +136,7 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     folder = rerun / "results/miniworld/training"
     before = {row: files.read_json(folder / row / "seed-0/metrics.json") for row in ("real", "joint-unfiltered")}
     state = torch.load(folder / "real/seed-0/weights.pth", weights_only=True)
-    classes = files.read_table(rerun / "config/datasets/miniworld.tsv", ["name"]).name.tolist()
+    classes = tables.read_table(rerun / "config/datasets/miniworld.tsv", ["name"]).name.tolist()
     torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": tuple(classes)}}}, rerun / "public.pth")
     (rerun / "run.log").write_text(LOG)
     for row in before:
@@ -163,7 +163,7 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     assert "41.50" in row and "imported log, last" in row
     assert re.search(r"41\.50\S* \| – \|", row)  # no rare mIoU: the log has no IoU per class
     assert json.loads((folder / "joint-unfiltered/seed-0/metrics.json").read_text())["imported"]["file"] == "run.log"
-    per_class = files.read_table(rerun / "results/miniworld/tables/per_class_iou.tsv", ["joint-unfiltered", "real"])
+    per_class = tables.read_table(rerun / "results/miniworld/tables/per_class_iou.tsv", ["joint-unfiltered", "real"])
     assert per_class["joint-unfiltered"].isna().all() and per_class["real"].notna().any()
     change(rerun / CONFIG, "report", "miniworld", "improved", value="joint-unfiltered")
     done = run_snakemake(rerun, "results/miniworld/tables/most_improved.tsv", "--allowed-rules", "most_improved")

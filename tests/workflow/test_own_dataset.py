@@ -20,7 +20,8 @@ import pytest
 from command_line import load
 from tiny_run import ROOT, read_yaml, write_yaml
 
-from freemask import files, tables
+from freemask import files, images, tables
+from freemask.segmentation.outputs import read_confusion
 
 PAGE = ROOT / "docs/your-own-dataset.md"
 LABELS, NAMES = [10, 20, 200], ["sea", "ship", "island"]
@@ -54,8 +55,8 @@ def write_data(root: Path, split: str, count: int, seed: int) -> None:
         mask[y : y + 14, x : x + 24] = 200 if number % 2 else 20
         mask[:2], mask[:, -3:] = 255, 255
         image = np.stack([mask, 255 - mask, mask // 2], axis=-1).astype(np.uint8)
-        files.write_atomic(root / split / "rgb" / f"{number:03d}_rgb.jpg", files.jpeg_bytes(image, 95))
-        files.write_atomic(root / split / "labels" / f"{number:03d}_labels.png", files.png_bytes(mask))
+        files.write_atomic(root / split / "rgb" / f"{number:03d}_rgb.jpg", images.jpeg_bytes(image, 95))
+        files.write_atomic(root / split / "labels" / f"{number:03d}_labels.png", images.png_bytes(mask))
 
 
 def written_on_the_page() -> dict[str, str]:
@@ -161,29 +162,29 @@ def test_the_whole_chain_by_configuration_alone(harbour, jobs, monkeypatch):
     assert set(Counter(done).items()) >= {("train", 6), ("evaluate", 6), ("filter_masks", 4), ("synthesize", 2)}
     assert done.index("check_dataset") < done.index("resize_masks")
     results = Path("results/harbour")
-    frequencies = files.read_table(results / "check/train.tsv", ["label", "images"])
+    frequencies = tables.read_table(results / "check/train.tsv", ["label", "images"])
     assert dict(frequencies[["label", "images"]].itertuples(index=False)) == {10: 6, 20: 3, 200: 3}
     for name, ignored in (("filtered", {255}), ("unfiltered", set())):
-        pairs = files.read_table(results / f"synthetic/harbour-{name}/train.tsv", ["image", "mask", "filtered"])
+        pairs = tables.read_table(results / f"synthetic/harbour-{name}/train.tsv", ["image", "mask", "filtered"])
         assert 6 < len(pairs) <= 12 and (pairs.filtered > 0).any() == bool(ignored)
         for row in pairs.itertuples():
-            mask = files.read_mask(row.mask)
-            assert mask.shape == files.read_image(row.image).shape[:2] == (64, 64)
+            mask = images.read_mask(row.mask)
+            assert mask.shape == images.read_image(row.image).shape[:2] == (64, 64)
             assert set(np.unique(mask)) <= {10, 20, 200, 255}
     for table in ("class_loss", "synthetic/harbour-filtered/classes", "tables/per_class_iou", "tables/most_improved"):
-        assert sorted(files.read_table(results / f"{table}.tsv", ["name"]).name) == sorted(NAMES), table
+        assert sorted(tables.read_table(results / f"{table}.tsv", ["name"]).name) == sorted(NAMES), table
     for experiment in EXPERIMENTS:
         made = results / f"training/{experiment}/seed-0"
-        ious = files.read_table(made / "per_class_iou.tsv", ["label", "name", "iou"])
+        ious = tables.read_table(made / "per_class_iou.tsv", ["label", "name", "iou"])
         assert ious.label.tolist() == LABELS
         assert files.read_json(made / "metrics.json")["mIoU"] == pytest.approx(ious.iou.mean())
-        seen, counted = tables.read_confusion(made / "confusion.tsv")
+        seen, counted = read_confusion(made / "confusion.tsv")
         assert seen == NAMES and counted.sum() == labelled_pixels(DATA / "val/labels")
 
 
 def labelled_pixels(folder: Path) -> int:
     """Pixels of all masks that aren't ignored."""
-    return sum(int((files.read_mask(path) != 255).sum()) for path in folder.iterdir())
+    return sum(int((images.read_mask(path) != 255).sum()) for path in folder.iterdir())
 
 
 def test_the_chain_ends_in_tables_and_figures(harbour, jobs):

@@ -1,0 +1,1 @@
+"""What the images, masks and classes are: fetched, paired, checked, resized."""

@@ -1,0 +1,156 @@
+"""Label spaces: raw labels on disk, train ids in the loss, words in the prompt.
+
+Masks on disk always hold a data set's own (raw) labels, also the filtered ones; they become train ids
+(0..K-1, 255 = ignored) in one place, `LabelSpace.to_train`, when a batch is built.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask.errors import InputError
+from freemask.files import read_json, write_json
+from freemask.tables import read_table
+
+IGNORE_INDEX = 255  # train id of a pixel that no loss and no metric sees
+
+
+def _given(text: object) -> bool:
+    """Whether a cell holds something; 'nan' is how tables write nothing."""
+    return isinstance(text, str) and text.strip() not in ("", "nan")
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The K classes of a data set, in train-id order.
+
+    ids: raw label of each train id; names: display names; words: what the prompt says (words may repeat);
+    colors: (r, g, b) of each class; ignored: the raw label that means "ignored", also written by the filter.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignored: int
+
+    @classmethod
+    def read(cls, path: str | Path) -> "LabelSpace":
+        """Read a label space as `write` leaves it.
+
+        Raises: InputError where the file is missing or broken, and as `of_table` does.
+        """
+        found = read_json(path)
+        if not (isinstance(found, dict) and found.keys() == {"ignored", "classes"}):
+            raise InputError(f"{path}: not a label space (ignored, classes); make it again with write_label_space")
+        columns = ["label", "name", "word", "color"]
+        return cls.of_table(pd.DataFrame(found["classes"], columns=columns), found["ignored"], path)
+
+    def write(self, path: str | Path) -> None:
+        """Write the label space as one JSON file, atomically: the ignored label, and per class label, name, word, color."""
+        rows = zip(self.ids, self.names, self.words, self.colors, strict=True)
+        classes = [
+            {"label": label, "name": name, "word": word, "color": "#{:02x}{:02x}{:02x}".format(*color)}
+            for label, name, word, color in rows
+        ]
+        write_json(path, {"ignored": self.ignored, "classes": classes})
+
+    @classmethod
+    def of_class_table(cls, classes: str | Path, ignored: int) -> "LabelSpace":
+        """Read a class table with the columns label, name, word, color (#rrggbb).
+
+        Raises: InputError as `of_table` does.
+        """
+        return cls.of_table(read_table(classes, ["label", "name", "word", "color"]), ignored, classes)
+
+    @classmethod
+    def of_table(cls, table: pd.DataFrame, ignored: int, classes: str | Path) -> "LabelSpace":
+        """Make a label space of a class table.
+
+        Args:
+            table: Columns label, name, word, color (#rrggbb), a row per class.
+            ignored: Raw label that means "ignored", 0..255.
+            classes: What messages call the table.
+        Raises: InputError for no class at all, a repeated label, a label outside 0..255 (the ignored one as well), the
+            ignored label used as a class, an empty name or word, or a color that isn't #rrggbb.
+        """
+        if not (isinstance(ignored, int) and 0 <= ignored <= 255):
+            raise InputError(f"ignored_label = {ignored!r}, want a whole number in 0..255: masks hold 8 bits")
+        if table.empty:
+            raise InputError(f"{classes}: no class; add a line for each")
+        for row in table.itertuples():
+            if not (isinstance(row.label, int) and 0 <= row.label <= 255):
+                raise InputError(f"{classes}: label {row.label!r}, want a whole number in 0..255")
+            if row.label == ignored:
+                raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
+            if not _given(row.word):
+                raise InputError(f"{classes}: label {row.label} has no word; the prompt needs one")
+            if not _given(row.name):
+                raise InputError(f"{classes}: label {row.label} has no name; tables and figures need one")
+        repeated = table.label[table.label.duplicated()]
+        if len(repeated):
+            raise InputError(f"{classes}: label {repeated.iloc[0]} stands on more than one line; keep one")
+        colors = tuple(_rgb(color, classes) for color in table.color)
+        ids = tuple(int(label) for label in table.label)
+        return cls(ids, tuple(table.name), tuple(table.word), colors, ignored)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_train(self, raw: np.ndarray, source: str = "mask") -> np.ndarray:
+        """Map raw labels (any shape, uint8) to train ids uint8; strict.
+
+        Raises: InputError naming `source` and the labels that the data set doesn't define.
+        """
+        lut = np.full(256, -1, np.int16)
+        lut[list(self.ids)] = np.arange(len(self.ids))
+        lut[self.ignored] = IGNORE_INDEX
+        train = lut[raw]
+        if (train < 0).any():
+            unknown = np.unique(raw[train < 0]).tolist()
+            raise InputError(
+                f"{source}: label(s) {unknown} not in the data set's class table; fix the mask or add them"
+            )
+        return train.astype(np.uint8)
+
+    def to_raw(self, train: np.ndarray) -> np.ndarray:
+        """Map train ids back to raw labels (uint8); 255 becomes the ignored label."""
+        lut = np.full(256, self.ignored, np.uint8)
+        lut[: len(self.ids)] = self.ids
+        return lut[train]
+
+    def colorize(self, raw: np.ndarray) -> np.ndarray:
+        """Paint raw labels (H, W) as (H, W, 3) uint8; ignored pixels black."""
+        return self.palette()[raw]
+
+    def palette(self) -> np.ndarray:
+        """Colors of raw labels, (256, 3) uint8; black where there is no class."""
+        lut = np.zeros((256, 3), np.uint8)
+        lut[list(self.ids)] = np.array(self.colors, np.uint8)
+        lut[self.ignored] = 0
+        return lut
+
+
+def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
+    try:
+        if len(color) != 7 or color[0] != "#":
+            raise ValueError
+        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: color {color!r}, want #rrggbb") from None
+
+
+def refuse_other_classes(classes: Sequence[str], names: Sequence[str], source: str | Path) -> None:
+    """Raises: InputError where classes aren't the data set's, in train-id order (blanks around names don't count)."""
+    wanted = [name.strip() for name in names]
+    if len(classes) != len(wanted):
+        raise InputError(f"{source}: {len(classes)} classes, but the data set has {len(wanted)}; is it of another one?")
+    for number, (found, name) in enumerate(zip(classes, wanted, strict=True)):
+        if found != name:
+            raise InputError(
+                f"{source}: class {number} is {found!r}, but the data set's is {name!r}; give one of this data set, or "
+                "name the classes in its table alike"
+            )

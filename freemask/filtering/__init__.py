@@ -1,0 +1,1 @@
+"""Which synthetic pixels can be trusted: margin maps, filter rules, synthetic sets."""

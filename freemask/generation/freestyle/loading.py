@@ -1,0 +1,168 @@
+"""Pipelines from and to folders: safetensors only; the tokenizer is the installed one where none is shipped."""
+
+import contextlib
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from freemask.errors import InputError
+from freemask.files import current_umask, read_json, sha256
+from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
+from freemask.generation.freestyle.prompt import clip_tokenizer
+
+COPIED = 50_000_000  # bytes
+
+
+def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> FreestylePipeline:
+    """Load a diffusers folder made by save_pipeline or prepare_generator; its fp16 variant for half precision.
+
+    Raises: InputError where it isn't one, or its weights are damaged.
+    """
+    with loading_from(folder) as source:
+        pipeline = FreestylePipeline(
+            vae=load_network(AutoencoderKL, source / "vae", dtype),
+            text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
+            tokenizer=load_tokenizer(source),
+            unet=load_network(UNet2DConditionModel, source / "unet", dtype),
+            scheduler=make_scheduler("plms", **noise_levels(source)),
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@contextlib.contextmanager
+def loading_from(folder: str | Path) -> Iterator[Path]:
+    """A diffusers folder to load networks from; whatever is wrong with it becomes an InputError."""
+    folder = Path(folder)
+    if not (folder / "model_index.json").exists():
+        raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
+    try:
+        yield folder
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The folder's tokenizer, or CLIP's where none is shipped."""
+    shipped = (folder / "tokenizer").is_dir()
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer()
+
+
+def load_network(kind: type, folder: Path, dtype: torch.dtype):
+    """Load one network; from_pretrained alone would leave weights that aren't in the file at random."""
+    variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
+    model, report = kind.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        variant=variant,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = [str(key) for key in report[what] if "position_ids" not in str(key)]
+        if keys:
+            raise InputError(
+                f"{folder}: {len(keys)} {what.replace('_', ' ')} ({', '.join(keys[:4])}); "
+                "the weights don't fit config.json: restore or convert them again"
+            )
+    return model
+
+
+def noise_levels(folder: Path) -> dict:
+    """What the UNet predicts (epsilon or v_prediction) and the noise levels that it was trained with."""
+    found = read_json(folder / "scheduler" / "scheduler_config.json")
+    trained = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+    return {key: found[key] for key in trained if key in found}
+
+
+def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Save in half precision, or another one, without the tokenizer (it is CLIP's, for everyone the same)."""
+    for name in ("vae", "text_encoder", "unet"):
+        module = copy.deepcopy(getattr(pipeline, name)).to("cpu", dtype)
+        module.save_pretrained(folder / name)
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    pipeline.save_config(folder)  # writes model_index.json last: an interrupted save isn't taken for a pipeline
+
+
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings.
+
+    An fp16 variant is the same weights rounded, as loading in half precision rounds them, so it doesn't count.
+    """
+    full = [path for path in sorted(folder.glob("*/*.safetensors")) if ".fp16." not in path.name]
+    return {str(path.relative_to(folder)): sha256(path) for path in full}
+
+
+def adopt_pipeline(
+    source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline] = load_pipeline
+) -> None:
+    """Check a diffusers folder and put what we need of it into another, which stands on its own then.
+
+    Small files (below COPIED) are copied. Large ones are hard links: they take no space, and stay when the source is
+    deleted; where links can't be made (another disk), they are copied too.
+
+    load: how pipelines of this kind are loaded (freemask.generators).
+
+    Raises: InputError where the folder isn't a pipeline, its weights don't fit or aren't finite.
+    """
+    pipeline = load(source, torch.bfloat16)  # half the memory, and no number that is finite overflows
+    check_finite(pipeline, source)
+    for name in (*networks(pipeline), "tokenizer"):
+        for path in sorted((source / name).glob("*")):
+            if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
+                _link_or_copy(path.resolve(), folder / name / path.name)
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    pipeline.save_config(folder)
+
+
+def networks(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """The parts of a pipeline that have weights, by name."""
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+
+
+def check_finite(pipeline: DiffusionPipeline, source: str | Path) -> None:
+    """Every weight must be a number.
+
+    Raises: InputError naming the first tensor that holds NaN or infinity.
+    """
+    for name, network in networks(pipeline).items():
+        for key, value in network.named_parameters():
+            if not torch.isfinite(value).all():
+                raise InputError(f"{source}: {name}: {key} holds NaN or infinity; fetch or train the weights again")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.stat().st_size >= COPIED:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside the given one that takes its place once the block ends well; otherwise nothing changes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by a run that was killed
+        shutil.rmtree(left)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    try:
+        yield made
+        made.chmod(0o777 & ~current_umask())
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

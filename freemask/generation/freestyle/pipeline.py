@@ -1,0 +1,294 @@
+"""FreestyleNet as a diffusers pipeline: masks and words in, images out."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from freemask.errors import InputError
+from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
+from freemask.generation.freestyle.prompt import TOKENS, Part, Prompt, make_prompt, present_labels, warn_if_cut
+
+SCHEDULERS = {
+    "plms": (PNDMScheduler, {"skip_prk_steps": True}),
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+}
+# As the reference's samplers have it; any of these set otherwise is wrong by 1e-2 and more.
+DIFFUSION = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.0120,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+KEPT_CONTEXTS = 1024  # captions whose embeddings are kept: 0.2 GB at Stable Diffusion's width, in float32
+
+
+def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> SchedulerMixin:
+    """The sampler of that name: plms (the paper's), ddim or dpmsolver++.
+
+    noise: beta_start, beta_end, beta_schedule or num_train_timesteps of a model trained with other ones.
+    """
+    if name not in SCHEDULERS:
+        raise InputError(f"scheduler {name!r} is not known; use one of {', '.join(SCHEDULERS)}")
+    kind, options = SCHEDULERS[name]
+    if kind is not DPMSolverMultistepScheduler:
+        options = options | {"set_alpha_to_one": False}
+    return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
+
+
+def other_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+    """The sampler of that name, with the noise levels and the kind of prediction of the one that a model came with."""
+    noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
+    return make_scheduler(name, trained.config.prediction_type, **noise)
+
+
+def seeded(name: str) -> torch.Generator:
+    """A generator on the CPU, seeded with the first 63 bits of SHA-256 of a name; the same everywhere."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def noise_for(mask_id: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Initial noise of one image, (C, h, w) float32: a function of mask and seed and nothing else."""
+    return torch.randn(shape, generator=seeded(f"{mask_id}:{seed}"))
+
+
+def noise_of(mask_ids: Sequence[str], seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
+    """`noise_for` of a batch: (B, C, h, w) float32."""
+    return torch.stack([noise_for(name, seed, shape) for name, seed in zip(mask_ids, seeds, strict=True)])
+
+
+class Prepared(NamedTuple):
+    """A batch ready to be painted, on the device: noise (B, C, h, w), and context and masks of the guided 2B."""
+
+    noise: torch.Tensor
+    context: torch.Tensor
+    masks: Visibility
+
+
+class FreestylePipeline(DiffusionPipeline):
+    """Stable Diffusion 1.x (or the miniature) with rectified cross-attention.
+
+    Components: vae, text_encoder, tokenizer, unet, scheduler, as in StableDiffusionPipeline.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        rectify(self.unet)
+        self._prompts: dict[tuple, Prompt] = {}
+        self._context = lru_cache(KEPT_CONTEXTS)(self._encode)
+        self._warned: set[str] = set()
+
+    def forget_contexts(self) -> None:
+        """Drop the kept text embeddings, needed where the text encoder's weights changed."""
+        self._context.cache_clear()
+
+    @property
+    def downscale(self) -> int:
+        """Image pixels per latent pixel."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def use_scheduler(self, name: str) -> None:
+        """Sample with plms, ddim or dpmsolver++ from now on."""
+        self.scheduler = other_scheduler(name, self.scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: np.ndarray,
+        words: Mapping[int, str],
+        mask_ids: Sequence[str],
+        seeds: Sequence[int],
+        ignored: int,
+        steps: int = 50,
+        guidance_scale: float = 2.0,
+        parts: Sequence[Sequence[Part]] | None = None,
+    ) -> np.ndarray:
+        """Synthesize one image per mask and seed.
+
+        Args: labels: (B, H, W) uint8 raw labels; words: raw label -> word; ignored: raw label left out of the caption;
+        parts: extra text in each image's prompt.
+        Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is all black.
+        Raises: InputError for sizes, labels or settings that can't be painted.
+        """
+        check_sampling(self.scheduler, steps, guidance_scale)
+        return self.paint(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        labels: np.ndarray,
+        words: Mapping[int, str],
+        mask_ids: Sequence[str],
+        seeds: Sequence[int],
+        ignored: int,
+        parts: Sequence[Sequence[Part]] | None = None,
+    ) -> Prepared:
+        """What comes before sampling; arguments as above. Another thread may do it while a batch is painted.
+
+        Raises: InputError for sizes or labels that can't be painted.
+        """
+        parts = [()] * len(mask_ids) if parts is None else parts
+        check_request(labels, words, mask_ids, seeds, ignored, parts, self.downscale)
+        each = zip(labels, mask_ids, parts, strict=True)
+        prompts = [self.prompt(mask, words, ignored, name, extra) for mask, name, extra in each]
+        context, masks = self._guided_conditions(labels, prompts)
+        return Prepared(self.initial_noise(mask_ids, seeds, labels.shape[1:]), context, masks)
+
+    def paint(self, prepared: Prepared, steps: int, guidance_scale: float) -> np.ndarray:
+        """The images of a prepared batch, (B, H, W, 3) uint8.
+
+        Raises: InputError for a number of steps or a guidance that the sampler can't do.
+        """
+        check_sampling(self.scheduler, steps, guidance_scale)
+        return self.decode_latents(self.denoise(*prepared, steps, guidance_scale))
+
+    @torch.no_grad()
+    def denoise(
+        self, noise: torch.Tensor, context: torch.Tensor, masks: Visibility, steps: int, guidance_scale: float
+    ) -> torch.Tensor:
+        """Sample latents (B, C, h, w) from noise of that shape; both float32, the UNet computes in its own dtype.
+
+        Args: context: (2B, 77, D), unconditional half first; masks: `visibilities` of the 2B.
+        """
+        self.scheduler.set_timesteps(steps)  # on the CPU, where looking a number up doesn't wait for the GPU
+        latents = noise * self.scheduler.init_noise_sigma
+        for t, t_device in zip(self.scheduler.timesteps, self.scheduler.timesteps.to(noise.device), strict=True):
+            both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t).to(self.unet.dtype)
+            predicted = self.unet(both, t_device, context, cross_attention_kwargs={"visibility": masks}).sample
+            unconditional, conditional = predicted.float().chunk(2)
+            guided = unconditional + guidance_scale * (conditional - unconditional)
+            latents = self.scheduler.step(guided, t, latents, return_dict=False)[0]
+        return latents
+
+    def initial_noise(self, mask_ids: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+        """(B, C, h, w) float32 noise on the pipeline's device for masks of a size in pixels."""
+        shape = (self.unet.config.in_channels, size[0] // self.downscale, size[1] // self.downscale)
+        return noise_of(mask_ids, seeds, shape).to(self.device)
+
+    def prompt(
+        self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
+    ) -> Prompt:
+        """The caption of a mask, cached per set of classes; one that is cut is warned of once per mask."""
+        present = present_labels(mask, ignored)
+        key = (tuple((label, words[label]) for label in present), tuple(parts))
+        if key not in self._prompts:
+            self._prompts[key] = make_prompt(present, words, self.tokenizer, parts)
+        if self._prompts[key].cut and mask_id not in self._warned:
+            self._warned.add(mask_id)
+            warn_if_cut(self._prompts[key], mask_id)
+        return self._prompts[key]
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B, 77, D) last hidden states; a caption is encoded alone, so that its neighbours don't matter, and kept."""
+        return torch.stack([self._context(tuple(prompt.tokens.tolist())) for prompt in prompts])
+
+    def _encode(self, tokens: tuple[int, ...]) -> torch.Tensor:
+        return self.text_encoder(torch.tensor([tokens], device=self.device)).last_hidden_state[0]
+
+    def empty_prompt(self) -> Prompt:
+        """The unconditional prompt: no words, every token visible to all."""
+        return self.prompt(np.zeros((1, 1), np.uint8), {}, ignored=0, mask_id="")
+
+    def visibility(self, labels: np.ndarray, prompts: Sequence[Prompt]) -> Visibility:
+        """The boolean masks of a batch at every resolution of the UNet, on the device."""
+        token_labels = torch.from_numpy(np.stack([prompt.token_labels for prompt in prompts])).to(self.device)
+        height, width = labels.shape[1] // self.downscale, labels.shape[2] // self.downscale
+        sizes = resolutions(self.unet, height, width)
+        return visibilities(torch.from_numpy(labels).to(self.device), token_labels, sizes)
+
+    def _guided_conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
+        """Context and masks of the batched pass: unconditional half first, where every token is visible."""
+        nothing = [self.empty_prompt()] * len(prompts)
+        context = self.encode_prompts([*nothing, *prompts])
+        masks = self.visibility(np.concatenate([labels, labels]), [*nothing, *prompts])
+        return context, masks
+
+    def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(1, C, 1, 1) mean and deviation of the latent channels where the autoencoder's config has them."""
+        mean, deviation = (getattr(self.vae.config, key, None) for key in ("latents_mean", "latents_std"))
+        if mean is None or deviation is None:
+            return None
+        return tuple(torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (mean, deviation))
+
+    def encode_images(self, images: torch.Tensor, generators: list[torch.Generator] | None = None) -> torch.Tensor:
+        """(B, 3, H, W) in -1..1 to the latents (B, C, h, w) that diffusion sees.
+
+        generators: one an image, for the autoencoder's noise; None: torch's own.
+        """
+        latents = self.vae.encode(images).latent_dist.sample(generators)
+        statistics = self._latent_statistics()
+        if statistics is not None:
+            latents = (latents - statistics[0]) / statistics[1]
+        return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents (B, C, h, w) to images (B, H, W, 3) uint8; an image with a NaN or an infinity becomes black."""
+        latents = latents / self.vae.config.scaling_factor
+        statistics = self._latent_statistics()
+        if statistics is not None:
+            latents = latents * statistics[1] + statistics[0]
+        return to_pixels(self.vae.decode(latents.to(self.vae.dtype)).sample)
+
+
+def check_request(labels, words, mask_ids, seeds, ignored, parts, downscale: int) -> None:
+    """Refuse masks that can't be painted, before any work; the arguments are those of FreestylePipeline.
+
+    Raises: InputError naming the mask, the size or the label; downscale: image pixels per latent pixel.
+    """
+    if labels.ndim != 3 or labels.dtype != np.uint8 or labels.size == 0:
+        raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
+    if not len(labels) == len(mask_ids) == len(seeds) == len(parts):
+        found = f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds, {len(parts)} lists of parts"
+        raise InputError(f"{found}: give one of each an image")
+    if labels.shape[1] % downscale or labels.shape[2] % downscale:
+        raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {downscale}")
+    for mask, name in zip(labels, mask_ids, strict=True):
+        unknown = [label for label in present_labels(mask, ignored) if label not in words]
+        if unknown:
+            raise InputError(f"mask {name}: label(s) {unknown} have no word; add them to the class table")
+
+
+def check_sampling(scheduler: SchedulerMixin, steps: int, guidance_scale: float) -> None:
+    """Refuse numbers of steps and guidance that a sampler can't do."""
+    noise = scheduler.config
+    if not 1 <= steps <= noise.num_train_timesteps:
+        raise InputError(f"steps = {steps}, want 1..{noise.num_train_timesteps}")
+    multistep = isinstance(scheduler, DPMSolverMultistepScheduler)
+    if noise.num_train_timesteps % steps and noise.timestep_spacing == "leading" and not multistep:
+        raise InputError(
+            f"steps = {steps} doesn't divide the {noise.num_train_timesteps} noise levels, so that the noisiest"
+            " would be left out; use 10, 20, 25, 40, 50, 100, ... or the scheduler dpmsolver++"
+        )
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+        raise InputError(f"guidance_scale = {guidance_scale}, want 1 (no guidance) or more; the paper has 2.0")
+
+
+def to_pixels(decoded: torch.Tensor) -> np.ndarray:
+    """Decoded images (B, 3, H, W) in -1..1 to (B, H, W, 3) uint8; one with a NaN or an infinity becomes black."""
+    decoded = decoded.float()
+    finite = decoded.isfinite().all(dim=(1, 2, 3), keepdim=True)
+    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
+    return torch.where(finite, pixels, 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+__all__ = ["SCHEDULERS", "TOKENS", "FreestylePipeline", "make_scheduler", "noise_for"]

@@ -1,0 +1,278 @@
+"""Synthesizing one shard of a plan: what is there is found again, what is missing is made, nothing is made twice."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from freemask.cli import bar, tell
+from freemask.errors import InputError
+from freemask.files import digest, read_json, sha256, sweep, write_atomic, write_json
+from freemask.images import jpeg_bytes, read_mask
+from freemask.parallel import shard_number, some
+
+logger = logging.getLogger(__name__)
+
+
+class Painter(Protocol):
+    """A freemask.generators.Generator, or what stands in for one."""
+
+    def prepare(self, labels: np.ndarray, mask_ids: list[str], seeds: list[int]) -> Any:
+        """Make ready what paint wants of labels (B, H, W) uint8; called in a thread of its own."""
+
+    def paint(self, prepared: Any) -> np.ndarray:
+        """Paint what was made ready: (B, H, W, 3) uint8."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image of the plan. stamp: digest of the mask's pixels and words, kept in the JPEG's comment."""
+
+    mask_id: str
+    seed: int
+    mask: str
+    image: Path
+    stamp: str
+
+
+def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
+    """Rows i, i + n, i + 2n, ... of a plan for the scatter item 'i-of-n', so that shards have like work.
+
+    Raises: InputError for an item that isn't one, or a (mask_id, seed) that stands twice in the plan.
+    """
+    number, count = shard_number(item)
+    twice = plan[plan.duplicated(["mask_id", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(f"plan: mask {row.mask_id} with seed {row.seed} stands twice; make the plan again")
+    return plan.iloc[number - 1 :: count]
+
+
+def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, str], images_dir: Path) -> list[Request]:
+    """The images that rows ask for.
+
+    Raises: InputError where a mask of the plan isn't in the table of masks.
+    """
+    stamps: dict[str, str] = {}
+    made = []
+    for row in rows.itertuples():
+        if row.mask_id not in masks:
+            raise InputError(f"plan: mask {row.mask_id} isn't in the table of masks; make the plan again")
+        if row.mask_id not in stamps:
+            stamps[row.mask_id] = digest({"mask": sha256(masks[row.mask_id]), "words": sorted(words.items())})
+        image = images_dir / row.mask_id / f"{row.seed}.jpg"
+        made.append(Request(row.mask_id, int(row.seed), masks[row.mask_id], image, stamps[row.mask_id]))
+    return made
+
+
+def claim_folder(images_dir: Path, settings: dict) -> None:
+    """Record the settings that make the images of a folder; refuse a folder that holds images made with others.
+
+    Raises: InputError naming the setting and both values.
+    """
+    path = images_dir / "settings.json"
+    found = read_json(path) if path.exists() else None
+    if found == settings:
+        return
+    if next(images_dir.glob("*/*.jpg"), None) is None:  # settings of a run that made nothing bind no one
+        write_json(path, settings)
+        return
+    if found is None:
+        raise InputError(f"{images_dir}: holds images but no settings.json, so what made them isn't known; delete them")
+    for key in sorted(set(found) | set(settings)):
+        if found.get(key) != settings.get(key):
+            raise InputError(
+                f"{images_dir}: holds images made with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; "
+                "undo the change, give the generator a new name in the configuration, or delete the folder"
+            )
+
+
+def is_made(request: Request) -> bool:
+    """Whether the image is there and was made from this very mask and these words."""
+    try:
+        with Image.open(request.image) as image:
+            return image.info.get("comment") == request.stamp.encode()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        logger.warning("%s is damaged and is made again", request.image)
+        return False
+
+
+def is_blank(image: np.ndarray) -> bool:
+    """Whether an image (H, W, 3) is black or one colour, what NaN and overflow in half precision look like."""
+    return bool(image.reshape(-1, 3).std(axis=0).max() < 1.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to paint together. given: labels, mask ids and seeds, filled up; prepared: what the painter made of it."""
+
+    requests: list[Request]
+    given: tuple[np.ndarray, list[str], list[int]]
+    prepared: Any
+
+
+class Terminated(SystemExit):
+    """SIGTERM came: what was being made is written, the rest is left to the next run."""
+
+
+class Shard:
+    """Makes the missing images of a shard in batches of one fixed shape, the last one filled up by repetition.
+
+    The shape matters: in float32 on a CPU an image has the same bytes wherever it stands in a batch, whatever its
+    neighbours, but a batch of another size (or another number of threads) changes 1 byte in 10,000 by one level.
+    """
+
+    def __init__(
+        self, painter: Painter, again: Painter | None, batch_size: int, quality: int, image_size: int | None = None
+    ):
+        """again: for images that come out blank, in float32; None where the painter is float32 already.
+
+        image_size: side that masks must have [pixels]; None: any.
+        """
+        self.painter, self.again = painter, again
+        self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
+        self.stop = False
+        self.found = 0  # images that others made since `make` began
+        self.retried: list[Request] = []
+        self.blank: list[Request] = []
+
+    def make(self, wanted: list[Request], description: str) -> int:
+        """Make what isn't there; returns how many images were made.
+
+        Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
+        well (they aren't written).
+        """
+        self.found, missing = 0, [request for request in wanted if not is_made(request)]
+        for folder in {request.image.parent for request in wanted}:
+            sweep(folder)
+        previous = signal.signal(signal.SIGTERM, self._on_terminate)
+        try:
+            with (
+                ThreadPoolExecutor(1) as preparing,  # one: batches come in order, and a generator is loaded once
+                ThreadPoolExecutor(2) as writing,
+                bar(description, len(wanted), "image") as shown,
+            ):
+                shown.initial = shown.n = len(wanted) - len(missing)  # found, so they don't count as speed
+                batches = self._batches(missing, shown)
+                self._make_batches(_ahead(preparing, batches, self._prepare), writing, shown)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            if self.retried:
+                tell(
+                    f"{len(self.retried)} images came out blank and were made again in float32: {_names(self.retried)}"
+                )
+        if self.stop:
+            raise Terminated(128 + signal.SIGTERM)
+        if self.blank:
+            raise InputError(
+                f"{len(self.blank)} blank images, in float32 too: {_names(self.blank)}; check the generator's weights"
+            )
+        return len(missing) - self.found
+
+    def _batches(self, missing: list[Request], shown: tqdm) -> Iterator[list[Request]]:
+        """Batches of what is still missing at its turn: another plan's job may be filling the same folder."""
+        batch: list[Request] = []
+        for request in missing:
+            if is_made(request):
+                self.found, shown.initial, shown.n = self.found + 1, shown.initial + 1, shown.n + 1
+                continue
+            batch.append(request)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm) -> None:
+        """The next batch is prepared, and images of the last one are written, while a batch is being painted."""
+        writing: list[Future] = []
+        for batch in ready:
+            images = self._paint_batch(batch)
+            self._settle(writing)  # raises here where it failed: a full disk is noticed within a batch
+            writing = [
+                pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
+            ]
+            shown.update(len(batch.requests))
+            if self.stop:
+                break
+        self._settle(writing)
+
+    def _settle(self, writing: list[Future]) -> None:
+        """Wait for images being written, and count those that weren't since another job had made them."""
+        self.found += sum(not done.result() for done in writing)
+
+    def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
+        logger.warning("SIGTERM: finishing the batch")
+        self.stop = True
+
+    def _prepare(self, batch: list[Request]) -> Batch:
+        """Read a batch's masks, fill it up, and make ready what its painting needs."""
+        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
+        given = (self._load(batch)[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index])
+        return Batch(batch, given, self.painter.prepare(*given))
+
+    def _load(self, batch: list[Request]) -> np.ndarray:
+        labels = [read_mask(request.mask) for request in batch]
+        for mask, request in zip(labels, batch, strict=True):
+            if self.image_size and mask.shape != (self.image_size, self.image_size):
+                size, found = f"{self.image_size}x{self.image_size}", "x".join(map(str, mask.shape))
+                raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
+        return np.stack(labels)
+
+    def _paint_batch(self, batch: Batch) -> list[np.ndarray | None]:
+        """Paint a batch; None for an image that is blank in float32 as well."""
+        images = self.painter.paint(batch.prepared)[: len(batch.requests)]
+        blank = [i for i, image in enumerate(images) if is_blank(image)]
+        if blank and self.again is not None:
+            logger.warning("blank, again in float32: %s", _names([batch.requests[i] for i in blank]))
+            self.retried += [batch.requests[i] for i in blank]
+            images[blank] = self.again.paint(self.again.prepare(*batch.given))[blank]
+            blank = [i for i in blank if is_blank(images[i])]
+        for i in blank:
+            logger.error("blank in float32, not written: %s", _names([batch.requests[i]]))
+        self.blank += [batch.requests[i] for i in blank]
+        return [None if i in blank else image for i, image in enumerate(images)]
+
+    def _write(self, request: Request, image: np.ndarray) -> bool:
+        """Write an image unless another job has made it meanwhile, whose manifest may hold its SHA-256 already."""
+        content = jpeg_bytes(image, self.quality, comment=request.stamp)
+        if is_made(request):
+            return False
+        write_atomic(request.image, content)
+        logger.info("made %s", request.image)
+        return True
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, batches: Iterable[list[Request]], prepare: Callable[[list[Request]], Batch]
+) -> Iterator[Batch]:
+    """Batches, each prepared while the one before is being painted."""
+    waiting: Future | None = None
+    for batch in batches:
+        following = pool.submit(prepare, batch)
+        if waiting is not None:
+            yield waiting.result()
+        waiting = following
+    if waiting is not None:
+        yield waiting.result()
+
+
+def _names(requests: list[Request]) -> str:
+    return some([f"{request.mask_id}/{request.seed}" for request in requests])
+
+
+def manifest(wanted: list[Request]) -> pd.DataFrame:
+    """The shard's table in plan order: mask_id, seed, image, sha256."""
+    rows = [(r.mask_id, r.seed, str(r.image), sha256(r.image)) for r in wanted]
+    return pd.DataFrame(rows, columns=["mask_id", "seed", "image", "sha256"])

@@ -1,0 +1,152 @@
+"""Whether what a data set's manifests name is still there and whole; what isn't is set aside to be made again.
+
+A damaged file is moved away, and every table that names a missing or damaged file is removed with it. The rules that
+make these tables then count as not run: where a later job needs them, or someone asks for them, they find all other
+files again and make exactly the missing ones.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from freemask.data.probe import decode
+from freemask.files import read_json, sha256
+from freemask.filtering.margins import STAMP, stamp
+from freemask.images import DAMAGED
+from freemask.parallel import map_files
+from freemask.tables import count_rows, stream_table
+
+# tables below results/{dataset}, and the columns that name files made there
+TABLES = {
+    "masks.tsv": ("mask",),
+    "synthesis/*/*/*.tsv": ("image",),
+    "margins/*/*/*.tsv": ("image", "mask", "margin"),
+    "filtered/*/*/alpha-*/*.tsv": ("image", "mask"),
+    "synthetic/*/train.tsv": ("image", "mask"),
+}
+DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"), "filtered": ("mask", "mask_sha256")}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file and what is known of it: SHA-256; of a margin map, which has none, stamp and side [pixels; 0: unknown]."""
+
+    path: str
+    sha256: str = ""
+    stamp: str = ""
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file; damaged: it is there, and is moved away."""
+
+    path: str
+    what: str
+    damaged: bool
+
+
+def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every table below results/{dataset} that names made files, with the columns that do."""
+    for pattern, columns in TABLES.items():
+        for path in sorted(folder.glob(pattern)):
+            if not path.name.endswith(".classes.tsv"):
+                yield path, columns
+
+
+def items(folder: Path) -> Iterator[Item]:
+    """Every file that is checked, once, by the newest table that names it.
+
+    Plans share files: the table of one that was made before a change still holds what they were then.
+    """
+    done: set[int] = set()  # hashes of paths: a tenth of the memory that the paths would take
+    for table, _ in sorted(tables(folder), key=lambda named: -named[0].stat().st_mtime_ns):
+        for item in _made(table, folder):
+            if hash(item.path) not in done:
+                done.add(hash(item.path))
+                yield item
+
+
+def _made(table: Path, folder: Path) -> Iterator[Item]:
+    """The files that the rule of a table made."""
+    top, generator, *_ = (*table.relative_to(folder).parts, "")
+    if top in DIGESTS:
+        for path, digest in stream_table(table, list(DIGESTS[top])):
+            yield Item(path, sha256=digest)
+    elif top == "margins":
+        side = _side(folder / "synthesis" / generator / "images" / "settings.json")
+        for path, image, mask in stream_table(table, ["margin", "image_sha256", "mask_sha256"]):
+            yield Item(path, stamp=stamp(image, mask), side=side)
+
+
+def _side(settings: Path) -> int:
+    """Side of a generator's images and of all that is made for them [pixels]; 0 where no settings are left."""
+    return int(read_json(settings)["image_size"]) if settings.exists() else 0
+
+
+def examine(item: Item) -> Finding | None:
+    """Check one file; None for a good one."""
+    try:
+        if item.sha256:
+            found = sha256(item.path)
+            return None if found == item.sha256 else Finding(item.path, "other content than when it was made", True)
+        with Image.open(item.path) as image:
+            decode(image, item.path)
+            if item.side and image.size != (item.side, item.side):
+                what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
+                return Finding(item.path, what, True)
+            if item.stamp and image.info.get(STAMP) != item.stamp:
+                return Finding(item.path, "made from another image or mask", True)
+    except FileNotFoundError:
+        return Finding(item.path, "missing", False)
+    except DAMAGED as error:
+        return Finding(item.path, f"can't be read ({error})", True)
+    return None
+
+
+def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
+    """Check every file that the manifests below `folder` name: how many, and what is wrong with which."""
+    total = sum(count_rows(table) for table, _ in tables(folder) if table.name != "train.tsv")
+    checked, found = 0, []
+    for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
+        checked += 1
+        if finding:
+            found.append(finding)
+    return checked, found
+
+
+def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
+    """Tables that name a missing or damaged file, with the files that they name."""
+    bad = {finding.path for finding in findings}
+    named = {}
+    for table, columns in tables(folder):
+        paths = dict.fromkeys(path for row in stream_table(table, list(columns)) for path in row if path in bad)
+        if paths:
+            named[table] = list(paths)
+    return named
+
+
+def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]]) -> Path:
+    """Remove the tables, then move the damaged files to verify/damaged/; returns that folder."""
+    target = folder / "verify" / "damaged"
+    for table in named:
+        table.unlink()
+    for finding in findings:
+        if finding.damaged:
+            place = target / Path(finding.path).relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Path(finding.path).replace(place)
+    return target
+
+
+def report(findings: list[Finding], named: dict[Path, list[str]]) -> pd.DataFrame:
+    """One row per missing or damaged file: path, what, tables (that name it, comma-separated)."""
+    holders: dict[str, list[str]] = {}
+    for table, paths in named.items():
+        for path in paths:
+            holders.setdefault(path, []).append(str(table))
+    rows = [(finding.path, finding.what, ",".join(holders[finding.path])) for finding in findings]
+    return pd.DataFrame(rows, columns=["path", "what", "tables"])

@@ -1,0 +1,37 @@
+"""Tables of what can be plugged in. A name of a table's entry serves, or "package.module:object" from elsewhere."""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from freemask.errors import InputError
+
+PATTERN = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # package.module:object
+
+
+def find(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """The object that a name of a table, or "package.module:object", stands for.
+
+    Entries of a table may be such texts themselves, so that a table can be read without importing what it names.
+
+    Args:
+        table: Names and their objects, e.g. STRATEGIES.
+        name: The name as the configuration has it.
+        what: What messages call it, e.g. "strategy".
+    Raises: InputError for an unknown name, or a module or object that can't be imported.
+    """
+    entry = table.get(name, name)
+    if not isinstance(entry, str):
+        return entry
+    if not re.fullmatch(PATTERN, entry):
+        raise InputError(f"{what} {name!r} isn't known; use one of {', '.join(table)}, or package.module:object")
+    module, _, attribute = entry.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # plug-ins may lie in the working directory
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{what} {name!r} can't be imported ({error}); check the name, or PYTHONPATH") from None

@@ -1,0 +1,79 @@
+"""Tables and curves that trainings and evaluations leave, read and written in one place."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask import files
+from freemask.data.label_space import LabelSpace
+from freemask.errors import InputError
+from freemask.tables import read_table, write_table
+
+FOLDER = "time"  # in a training's work folder
+
+
+def read_ious(path: str | Path) -> pd.DataFrame:
+    """Read per_class_iou.tsv: label, name, iou [percent; NaN for a class that the evaluation never met]."""
+    return read_table(path, ["label", "name", "iou"])[["label", "name", "iou"]]
+
+
+def read_scalars(work: str | Path) -> pd.DataFrame:
+    """Read the training curve that mmengine leaves in a work directory: step, loss, lr, one row per logged step.
+
+    A resumed training has several logs; where they overlap the later one counts. A last line that was cut off by a
+    kill is passed over.
+    Raises: InputError where there is no log, or none with a loss.
+    """
+    logs = sorted(Path(work).glob("*/vis_data/scalars.json"))  # named by time
+    rows = {}
+    for log in logs:
+        for line in log.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if "loss" in row and "step" in row:
+                rows[row["step"]] = {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
+    if not rows:
+        raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work directory?")
+    return pd.DataFrame([rows[step] for step in sorted(rows)])
+
+
+def read_segments(work: str | Path) -> pd.DataFrame:
+    """The segments of one training, in order: started, seconds, gpus, device; empty where it left none.
+
+    Raises: InputError for a file without these values.
+    """
+    rows = []
+    for path in sorted(Path(work, FOLDER).glob("*.json")):
+        found = files.read_json(path)
+        missing = [key for key in ("started", "seconds", "gpus", "device") if key not in found]
+        if missing:
+            raise InputError(
+                f"{path}: {missing[0]} is missing; delete the file, its segment's time is then not counted"
+            )
+        rows.append({key: found[key] for key in ("started", "seconds", "gpus", "device")})
+    return pd.DataFrame(rows, columns=["started", "seconds", "gpus", "device"])
+
+
+def write_confusion(path: str | Path, counts: np.ndarray, labels: LabelSpace) -> None:
+    """Write a confusion matrix: label, name, then a column of pixels per predicted class, named by its raw label.
+
+    Args: counts: (K, K) int64, rows: classes of the masks in train-id order.
+    """
+    columns = dict(zip(map(str, labels.ids), counts.T, strict=True))
+    write_table(path, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
+
+
+def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:
+    """Read a confusion matrix: names of the K classes, (K, K) int64 pixels, rows: classes of the masks.
+
+    Raises: InputError where its columns aren't its rows' labels.
+    """
+    table = read_table(path, ["label", "name"])
+    labels = [str(label) for label in table.label]
+    if table.columns.tolist() != ["label", "name", *labels]:
+        raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
+    return table.name.tolist(), table[labels].to_numpy(np.int64)

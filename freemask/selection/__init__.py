@@ -1,0 +1,1 @@
+"""Which masks deserve how many synthetic images: class-wise loss, hardness, plans."""

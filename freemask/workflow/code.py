@@ -1,0 +1,105 @@
+"""The code that a script's result depends on, found from its imports."""
+
+import ast
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from freemask import plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "freemask"
+
+
+def code_digest(script: str, *plugged_in: str) -> str:
+    """Digest of a script and of every module of this package that it imports, directly or not.
+
+    Comments, docstrings and layout don't count: a better sentence starts no job.
+
+    Args:
+        script: Name of a file in scripts/, without suffix.
+        plugged_in: Names from the configuration; one of the form package.module:object counts with its module's file.
+    Returns: 12 hex digits.
+    """
+    content = hashlib.sha256()
+    for path in sorted(code_files(script)):
+        content.update(f"{path.relative_to(ROOT)}\n{_statements(path)}\n".encode())
+    for name in plugged_in:
+        if path := _outside(name):
+            content.update(f"{name}\n{_statements(path)}\n".encode())
+    return content.hexdigest()[:12]
+
+
+def code_files(script: str) -> set[Path]:
+    """A script and the files of this package that it imports, also inside functions and through other modules."""
+    found: set[Path] = set()
+    waiting = [ROOT / "scripts" / f"{script}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imported(path)
+    return found
+
+
+@lru_cache(maxsize=None)
+def _imported(path: Path) -> tuple[Path, ...]:
+    """Files of this package that a file imports, or names as "package.module:object"."""
+    return tuple(file for name in _names(_parsed(path)) for file in _files(name))
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that a file imports from this package; of `from a.b import c` both a.b and a.b.c."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(plugins.PATTERN, node.value):
+                yield node.value.partition(":")[0]
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The files that importing a dotted name of this package runs: its packages' __init__.py and its module."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return
+    for depth in range(1, len(parts) + 1):
+        path = ROOT.joinpath(*parts[:depth])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                yield file
+
+
+def _outside(name: str) -> Path | None:
+    """The file of a plug-in named package.module:object; None for a name of a table, or a module that isn't found."""
+    if not re.fullmatch(plugins.PATTERN, name):
+        return None
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.util.find_spec(name.partition(":")[0])
+    except ImportError:
+        return None
+    return Path(found.origin) if found and found.origin else None
+
+
+@lru_cache(maxsize=None)
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@lru_cache(maxsize=None)
+def _statements(path: Path) -> str:
+    """A file's statements without comments, docstrings and layout."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = ""  # type: ignore[attr-defined]
+    return ast.dump(tree)

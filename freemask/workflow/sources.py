@@ -1,0 +1,75 @@
+"""What a run needs from elsewhere: raw data, generators, initial weights; what isn't here yet, and how to get it."""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from freemask.files import file_name
+
+WEIGHTS = PurePosixPath("weights")  # files below it that have an address are fetched; others are the user's
+
+
+def initial_weights(entry: dict) -> str:
+    """Where a model's initial weights lie: the path that its entry gives, or weights/<file name of the url>; or ''."""
+    source = entry.get("initial_weights", {})
+    return source.get("path") or (str(WEIGHTS / file_name(source["url"])) if source else "")
+
+
+def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The run's generator checkpoints and initial weights: file below weights/ -> its url and, where known, sha256."""
+    found = {}
+    for generator in config["generators"].values():
+        training = generator.get("training", {}) if generator["source"] == "train" else {}
+        begun_from = (training.get("init"), training.get("init_address"))
+        for path, address in ((generator.get("path"), generator.get("address")), begun_from):
+            if generator["dataset"] in config["datasets"] and path and address and _below_weights(path):
+                target = PurePosixPath(_target(path, address)).relative_to(WEIGHTS)
+                found[str(target)] = {**generator, "url": address}
+    for model in experiments.model.unique():
+        source = models[model].get("initial_weights", {})
+        if "url" in source and "path" not in source:
+            found[file_name(source["url"])] = source
+    return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
+
+
+def _below_weights(path: str) -> bool:
+    return PurePosixPath(path).is_relative_to(WEIGHTS)
+
+
+def _target(path: str, address: str) -> str:
+    """The file whose presence says that path was fetched: path itself, or the index of a folder of the hub."""
+    return str(PurePosixPath(path) / "model_index.json") if address.startswith("hf://") else path
+
+
+def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
+    """What isn't on disk: ("data set", "generator" or "training", id) -> where it should lie, how to get it."""
+    lines = {}
+    for name, facts in datasets.items():
+        root = Path(facts["root"])
+        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val"))]
+        absent = [str(folder) for folder in wanted if not folder.is_dir()]
+        if absent and "miniworld" not in facts:
+            lines["data set", name] = (
+                f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
+            )
+    for name, generator in config["generators"].items():
+        if generator["dataset"] not in datasets:
+            continue
+        training = generator.get("training", {})
+        kind, path, address = "generator", generator.get("path"), generator.get("address")
+        if generator["source"] == "train":
+            kind, path, address = "training", training.get("init"), training.get("init_address")
+        if path and not Path(_target(path, address or "")).exists():
+            where = address or "whoever made it (the configuration has no address)"
+            fetchable = address and _below_weights(path)
+            how = f"; `snakemake --cores 1 {_target(path, address)}` fetches it" if fetchable else ""
+            lines[kind, name] = f"generator {name}: {path}; from {where}{how}"
+    return lines
+
+
+def _source(name: str, facts: dict) -> str:
+    """Where a data set comes from, and the command that fetches it."""
+    if "archives" in facts:
+        urls = ", ".join(archive["url"] for archive in facts["archives"])
+        return f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+    return f"from {facts.get('source', 'where its makers publish it').strip()}"

@@ -1,0 +1,176 @@
+# Needs: the raw data set, or its addresses. Makes: raw data below its root, weights/, index/, check/, label_space.json, masks/ + masks.tsv.
+
+
+rule make_miniworld:
+    """Write the procedural data set in ADE20K's folder layout; makes a table of its files."""
+    input:
+    output:
+        manifest="results/{dataset}/raw.tsv",
+    log:
+        "logs/{dataset}/make_miniworld.log",
+    benchmark:
+        "logs/{dataset}/make_miniworld.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("make_miniworld"),
+        root=fact("root"),
+        world=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["miniworld"]),
+    shell:
+        "python {SCRIPTS}/make_miniworld.py --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
+        " --log {log:q}"
+
+
+rule write_label_space:
+    """The data set's label space as one file: classes with label, name, word and color, and the ignored label."""
+    input:
+        classes=class_table,
+    output:
+        label_space="results/{dataset}/label_space.json",
+    log:
+        "logs/{dataset}/write_label_space.log",
+    benchmark:
+        "logs/{dataset}/write_label_space.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("write_label_space"),
+        ignored_label=fact("ignored_label"),
+        classes=listed_classes,
+    shell:
+        "python {SCRIPTS}/write_label_space.py {params.classes} --ignored-label {params.ignored_label}"
+        " --label-space {output.label_space:q} --log {log:q}"
+
+
+rule index_dataset:
+    """Pair images and masks of a split by name; where one stands alone, checks all and stops as check_dataset does."""
+    input:
+        raw_data,
+        label_space="results/{dataset}/label_space.json",
+    output:
+        index="results/{dataset}/index/{split}.tsv",
+    log:
+        "logs/{dataset}/index_dataset/{split}.log",
+    benchmark:
+        "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: config["threads"]
+    params:
+        code=code_of("index_dataset"),
+        images=lambda wildcards: f"{fact('root')(wildcards)}/{fact('images')(wildcards)}",
+        masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
+        image_suffix=fact("image_suffix"),
+        mask_suffix=fact("mask_suffix"),
+        # for the report of a failure: neither inputs nor outputs
+        offenders="results/{dataset}/check/{split}.offenders.tsv",
+        cache="results/{dataset}/check/{split}.cache.sqlite",
+    shell:
+        "python {SCRIPTS}/index_dataset.py --images {params.images:q} --masks {params.masks:q}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
+        " --index {output.index:q} --label-space {input.label_space:q}"
+        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
+
+
+rule check_dataset:
+    """Open every image and mask of a split once; stops the workflow with a table of all that can't be used."""
+    input:
+        index="results/{dataset}/index/{split}.tsv",
+        label_space="results/{dataset}/label_space.json",
+    output:
+        frequencies="results/{dataset}/check/{split}.tsv",
+    log:
+        "logs/{dataset}/check_dataset/{split}.log",
+    benchmark:
+        "logs/{dataset}/check_dataset/{split}.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: config["threads"]
+    params:
+        code=code_of("check_dataset"),
+        # not outputs: Snakemake deletes a failed job's outputs, and the cache before a job
+        offenders="results/{dataset}/check/{split}.offenders.tsv",
+        cache="results/{dataset}/check/{split}.cache.sqlite",
+    shell:
+        "python {SCRIPTS}/check_dataset.py --index {input.index:q} --label-space {input.label_space:q}"
+        " --frequencies {output.frequencies:q}"
+        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
+
+
+rule resize_masks:
+    """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        check="results/{dataset}/check/train.tsv",
+        label_space="results/{dataset}/label_space.json",
+    output:
+        masks="results/{dataset}/masks.tsv",
+    log:
+        "logs/{dataset}/resize_masks.log",
+    benchmark:
+        "logs/{dataset}/resize_masks.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: config["threads"]
+    params:
+        code=code_of("resize_masks"),
+        masks_dir="results/{dataset}/masks",
+        mask_size=fact("mask_size"),
+    shell:
+        "python {SCRIPTS}/resize_masks.py --index {input.index:q} --label-space {input.label_space:q}"
+        " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
+        " --masks {output.masks:q} --threads {threads} --log {log:q}"
+
+
+WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
+
+
+# Without outputs, on purpose: these rules run only where somebody asks for them, and nothing makes Snakemake delete
+# a data set's folder.
+for dataset, facts in DATASETS.items():
+    if "archives" not in facts:
+        continue
+
+    rule:
+        name:
+            f"fetch_{dataset}"
+        log:
+            f"logs/{dataset}/fetch_dataset.log",
+        localrule: True
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            dataset=dataset,
+            root=facts["root"],
+            archives=json.dumps(facts["archives"]),
+            folders=[*facts["images"].values(), *facts["masks"].values()],
+        shell:
+            "python {SCRIPTS}/fetch_dataset.py --dataset {params.dataset} --root {params.root:q}"
+            " --archives {params.archives:q} --folders {params.folders:q} --log {log:q}"
+
+
+rule fetch_weights:
+    """Every generator checkpoint, initial weights file and imported checkpoint of the configuration."""
+    input:
+        expand("weights/{file}", file=WEIGHTS),
+    localrule: True
+
+
+rule fetch_weights_file:
+    """Fetch one file of weights, or a folder of the hub; what is there already is checked and kept."""
+    output:
+        weights=update("weights/{file}"),
+    log:
+        "logs/fetch_weights/{file}.log",
+    benchmark:
+        "logs/fetch_weights/{file}.benchmark.tsv"
+    wildcard_constraints:
+        file=any_of(WEIGHTS),
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        url=lambda wildcards: WEIGHTS[wildcards.file]["url"],
+        sha256=lambda wildcards: option("--sha256", WEIGHTS[wildcards.file].get("sha256")),
+    shell:
+        "python {SCRIPTS}/fetch_weights.py --url {params.url:q} {params.sha256} --weights {output.weights:q} --log {log:q}"

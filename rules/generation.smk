@@ -1,0 +1,115 @@
+# Needs: plans/{plan}.tsv, masks, a generator. Makes: generator/{generator}/, synthetic images and a manifest per shard.
+
+
+rule train_generator:
+    """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        check="results/{dataset}/check/train.tsv",
+        label_space="results/{dataset}/label_space.json",
+    output:
+        pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
+        weights="results/{dataset}/generator_training/{generator}/weights.json",
+    log:
+        "logs/{dataset}/train_generator/{generator}.log",
+    benchmark:
+        "logs/{dataset}/train_generator/{generator}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=64000,
+        runtime="48h",
+    params:
+        settings=lambda wildcards: json.dumps(generator_setting("training")(wildcards)),
+        image_size=generator_setting("image_size"),
+        folder=subpath(output.pipeline, ancestor=2),
+    shell:
+        "python {SCRIPTS}/train_generator.py --settings {params.settings:q} --index {input.index:q}"
+        " --label-space {input.label_space:q} --image-size {params.image_size}"
+        " --folder {params.folder:q} --threads {threads} --log {log:q}"
+
+
+rule prepare_generator:
+    """Make the diffusers pipeline folder that synthesizes: check and convert, or link what is one already."""
+    input:
+        source=generator_source,
+        weights=generator_weights,
+    output:
+        pipeline="results/{dataset}/generator/{generator}/model_index.json",
+        weights="results/{dataset}/generator_weights/{generator}.json",
+    log:
+        "logs/{dataset}/prepare_generator/{generator}.log",
+    benchmark:
+        "logs/{dataset}/prepare_generator/{generator}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    params:
+        code=code_of("prepare_generator"),
+        kind=generator_setting("source"),
+        paints_as=lambda wildcards: option("--paints-as", config["generators"][wildcards.generator].get("kind")),
+        sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
+    shell:
+        "python {SCRIPTS}/prepare_generator.py --source {input.source:q} --kind {params.kind} {params.paints_as} {params.sha256}"
+        " --pipeline {output.pipeline:q} --weights {output.weights:q} --log {log:q}"
+
+
+rule synthesize:
+    """Synthesize one shard of the plan on one GPU; images that are there already aren't made again."""
+    input:
+        plan="results/{dataset}/plans/{plan}.tsv",
+        masks="results/{dataset}/masks.tsv",
+        generator="results/{dataset}/generator/{generator}/model_index.json",
+        weights="results/{dataset}/generator_weights/{generator}.json",
+        label_space="results/{dataset}/label_space.json",
+    output:
+        manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
+    log:
+        "logs/{dataset}/synthesize/{generator}/{plan}/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/synthesize/{generator}/{plan}/{scatteritem}.benchmark.tsv"
+    conda:
+        "../envs/synthesis.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=24000,
+        runtime="48h",
+    params:
+        torch_threads=config["threads"],  # not {threads}, which --cores may cap: their number changes bytes on a CPU
+        images_dir="results/{dataset}/synthesis/{generator}/images",
+        scheduler=generator_setting("scheduler"),
+        steps=generator_setting("steps"),
+        guidance_scale=generator_setting("guidance_scale"),
+        image_size=generator_setting("image_size"),
+        dtype=generator_setting("dtype"),
+        batch_size=generator_setting("batch_size"),
+        jpeg_quality=generator_setting("jpeg_quality"),
+        optional=generator_options,
+    shell:
+        "python {SCRIPTS}/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
+        " --label-space {input.label_space:q} --generator {input.generator:q}"
+        " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
+        " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
+        " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
+        " {params.optional} --threads {params.torch_threads} --log {log:q}"
+
+
+for dataset in DATASETS:
+
+    # No output and no benchmark: it runs whenever it is asked for. No input: it looks at what is there, and makes nothing.
+    rule:
+        name:
+            f"verify_{dataset}"
+        log:
+            f"logs/{dataset}/verify.log",
+        conda:
+            "../envs/cpu.yaml"
+        threads: config["threads"]
+        params:
+            folder=f"results/{dataset}",
+            report=f"results/{dataset}/verify/report.tsv",
+        shell:
+            "python {SCRIPTS}/verify.py --folder {params.folder:q} --report {params.report:q} --threads {threads}"
+            " --log {log:q}"

@@ -1,0 +1,185 @@
+# Needs: index/, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/: config.py, weights.pth, metrics.json, ...
+
+
+rule training_config:
+    """Resolve the mmengine configuration of one training."""
+    input:
+        train="results/{dataset}/index/train.tsv",
+        val="results/{dataset}/index/val.tsv",
+        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
+        synthetic=pairs_to_train_on,
+        label_space="results/{dataset}/label_space.json",
+    output:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+    log:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    params:
+        code=code_of("training_config"),
+        settings=model_settings,
+        regime=lambda wildcards: experiment_row(wildcards).regime,
+        balance=lambda wildcards: experiment_row(wildcards).balance,
+        precision=lambda wildcards: checks.precision(MODELS[experiment_row(wildcards).model], config),
+        schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
+        gpus=config["training_gpus"],
+        pairs=training_pairs,
+        initial=initial_options,
+    shell:
+        "python {SCRIPTS}/training_config.py --settings {params.settings:q} --dataset {wildcards.dataset}"
+        " --regime {params.regime} --balance {params.balance} --precision {params.precision}"
+        " --schedule {params.schedule} --train-seed {wildcards.train_seed}"
+        " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --label-space {input.label_space:q}"
+        " --config {output.config:q} --log {log:q}"
+
+
+rule train:
+    """Train one model in one regime; resumes from its last checkpoint after an interruption."""
+    input:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+        train="results/{dataset}/index/train.tsv",
+        synthetic=synthetic_pairs,
+        initial=pretrained_weights,
+        # ancient: a file fetched again must not start weeks of training
+        initial_weights=lambda wildcards: ancient(initial_weights(wildcards)),
+    output:
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+    log:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/train/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
+    conda:
+        "../envs/segmentation.yaml"
+    threads: max(config["threads"], 4 * config["training_gpus"] // config.get("training_nodes", 1))  # four loaders a GPU
+    resources:
+        gpu=config["training_gpus"],
+        mem_mb=128000,
+        runtime="72h",
+    # How it is started is part of the command, not a parameter: with other nodes or threads it gives the same model.
+    shell:
+        f"threads={{threads}}; {launch.training(config['training_gpus'], config.get('training_nodes', 1))}"
+        f" scripts/train.py --launcher {'pytorch' if config['training_gpus'] > 1 else 'none'}"
+        f" --threads {config['threads']}"
+        " --config {input.config:q} --weights {output.weights:q} --log {log:q}"
+
+
+rule evaluate:
+    """mIoU, accuracy and IoU per class [%] on the validation set, whole images; confusion matrix [pixels], a few predictions."""
+    input:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+        index="results/{dataset}/index/val.tsv",
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/per_class_iou.tsv",
+        confusion="results/{dataset}/training/{experiment}/seed-{train_seed}/confusion.tsv",
+        predictions=expand(
+            "results/{{dataset}}/training/{{experiment}}/seed-{{train_seed}}/predictions/{number}.png", number=PICTURES
+        ),
+    log:
+        "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/evaluate/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("log"),
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime="4h",
+    params:
+        weights=lambda wildcards, input: [
+            option("--weights", input.weights),
+            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
+        ],
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more=lambda wildcards, output: [
+            option("--confusion", output.confusion),
+            f"--predictions {shlex.join(output.predictions)}",
+        ],
+    shell:
+        "python {SCRIPTS}/evaluate.py --config {input.config:q} {params.weights}"
+        " --scales {params.scales} {params.flip} --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q}"
+        " {params.more} --threads {threads} --log {log:q}"
+
+
+use rule evaluate as evaluate_best with:
+    # best.pth, which a training that validates leaves beside weights.pth
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/best/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/best/per_class_iou.tsv",
+    log:
+        "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/evaluate_best/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
+    params:
+        weights=lambda wildcards, input: [
+            option("--weights", Path(input.weights).with_name("best.pth")),
+            "--checkpoint best",
+        ],
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more="",
+
+
+rule import_checkpoint:
+    """Check a checkpoint against the row's model, executing nothing in it, and write its weights as a training does."""
+    input:
+        checkpoint=imported_file,
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+    output:
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+    log:
+        "logs/{dataset}/import_checkpoint/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/import_checkpoint/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=only_imported("checkpoint"),
+    conda:
+        "../envs/segmentation.yaml"
+    resources:
+        mem_mb=16000,
+    params:
+        code=code_of("import_checkpoint"),
+        sha256=lambda wildcards: option("--sha256", imported(wildcards).get("sha256")),
+    shell:
+        "python {SCRIPTS}/import_checkpoint.py --checkpoint {input.checkpoint:q} {params.sha256} --config {input.config:q}"
+        " --weights {output.weights:q} --log {log:q}"
+
+
+rule import_log:
+    """mIoU, accuracy and IoU per class [%] as a finished run's log tells them; empty where it has no IoU per class."""
+    input:
+        run=imported_file,
+        label_space="results/{dataset}/label_space.json",
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/per_class_iou.tsv",
+    log:
+        "logs/{dataset}/import_log/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/import_log/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=only_imported("log"),
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("import_log"),
+        take=lambda wildcards: imported(wildcards)["take"],
+        iterations=lambda wildcards: (
+            MODELS[experiment_row(wildcards).model]["iterations"][wildcards.dataset]
+            * int(experiment_row(wildcards).schedule)
+        ),
+    shell:
+        "python {SCRIPTS}/import_log.py --run {input.run:q} --take {params.take} --iterations {params.iterations}"
+        " --label-space {input.label_space:q} --metrics {output.metrics:q}"
+        " --per-class-iou {output.per_class_iou:q} --log {log:q}"

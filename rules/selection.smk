@@ -1,0 +1,101 @@
+# Needs: real images, masks.tsv, a segmentor trained on real images. Makes: class_loss.tsv, hardness.tsv, plans/{plan}.tsv.
+
+
+rule class_loss:
+    """Loss [nats] of a segmentor on the real training images it was trained on, summed per image and class: one shard."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        label_space="results/{dataset}/label_space.json",
+        config=scorer_file("config.py"),
+        weights=scorer_file("weights.pth"),
+    output:
+        sums="results/{dataset}/class_loss/{scatteritem}.tsv",
+    log:
+        "logs/{dataset}/class_loss/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/class_loss/{scatteritem}.benchmark.tsv"
+    conda:
+        "../envs/segmentation.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="8h",
+    params:
+        batch_size=scorer_batch_size,
+    shell:
+        "python {SCRIPTS}/class_loss.py --index {input.index:q} --shard {wildcards.scatteritem}"
+        " --label-space {input.label_space:q} --config {input.config:q}"
+        " --weights {input.weights:q} {params.batch_size} --sums {output.sums:q} --threads {threads} --log {log:q}"
+
+
+rule gather_class_loss:
+    """Class-wise mean loss [nats] from all shards; the same for any number of them."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+        shards=gather.part("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
+        label_space="results/{dataset}/label_space.json",
+    output:
+        class_loss="results/{dataset}/class_loss.tsv",
+    log:
+        "logs/{dataset}/gather_class_loss.log",
+    benchmark:
+        "logs/{dataset}/gather_class_loss.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("gather_class_loss"),
+    shell:
+        "python {SCRIPTS}/gather_class_loss.py --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space:q}"
+        " --class-loss {output.class_loss:q} --log {log:q}"
+
+
+rule mask_hardness:
+    """Hardness of every mask: mean class-wise loss [nats] over its labelled pixels, and its rank."""
+    input:
+        masks="results/{dataset}/masks.tsv",
+        class_loss="results/{dataset}/class_loss.tsv",
+    output:
+        hardness="results/{dataset}/hardness.tsv",
+    log:
+        "logs/{dataset}/mask_hardness.log",
+    benchmark:
+        "logs/{dataset}/mask_hardness.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("mask_hardness"),
+    shell:
+        "python {SCRIPTS}/mask_hardness.py --masks {input.masks:q} --class-loss {input.class_loss:q}"
+        " --hardness {output.hardness:q} --log {log:q}"
+
+
+rule plan_synthesis:
+    """Which seeds each mask is synthesized with: harder masks get more images."""
+    input:
+        hardness="results/{dataset}/hardness.tsv",
+        masks="results/{dataset}/masks.tsv",
+        class_loss="results/{dataset}/class_loss.tsv",
+    output:
+        plan="results/{dataset}/plans/{plan}.tsv",
+    log:
+        "logs/{dataset}/plan_synthesis/{plan}.log",
+    benchmark:
+        "logs/{dataset}/plan_synthesis/{plan}.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    resources:
+        seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: an estimate makes no plan old
+    params:
+        code=code_of("plan_synthesis"),
+        strategy=plan_setting("strategy"),
+        n_max=plan_setting("n_max"),
+        first_seed=plan_setting("first_seed"),
+        mask_size=fact("mask_size"),
+        synthesis_logs="logs/{dataset}/synthesize",  # not an input: an estimate makes no plan old
+    shell:
+        "python {SCRIPTS}/plan_synthesis.py --hardness {input.hardness:q} --masks {input.masks:q}"
+        " --class-loss {input.class_loss:q} --strategy {params.strategy} --n-max {params.n_max}"
+        " --first-seed {params.first_seed} --mask-size {params.mask_size}"
+        " --seconds-per-image {resources.seconds_per_image} --synthesis-logs {params.synthesis_logs:q}"
+        " --plan {output.plan:q} --log {log:q}"

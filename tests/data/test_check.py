@@ -1,0 +1,222 @@
+"""Checking a data set: every kind of offender, the cache, the tables."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run_script
+from PIL import Image
+
+from freemask import files, images, tables
+from freemask.data import check as library
+from freemask.data.probe import ORIENTATION, probe
+from freemask.errors import InputError
+
+CLASSES = "label\tname\tword\tcolor\n10\tsea\tsea\t#2060a0\n20\tship\tship\t#c02020\n200\tisland\tisland\t#30a040\n"
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Twelve good pairs of several sizes, indexed."""
+    monkeypatch.chdir(tmp_path)
+    Path("classes.tsv").write_text(CLASSES)
+    for number in range(12):
+        mask = np.full((4 + number % 3, 6), 10, np.uint8)
+        mask[0, :2], mask[1, :3] = 255, 20
+        files.write_atomic(f"images/{number:02d}.jpg", images.jpeg_bytes(np.zeros((*mask.shape, 3), np.uint8), 95))
+        files.write_atomic(f"masks/{number:02d}.png", images.png_bytes(mask))
+    index()
+    return tmp_path
+
+
+def index(**more):
+    run_script("index_dataset", images="images", masks="masks", image_suffix=".jpg", mask_suffix=".png",
+               index="index/train.tsv", **more)  # fmt: skip
+
+
+def check(threads=1):
+    """Check; the lines for people."""
+    run_script("check_dataset", index="index/train.tsv", classes="classes.tsv", ignored_label=255,
+               frequencies="check/train.tsv", offenders="check/train.offenders.tsv", cache="check/train.cache.sqlite",
+               threads=threads)  # fmt: skip
+
+
+def save(array, path, **options):
+    Image.fromarray(array).save(path, **options)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_good_data_and_its_frequencies(data, threads, capfd):
+    check(threads)
+    table = tables.read_table("check/train.tsv", ["label", "name", "pixels", "images"])
+    # 12 masks of 6 columns and 4, 5, 6 rows (four of each): 360 pixels, of each mask 2 ignored and 3 ships
+    assert table.label.tolist() == [10, 20, 200]
+    assert table.pixels.tolist() == [360 - 12 * 5, 36, 0]
+    assert table.images.tolist() == [12, 12, 0]
+    assert not Path("check/train.offenders.tsv").exists()
+    printed = capfd.readouterr().err
+    assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in printed
+    assert "check train: 100%" in printed  # progress
+
+
+def spoil():
+    """Damage ten pairs, each in its own way."""
+    Path("images/00.jpg").write_bytes(b"")
+    cut = Path("images/01.jpg").read_bytes()
+    Path("images/01.jpg").write_bytes(cut[: len(cut) - 40])
+    save(np.zeros((6, 6, 3), np.uint8), "masks/02.png")
+    save(np.full((4, 6), 10, np.uint16), "masks/03.png")
+    save(np.full((5, 6), 11, np.uint8), "masks/04.png")
+    save(np.full((6, 7), 10, np.uint8), "masks/05.png")
+    save(np.full((4, 6), 255, np.uint8), "masks/06.png")
+    save(np.full((5, 6), 10, np.uint8), "masks/07.png", format="JPEG")
+    Path("images/08.jpg").write_text("<html>moved</html>")
+    Path("masks/09.png").unlink()
+
+
+def test_one_report_lists_all_offenders(data, capfd):
+    spoil()
+    with pytest.raises(InputError) as error:
+        check(2)
+    table = tables.read_table("check/train.offenders.tsv", ["path", "what", "remedy"])
+    expected = {
+        "images/00.jpg": "empty file", "images/01.jpg": "truncated or damaged", "masks/02.png": "colours (mode RGB)",
+        "masks/03.png": "16 bits", "masks/04.png": "label(s) [11]", "masks/05.png": "7x6 pixels",
+        "masks/06.png": "no labelled pixel", "masks/07.png": "a JPEG", "images/08.jpg": "not a readable image",
+        "masks/09.png": "no such file",
+    }  # fmt: skip
+    assert table.path.tolist() == list(expected)
+    for (path, what), row in zip(expected.items(), table.itertuples(), strict=True):
+        assert row.what.startswith(what), path
+        assert row.remedy
+        assert f"{path}: {what}" in str(error.value)
+    assert not Path("check/train.tsv").exists()
+
+
+def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
+    spoil()  # masks/09.png is gone: its image stands alone now
+    Path("images/10.jpg").unlink()
+    report = {"classes": "classes.tsv", "ignored_label": 255, "offenders": "check/train.offenders.tsv",
+              "cache": "check/train.cache.sqlite"}  # fmt: skip
+    with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
+        index(**report)
+    table = tables.read_table("check/train.offenders.tsv", ["path", "what", "remedy"])
+    assert table.path.tolist()[:3] == ["images/09.jpg", "masks/10.png", "images/00.jpg"]
+    assert table.what.tolist()[:3] == ["image without a mask", "mask without an image", "empty file"]
+    assert table.remedy[0] == "put <id>.png into masks or take the image out"
+    for path in table.path:
+        Path(path).unlink()
+    for number in (0, 1, 8):
+        Path(f"masks/{number:02d}.png").unlink()
+    for number in (2, 3, 4, 5, 6, 7):
+        Path(f"images/{number:02d}.jpg").unlink()
+    index(**report)
+    capfd.readouterr()
+    check()
+    assert "1 pairs are good, 0 files read" in capfd.readouterr().err  # the report's check remembered them
+    assert not Path("check/train.offenders.tsv").exists()
+
+
+def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd, monkeypatch):
+    spoil()
+    with pytest.raises(InputError):
+        check()
+    stamps = Path("check/train.cache.sqlite").stat()
+    with pytest.raises(InputError):
+        check()  # nothing fixed: the same report, from memory
+    assert Path("check/train.cache.sqlite").stat().st_size == stamps.st_size
+    good = {"jpg": Path("images/11.jpg").read_bytes(), "png": Path("masks/11.png").read_bytes()}
+    for number in range(10):
+        for suffix, folder in (("jpg", "images"), ("png", "masks")):
+            if number not in (3, 4, 5):
+                Path(f"{folder}/{number:02d}.{suffix}").write_bytes(good[suffix])
+    with pytest.raises(InputError, match=r"^3 problem\(s\) in 12 pairs"):
+        check()
+    for number in (3, 4, 5):  # of 4, 5, 6 rows
+        mask = np.full((4 + number % 3, 6), 10, np.uint8)
+        save(mask, f"masks/{number:02d}.png")
+    capfd.readouterr()
+    check()
+    assert "12 pairs are good, 3 files read" in capfd.readouterr().err
+    assert not Path("check/train.offenders.tsv").exists()
+    read = []
+    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path))
+    check()
+    assert "12 pairs are good, 0 files read" in capfd.readouterr().err and read == []
+
+
+def test_another_class_table_needs_no_reading(data, capfd):
+    check()
+    Path("classes.tsv").write_text(CLASSES.replace("\n20\t", "\n21\t"))
+    with pytest.raises(InputError, match=r"label\(s\) \[20\]"):
+        check()
+    Path("classes.tsv").write_text(CLASSES)
+    capfd.readouterr()
+    check()
+    assert "0 files read" in capfd.readouterr().err
+
+
+def test_a_damaged_cache_is_begun_anew(data, capfd):
+    check()
+    Path("check/train.cache.sqlite").write_bytes(b"not a database at all" * 100)
+    capfd.readouterr()
+    check()
+    assert "24 files read" in capfd.readouterr().err
+
+
+def narrow_png() -> bytes:
+    """A grey PNG of 2x1 pixels with 4 bits each."""
+
+    def chunk(name, content):
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\x00\x12")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_palette_indices_are_labels_and_narrow_grey_is_refused(tmp_path):
+    palette = Image.fromarray(np.array([[10, 20], [200, 255]], np.uint8))
+    palette.putpalette(bytes(768))
+    palette.save(tmp_path / "palette.png")
+    assert probe("mask", str(tmp_path / "palette.png")).counts == "10:1 20:1 200:1 255:1"
+    (tmp_path / "narrow.png").write_bytes(narrow_png())
+    assert "4 bits a pixel" in probe("mask", str(tmp_path / "narrow.png")).what
+    for mode in ("1", "LA", "RGBA"):
+        Image.new(mode, (3, 2)).save(tmp_path / "other.png")
+        assert f"mode {mode}" in probe("mask", str(tmp_path / "other.png")).what
+
+
+def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
+    random = np.random.default_rng(0)
+    content = bytearray(images.png_bytes(random.integers(0, 3, (64, 64), dtype=np.uint8)))
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.png").write_bytes(content)
+    assert "damaged" in probe("mask", str(tmp_path / "flipped.png")).what
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    facts = probe("image", str(tmp_path / "turned.jpg"))
+    assert (facts.width, facts.height) == (20, 30)
+
+
+def test_a_killed_check_remembers_what_it_read(data, monkeypatch):
+    original = library.probe
+
+    def stops(kind, path):
+        if path == "masks/07.png":
+            raise KeyboardInterrupt
+        return original(kind, path)
+
+    monkeypatch.setattr(library, "probe", stops)
+    with pytest.raises(KeyboardInterrupt):
+        check()
+    read = []
+    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path) or original(kind, path))
+    check()
+    assert "images/06.jpg" not in read and "masks/07.png" in read
+    assert os.path.exists("check/train.tsv")

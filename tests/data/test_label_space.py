@@ -1,0 +1,116 @@
+"""Raw labels, train ids, colours; strictness."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from command_line import run_script
+from mmseg.datasets import ADE20KDataset, COCOStuffDataset
+
+from freemask.data.label_space import IGNORE_INDEX, LabelSpace
+from freemask.errors import InputError
+from freemask.workflow.config import read_dataset
+
+SPACE = LabelSpace((3, 7, 104), ("sky", "road", "ship"), ("sky", "road", "ship"), ((1, 2, 3),) * 3, ignored=0)
+
+
+def test_raw_to_train_and_back():
+    raw = np.array([[3, 104], [0, 7]], np.uint8)
+    train = SPACE.to_train(raw)
+    assert train.tolist() == [[0, 2], [IGNORE_INDEX, 1]]
+    assert (SPACE.to_raw(train) == raw).all()
+
+
+def test_an_undefined_label_is_an_error_that_names_it():
+    with pytest.raises(InputError, match=r"harbour: label\(s\) \[9\]"):
+        SPACE.to_train(np.array([[3, 9]], np.uint8), "harbour")
+
+
+def test_ignored_pixels_are_black():
+    assert SPACE.colorize(np.array([[0, 3]], np.uint8)).tolist() == [[[0, 0, 0], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("3\tsky\tsky\t#0000ff", "more than one line"),
+        ("300\tx\tx\t#0000ff", "want a whole number in 0..255"),
+        ("0\tx\tx\t#0000ff", "also the data set's ignored label"),
+        ("4\tx\t\t#0000ff", "has no word"),
+        ("4\tnan\tx\t#0000ff", "has no name"),
+        ("4\tx\tx\tblue", "want #rrggbb"),
+        ("4\tx\tx\t#00zzff", "want #rrggbb"),
+    ],
+)
+def test_bad_class_tables(tmp_path, line, message):
+    path = tmp_path / "classes.tsv"
+    path.write_text(f"label\tname\tword\tcolor\n3\tsky\tsky\t#0000ff\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        LabelSpace.read(path, ignored=0)
+
+
+FACTS = """title: Harbour
+root: data/harbour
+images: {train: a, val: b}
+masks: {train: c, val: d}
+image_suffix: .jpg
+mask_suffix: .png
+ignored_label: 255
+mask_size: 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("classes", "error"),
+    [
+        ('[{label: 10, name: sea, color: "#2060a0"}, {label: 9, name: s, word: ship, color: "#c02020"}]', ""),
+        ('[{label: 10, name: sea, color: "#2060a0"}, {label: 10, name: s, color: "#c02020"}]', "label 10 stands on"),
+        ('[{label: 255, name: sea, color: "#2060a0"}]', "label 255 is also the data set's ignored label"),
+        ('[{label: 300, name: sea, color: "#2060a0"}]', r"harbour.yaml: classes.0.label = 300"),
+        ('[{label: 1, name: sea, color: red}]', r"harbour.yaml: classes.0.color = 'red': want .#"),
+        ('[{label: 1, color: "#2060a0"}]', r"harbour.yaml: classes.0: 'name' is a required property"),
+        ("[]", r"harbour.yaml: classes = \[\]"),
+    ],
+)  # fmt: skip
+def test_a_data_set_may_list_its_classes_itself(tmp_path, classes, error):
+    (tmp_path / "config/datasets").mkdir(parents=True)
+    (tmp_path / "config/schemas").symlink_to(Path("config/schemas").resolve())
+    (tmp_path / "config/datasets/harbour.yaml").write_text(f"{FACTS}classes: {classes}\n")
+    if error:
+        with pytest.raises(InputError, match=error):
+            read_dataset("harbour", {}, tmp_path)
+        return
+    facts = read_dataset("harbour", {}, tmp_path)
+    assert facts["classes"] == "results/harbour/classes.tsv"
+    assert (facts["labels"].ids, facts["labels"].words) == ((10, 9), ("sea", "ship"))
+    run_script("write_classes", rows=json.dumps(facts["class_rows"]), classes=tmp_path / "classes.tsv")
+    assert LabelSpace.read(tmp_path / "classes.tsv", 255) == facts["labels"]
+
+
+def test_ade20k_is_1_to_150_and_0_is_ignored():
+    facts = yaml.safe_load(Path("config/datasets/ade20k.yaml").read_text())
+    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
+    assert space.ids == tuple(range(1, 151)) and space.ignored == 0
+    raw = np.arange(151, dtype=np.uint8)
+    assert space.to_train(raw).tolist() == [IGNORE_INDEX, *range(150)]  # mmsegmentation's reduce_zero_label
+    assert list(space.names) == [name.strip() for name in ADE20KDataset.METAINFO["classes"]]
+
+
+def test_coco_stuffs_raw_ids_become_mmsegmentations_train_ids_and_no_other():
+    facts = yaml.safe_load(Path("config/datasets/cocostuff164k.yaml").read_text())
+    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
+    assert len(space) == 171 and sorted(space.ids) == list(space.ids) and space.ignored == 255
+    raw = np.array([*space.ids, 255], np.uint8)
+    assert space.to_train(raw).tolist() == [*range(171), IGNORE_INDEX]
+    assert (space.to_raw(space.to_train(raw)) == raw).all()
+    for unmapped in set(range(255)) - set(space.ids):
+        with pytest.raises(InputError, match=rf"m.png: label\(s\) \[{unmapped}\] not in the data set's class table"):
+            space.to_train(np.array([0, unmapped, 255], np.uint8), "m.png")
+    assert [name.strip() for name in COCOStuffDataset.METAINFO["classes"]] == list(space.names)
+
+
+def test_coco_stuff_has_no_train_id_for_eleven_raw_ids():
+    space = LabelSpace.read("config/datasets/cocostuff164k.tsv", ignored=255)
+    assert sorted(set(range(182)) - set(space.ids)) == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]

@@ -1,0 +1,206 @@
+"""Pairs of files, nearest resizing, label counts."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+from command_line import run_script
+from PIL import Image
+
+from freemask import files, images, tables
+from freemask.data.masks import LabelCounts, count_labels, match_files, resize_nearest, write_mask
+from freemask.errors import InputError
+
+CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "classes.tsv").write_text(CLASSES)
+    return tmp_path
+
+
+def add(folder, mask_id, labels, image=True):
+    if image:
+        (folder / "images" / f"{mask_id}.jpg").write_bytes(b"not opened here")
+    Image.fromarray(np.array(labels, np.uint8)).save(folder / "masks" / f"{mask_id}.png")
+
+
+def index(folder):
+    run_script("index_dataset", images=folder / "images", masks=folder / "masks", image_suffix=".jpg",
+                mask_suffix=".png", index=folder / "index.tsv")  # fmt: skip
+    return tables.read_table(folder / "index.tsv", ["mask_id", "image", "mask"])
+
+
+def resize(folder, size=2, threads=1):
+    run_script("resize_masks", index=folder / "index.tsv", classes=folder / "classes.tsv", ignored_label=0,
+                mask_size=size, masks_dir=folder / "square", masks=folder / "masks.tsv", threads=threads)  # fmt: skip
+    return tables.read_table(folder / "masks.tsv", ["mask_id", "mask", "counts"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_index_differs_where_a_file_of_the_same_name_does(folders, threads):
+    def make():
+        run_script("index_dataset", images=folders / "images", masks=folders / "masks", image_suffix=".jpg",
+                   mask_suffix=".png", index=folders / "index.tsv", threads=threads)  # fmt: skip
+        return (folders / "index.tsv").read_bytes()
+
+    add(folders, "a", [[1, 2]])
+    add(folders, "b", [[1]])
+    before = make()
+    row = tables.read_table(folders / "index.tsv", ["image_bytes", "mask_bytes", "mask_sha256"]).iloc[0]
+    mask = folders / "masks" / "a.png"
+    assert (row.image_bytes, row.mask_bytes) == (len(b"not opened here"), mask.stat().st_size)
+    assert row.mask_sha256 == files.sha256(mask)
+    os.utime(mask, (1, 1))  # another clone
+    assert make() == before
+    add(folders, "a", [[2, 1]])
+    assert make() != before
+    add(folders, "a", [[1, 2]])
+    assert make() == before
+    (folders / "images" / "b.jpg").write_bytes(b"exported again")
+    assert make() != before
+    mask.unlink()
+    mask.symlink_to("nowhere")  # check_dataset names it, with all others
+    make()
+    assert tables.read_table(folders / "index.tsv", ["mask_sha256"]).mask_sha256.isna()[0]
+
+
+def test_pairs_are_sorted_and_keep_leading_zeros(folders):
+    for mask_id in ("010", "002"):
+        add(folders, mask_id, [[1]])
+    table = index(folders)
+    assert table.mask_id.tolist() == ["002", "010"]
+    assert table.image.tolist() == [str(folders / "images" / f"{i}.jpg") for i in ("002", "010")]
+    assert table["mask"].tolist() == [str(folders / "masks" / f"{i}.png") for i in ("002", "010")]
+
+
+def test_suffixes_may_be_more_than_an_extension_and_folders_nested(tmp_path):
+    (tmp_path / "a" / "aachen").mkdir(parents=True)
+    (tmp_path / "b" / "aachen").mkdir(parents=True)
+    (tmp_path / "a" / "aachen" / "x_1_left.png").touch()
+    (tmp_path / "a" / "aachen" / "._x_1_left.png").touch()  # what macOS leaves behind
+    (tmp_path / "b" / "aachen" / "x_1_labels.png").touch()
+    (tmp_path / "b" / "aachen" / "x_1_color.png").touch()
+    number, pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
+    assert number == 1 and [mask_id for mask_id, *_ in pairs] == ["x_1"] and not unpaired
+
+
+def test_image_without_mask_and_the_reverse_are_errors(folders):
+    for number in range(8):
+        (folders / "images" / f"{number}.jpg").touch()
+    add(folders, "7", [[1]])
+    add(folders, "lonely", [[1]], image=False)
+    stands = (
+        r"8 file\(s\) stand alone: \S*0.jpg \(image without a mask\), .*4.jpg \(image without a mask\) \(and 3 more\);"
+    )
+    with pytest.raises(InputError, match=rf"{stands} put <id>.png into \S*masks or take the image out"):
+        index(folders)
+    assert not (folders / "index.tsv").exists()
+    for number in range(7):
+        (folders / "images" / f"{number}.jpg").unlink()
+    with pytest.raises(
+        InputError, match=r"1 file\(s\) stand alone: \S*lonely.png \(mask without an image\); put <id>.jpg"
+    ):
+        index(folders)
+
+
+def test_empty_and_missing_folders_and_twin_ids_are_errors(tmp_path):
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    with pytest.raises(InputError, match="no such folder of images"):
+        match_files(tmp_path / "none", tmp_path / "a", ".jpg", ".png")
+    with pytest.raises(InputError, match="holds no image that ends in '.jpg'"):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+    for folder in ("a", "a/deep"):
+        (tmp_path / folder / "1.jpg").touch()
+    with pytest.raises(InputError, match="id '1' stands for"):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+
+
+def test_nearest_by_hand():
+    mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    # rows floor(i * 3 / 2) = 0, 1; columns floor(i * 4 / 2) = 0, 2
+    assert resize_nearest(mask, 2).tolist() == [[0, 2], [4, 6]]
+    # rows floor(i * 3 / 5) = 0 0 1 1 2; columns floor(i * 4 / 5) = 0 0 1 2 3
+    assert resize_nearest(mask, 5)[[0, 2, 4]].tolist() == [[0, 0, 1, 2, 3], [4, 4, 5, 6, 7], [8, 8, 9, 10, 11]]
+
+
+def test_nearest_is_opencvs_where_its_scale_does_not_round():
+    random = np.random.default_rng(0)
+    for height, width in ((512, 683), (256, 256), (768, 1024), (640, 480), (1, 300)):
+        mask = random.integers(0, 256, (height, width), dtype=np.uint8)
+        assert np.array_equal(resize_nearest(mask, 512), cv2.resize(mask, (512, 512), interpolation=cv2.INTER_NEAREST))
+
+
+def test_counts_leave_out_the_ignored_label_and_parse_back():
+    mask = np.array([[0, 0, 7], [2, 7, 7]], np.uint8)
+    assert count_labels(mask, ignored=0) == "2:1 7:3"
+    assert count_labels(np.zeros((2, 2), np.uint8), ignored=0) == ""
+    counts = LabelCounts.parse(["2:1 7:3", "", "1:4"])
+    assert counts.row.tolist() == [0, 0, 2] and counts.label.tolist() == [2, 7, 1]
+    assert counts.sum_by_mask(counts.pixels).tolist() == [4, 0, 4]
+    for broken in ("2:1 7", "2;1", "2:x", "300:1", "2:-1", ":5 3"):
+        with pytest.raises(InputError, match="counts aren't"):
+            LabelCounts.parse(["1:1", broken])
+
+
+def test_counts_of_many_masks_are_parsed_as_those_of_each():
+    texts = [count_labels(np.arange(row % 11)) for row in range(2500)]
+    counts = LabelCounts.parse(texts)
+    assert counts.masks == 2500 and counts.row.tolist() == [row for row in range(2500) for _ in range(row % 11)]
+    assert counts.label.tolist() == [label for row in range(2500) for label in range(row % 11)]
+    assert set(counts.pixels) == {1}
+    for broken in (0, 1100, 2499):
+        with pytest.raises(InputError, match="counts aren't"):
+            LabelCounts.parse([*texts[:broken], "1:1 2", *texts[broken + 1 :]])
+    assert LabelCounts.parse([]).masks == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_resized_masks_and_counts(folders, threads):
+    add(folders, "a", [[1, 1, 0, 0], [1, 1, 0, 0], [7, 7, 2, 2], [7, 7, 2, 2]])
+    add(folders, "b", [[0, 7]])
+    index(folders)
+    table = resize(folders, threads=threads)
+    assert table.counts.tolist() == ["1:1 2:1 7:1", "7:2"]
+    assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
+    assert images.read_mask(table["mask"][0]).tolist() == [[1, 0], [7, 2]]
+    assert images.read_mask(table["mask"][1]).tolist() == [[0, 7], [0, 7]]
+
+
+def test_resizing_again_writes_nothing_again_and_repairs_damage(folders):
+    add(folders, "a", [[1, 2]])
+    add(folders, "b", [[2, 7]])
+    index(folders)
+    table = resize(folders)
+    before = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
+    files.Path(table["mask"][1]).write_bytes(b"cut off")
+    resize(folders)
+    after = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
+    assert after[0] == before[0] and after[1] != before[1]
+    assert images.read_mask(table["mask"][1]).tolist() == [[2, 7], [2, 7]]
+    assert write_mask(table["mask"][0], np.array([[2]], np.uint8)) is True
+    assert write_mask(table["mask"][0], np.array([[2]], np.uint8)) is False
+
+
+def test_every_unusable_mask_is_named_and_no_table_written(folders):
+    add(folders, "a", [[1, 2, 2, 99]])  # 99 would vanish at 2x2
+    add(folders, "b", [[1]])
+    (folders / "masks" / "b.png").write_bytes(b"")
+    add(folders, "c", [[1]])
+    Image.new("RGB", (2, 2)).save(folders / "masks" / "c.png")
+    add(folders, "d", [[1]])
+    index(folders)
+    with pytest.raises(InputError) as error:
+        resize(folders)
+    text = str(error.value)
+    assert text.startswith("3 of 4 masks can't be used")
+    assert "a.png: label(s) [99]" in text and "b.png: cannot be read" in text and "c.png: mode RGB" in text
+    assert not (folders / "masks.tsv").exists()
+    with pytest.raises(InputError, match="--mask-size 0"):
+        resize(folders, size=0)
+    with pytest.raises(InputError, match="--threads 0"):
+        resize(folders, threads=0)

@@ -1,0 +1,258 @@
+"""The tolerance margin, its scripts, and gathering the shards."""
+
+import numpy as np
+import pytest
+from command_line import run_script
+
+from freemask import files, images, tables
+from freemask.errors import InputError
+from freemask.filtering import filters
+from freemask.filtering.filters import filter_mask, margin_code, parse_alpha
+from freemask.selection import plans
+from freemask.selection.plans import in_plan_order
+
+CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
+SHARD = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "sha256"]  # a margins and an images shard in one
+CLASS_LOSS = np.zeros(256)
+CLASS_LOSS[[1, 2, 7]] = 0.1, 0.2, 0.9
+
+
+def margin_map(mask, loss):
+    """Codes as measured: how many k >= 1 have loss > (k * 0.05) * h_j; at most 255."""
+    k = np.arange(1, 256)
+    return (loss[..., None] > (k * 0.05) * CLASS_LOSS[mask][..., None]).sum(-1).astype(np.uint8)
+
+
+def released_filter(mask, loss, alpha):
+    """preprocess/filter.py, restated: class by class, pixels above alpha * mean become ignored (0 here)."""
+    filtered = mask.copy()
+    for label in np.unique(mask):
+        if label != 0:
+            filtered[(mask == label) & (loss > alpha * CLASS_LOSS[label])] = 0
+    return filtered
+
+
+def test_filter_by_hand():
+    mask = np.array([[1, 1, 2, 7, 0]], np.uint8)
+    loss = np.array([[0.125001, 0.124, 0.3, 1.0, 5.0]])  # limits at alpha 1.25: 0.125, 0.125, 0.25, 1.125
+    assert filter_mask(mask, margin_map(mask, loss), 1.25, ignored=0).tolist() == [[0, 1, 0, 7, 0]]
+    assert filter_mask(mask, margin_map(mask, loss), 1.25, ignored=255)[0, 2] == 255
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 25, 40, 255])
+def test_filter_is_the_released_rule(k):
+    random = np.random.default_rng(k)
+    mask = random.choice(np.array([0, 1, 2, 7], np.uint8), (40, 50))
+    loss = random.gamma(0.5, 4, mask.shape).astype(np.float32) * CLASS_LOSS[mask]
+    expected = released_filter(mask, loss, k * 0.05)
+    assert np.array_equal(filter_mask(mask, margin_map(mask, loss), k * 0.05, ignored=0), expected)
+
+
+def test_a_larger_alpha_filters_less():
+    random = np.random.default_rng(3)
+    mask, margin = np.ones((9, 9), np.uint8), random.integers(0, 256, (9, 9), dtype=np.uint8)
+    left = [filter_mask(mask, margin, alpha, 0) for alpha in (0.05, 1, 1.25, 6, 12.7)]
+    assert all((small <= large).all() for small, large in zip(left, left[1:], strict=False))
+    with pytest.raises(ValueError, match="shape"):
+        filter_mask(mask, margin[1:], 1, 0)
+
+
+def test_alpha_is_a_multiple_of_0_05_or_inf():
+    assert [margin_code(parse_alpha(text)) for text in ("0.05", "0.15", "1.25", "12.75")] == [1, 3, 25, 255]
+    assert parse_alpha("inf") == float("inf")
+    for text in ("0", "-1", "1.26", "12.8", "nan", "-inf", "much", ""):
+        with pytest.raises(InputError, match="want a multiple of 0.05"):
+            parse_alpha(text)
+
+
+def write_masks(folder):
+    rows = [(name, f"{folder}/{name}.png", counts) for name, counts in (("a", "1:2 2:1"), ("b", "2:3 7:1"))]
+    lines = ["mask_id\tmask\tcounts\tmask_sha256", *("\t".join([*row, files.sha256(row[1])]) for row in rows)]
+    (folder / "masks.tsv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Two masks, three images, in two shards."""
+    (tmp_path / "classes.tsv").write_text(CLASSES)
+    masks = {"a": [[1, 1], [2, 0]], "b": [[7, 2], [2, 2]]}
+    margins = {("a", 42): [[25, 24], [0, 255]], ("a", 43): [[0, 0], [0, 0]], ("b", 42): [[30, 25], [3, 26]]}
+    for mask_id, labels in masks.items():
+        files.write_atomic(tmp_path / f"{mask_id}.png", images.png_bytes(np.array(labels, np.uint8)))
+    rows = {0: [], 1: []}
+    for (mask_id, seed), codes in margins.items():
+        path = tmp_path / "margins" / mask_id / f"{seed}.png"
+        files.write_atomic(path, images.png_bytes(np.array(codes, np.uint8)))
+        rows[mask_id == "b"].append(
+            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", str(path), *[f"{seed:064x}"] * 2]
+        )
+    for number, lines in rows.items():
+        text = ["\t".join(line) for line in [SHARD, *lines]]
+        (tmp_path / f"margins-{number}.tsv").write_text("\n".join(text) + "\n")
+    write_masks(tmp_path)
+    tables.write_table(tmp_path / "plan.tsv", plans.rows(["a", "b"], np.array([2, 1]), 42))
+    return tmp_path
+
+
+def filter_shard(folder, number, alpha="1.25", **more):
+    run_script("filter_masks", alpha=alpha, margins=folder / f"margins-{number}.tsv",
+                images=folder / f"margins-{number}.tsv", masks=folder / "masks.tsv", classes=folder / "classes.tsv",
+                ignored_label=0, filtered_dir=folder / "filtered", manifest=folder / f"{number}.tsv",
+                class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
+    return tables.read_table(folder / f"{number}.tsv", ["mask_id", "seed", "image", "mask", "filtered"])
+
+
+def gather(folder, shards=(0, 1)):
+    run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
+                class_shards=[folder / f"{n}.classes.tsv" for n in shards], classes=folder / "classes.tsv",
+                ignored_label=0, train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
+    return tables.read_table(
+        folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_shard_by_hand(shard, threads):
+    table = filter_shard(shard, 0, threads=threads)
+    np.testing.assert_allclose(table.filtered, [1 / 3, 0], atol=1e-9)
+    assert table["mask"].tolist() == [str(shard / "filtered" / "a" / f"{seed}.png") for seed in (42, 43)]
+    assert images.read_mask(table["mask"][0]).tolist() == [[0, 1], [2, 0]]
+    assert images.read_mask(table["mask"][1]).tolist() == [[1, 1], [2, 0]]
+    classes = tables.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
+    assert classes.values.tolist() == [[1, 4, 1], [2, 2, 0], [7, 0, 0]]
+
+
+def test_infinite_alpha_points_at_the_masks_and_copies_nothing(shard):
+    table = filter_shard(shard, 0, alpha="inf")
+    assert table["mask"].tolist() == [str(shard / "a.png")] * 2 and table.filtered.tolist() == [0, 0]
+    assert not (shard / "filtered").exists()
+    classes = tables.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
+    assert classes.values.tolist() == [[1, 4, 0], [2, 2, 0], [7, 0, 0]]
+
+
+def test_a_set_is_in_plan_order_with_shares_per_class(shard):
+    for number in (0, 1):
+        filter_shard(shard, number)
+    train = gather(shard, (1, 0))
+    assert list(zip(train.mask_id, train.seed, strict=True)) == [("a", 42), ("a", 43), ("b", 42)]
+    shares = tables.read_table(shard / "shares.tsv", ["label", "name", "pixels", "filtered", "share"])
+    assert shares.pixels.tolist() == [4, 5, 1] and shares.filtered.tolist() == [1, 2, 1]
+    np.testing.assert_allclose(shares.share, [0.25, 0.4, 1.0])
+
+
+def in_order(folder, *shards):
+    return in_plan_order(folder / "plan.tsv", [folder / name for name in shards], ["mask_id", "seed", "image"])
+
+
+def write_shards(folder, **shards):
+    """A plan of 3 masks with 2 images each, and shards: names of rows such as a42, one after another."""
+    tables.write_table(folder / "plan.tsv", plans.rows(["a", "b", "c"], np.array([2, 2, 2]), 42))
+    for name, rows in shards.items():
+        lines = ["image\tseed\tmask_id", *(f"{row}.jpg\t{row[1:]}\t{row[0]}" for row in rows.split())]
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def test_shards_in_any_order_come_in_the_plans(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43", whole="c43 a42 b43 b42 a43 c42", none="")
+    expected = [(row[0], row[1:], f"{row}.jpg") for row in ("a42", "a43", "b42", "b43", "c42", "c43")]
+    assert list(in_order(tmp_path, "one", "two")) == expected
+    assert list(in_order(tmp_path, "two", "none", "one")) == expected
+    assert list(in_order(tmp_path, "whole")) == expected
+
+
+def test_shards_are_read_no_further_than_needed(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43")
+    (tmp_path / "two").write_text((tmp_path / "two").read_text().replace("\tc", ""))  # a line that can't be read
+    rows = in_order(tmp_path, "one", "two")
+    assert [next(rows)[2] for _ in range(4)] == ["a42.jpg", "a43.jpg", "b42.jpg", "b43.jpg"]
+    with pytest.raises(InputError, match="two, line 4: 2 fields, want 3"):
+        list(rows)
+
+
+MISFITS = {  # what the second of two shards holds, where the first holds a42 b42 c42 of a42 a43 b42 b43 c42 c43
+    "a43 b43": "lack mask c seed 43; give all",
+    "": "lack mask a seed 43, mask b seed 43, mask c seed 43; give all",
+    "a43 b43 c44 c43": "hold, against the plan, mask c seed 44; give all",
+    "a43 b43 c43 a42": "hold mask a seed 42 more than once",
+    "a42 a43 b43 c43": "hold mask a seed 42 more than once",
+    "d42 a43 b43 d42 c43": "hold mask d seed 42 more than once",
+}
+
+
+@pytest.mark.parametrize(("two", "said"), MISFITS.items())
+def test_shards_that_dont_fit_their_plan_are_refused(tmp_path, two, said):
+    write_shards(tmp_path, one="a42 b42 c42", two=two)
+    with pytest.raises(InputError, match=rf"the shards of .*plan\.tsv {said}"):
+        list(in_order(tmp_path, "one", "two"))
+
+
+def test_a_plan_that_holds_a_row_twice_is_refused(tmp_path):
+    write_shards(tmp_path, one="a42 b42 c42 a42", two="a43 b43 c43")
+    with open(tmp_path / "plan.tsv", "a") as plan:
+        plan.write("a\t42\n")
+    with pytest.raises(InputError, match=r"plan\.tsv: mask a, seed 42 stands there twice"):
+        list(in_order(tmp_path, "one", "two"))
+
+
+@pytest.mark.parametrize("alpha", ["1.25", "inf"])
+def test_a_list_differs_where_a_file_of_the_same_name_does(shard, alpha):
+    def make():
+        for number in (0, 1):
+            filter_shard(shard, number, alpha=alpha)
+        return gather(shard), (shard / "train.tsv").read_bytes()
+
+    table, before = make()
+    assert table.image_sha256.tolist() == [f"{seed:064x}" for seed in (42, 43, 42)]
+    assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
+    assert make()[1] == before
+
+    files.write_atomic(shard / "b.png", images.png_bytes(np.array([[2, 2], [7, 2]], np.uint8)))  # the same counts
+    write_masks(shard)
+    other, after = make()
+    assert (other.mask_sha256 == table.mask_sha256).tolist() == [True, True, False]
+    assert other.drop(columns=["mask_sha256", "filtered"]).equals(table.drop(columns=["mask_sha256", "filtered"]))
+
+    text = (shard / "margins-0.tsv").read_text()
+    (shard / "margins-0.tsv").write_text(text.replace(f"{43:064x}", f"{9:064x}"))  # another image
+    assert make()[0].image_sha256[1] == f"{9:064x}"
+    assert len({before, after, make()[1]}) == 3
+
+
+def test_filtering_again_writes_no_mask_again(shard):
+    table = filter_shard(shard, 0)
+    before = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
+    filter_shard(shard, 0)
+    assert [files.Path(path).stat().st_mtime_ns for path in table["mask"]] == before
+
+
+def test_missing_doubled_and_unplanned_images_are_refused(shard):
+    for number in (0, 1):
+        filter_shard(shard, number)
+    with pytest.raises(InputError, match="lack mask b seed 42; give all"):
+        gather(shard, (0,))
+    with pytest.raises(InputError, match="mask a seed 42, mask a seed 43 more than once"):
+        gather(shard, (0, 1, 0))
+    tables.write_table(shard / "plan.tsv", plans.rows(["a", "b"], np.array([1, 1]), 42))
+    with pytest.raises(InputError, match="against the plan, mask a seed 43"):
+        gather(shard)
+    assert not (shard / "train.tsv").exists()
+
+
+def test_bad_filter_input_is_refused(shard):
+    files.write_atomic(shard / "margins" / "a" / "43.png", images.png_bytes(np.zeros((3, 2), np.uint8)))
+    with pytest.raises(InputError, match=r"43.png: the margin map is 2x3, its mask .*a.png 2x2"):
+        filter_shard(shard, 0)
+    (shard / "margins" / "b" / "42.png").unlink()
+    with pytest.raises(InputError, match=r"42.png: no such"):
+        filter_shard(shard, 1, threads=2)
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nz\tz.png\t1:1\t0\n")
+    with pytest.raises(InputError, match=r"doesn't hold mask\(s\) b"):
+        filter_shard(shard, 1, alpha="inf")
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\n" + "b\tb.png\t1:1\t0\n" * 2)
+    with pytest.raises(InputError, match=r"mask_id 'b' stands on more than one line"):
+        filter_shard(shard, 1, alpha="inf")
+    (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nb\tb.png\t1-1\t0\n")
+    with pytest.raises(InputError, match=r"masks.tsv: counts aren't"):
+        filter_shard(shard, 1, alpha="inf")
+    assert not {"0.tsv", "1.tsv", "0.classes.tsv", "1.classes.tsv"} & {path.name for path in shard.iterdir()}
+    assert filters.STEP == 0.05

@@ -1,0 +1,186 @@
+"""Damaged and missing files are found, set aside, and exactly they are made again."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import run_script
+
+from freemask import files, images, tables
+from freemask.filtering import margins
+from freemask.generation.shard import Shard, claim_folder, manifest, requests, shard_rows
+
+WORDS = {3: "sky", 7: "road"}
+FOLDER = Path("results/toy")
+SYNTHESIS = FOLDER / "synthesis/noise"
+FILTERED = FOLDER / "filtered/noise"
+
+
+def paint(labels, names, seeds):
+    """Noise of the seed and the mask."""
+    return np.stack(
+        [
+            np.random.default_rng([seed, int(mask.sum())]).integers(0, 255, (8, 8, 3), np.uint8)
+            for mask, seed in zip(labels, seeds, strict=True)
+        ]
+    )
+
+
+def synthesize() -> int:
+    """What synthesize.py does; how many images were made."""
+    masks = tables.read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
+    plan = pd.DataFrame([(name, seed) for name in masks for seed in (42, 43)], columns=["mask_id", "seed"])
+    made = 0
+    for item in ("1-of-2", "2-of-2"):
+        target = SYNTHESIS / "plan" / f"{item}.tsv"
+        if not target.exists():  # what Snakemake sees to
+            wanted = requests(shard_rows(plan, item), masks, WORDS, SYNTHESIS / "images")
+            painter = SimpleNamespace(prepare=lambda *given: given, paint=lambda given: paint(*given))
+            made += Shard(painter, None, batch_size=3, quality=95).make(wanted, item)
+            tables.write_table(target, manifest(wanted))
+    return made
+
+
+def resize():
+    run_script("index_dataset", images="raw", masks="raw", image_suffix=".jpg", mask_suffix=".png", index="index.tsv")
+    run_script("resize_masks", index="index.tsv", classes="classes.tsv", ignored_label=0, mask_size=8,
+               masks_dir=FOLDER / "masks", masks=FOLDER / "masks.tsv")  # fmt: skip
+
+
+def filter_masks(alpha):
+    for item in ("1-of-2", "2-of-2"):
+        shard = FOLDER / "margins/noise/plan" / f"{item}.tsv"
+        target = FILTERED / "plan" / f"alpha-{alpha}"
+        run_script("filter_masks", alpha=alpha, images=SYNTHESIS / "plan" / f"{item}.tsv", masks=FOLDER / "masks.tsv",
+                   margins=shard, classes="classes.tsv", ignored_label=0, filtered_dir=FILTERED / f"alpha-{alpha}",
+                   manifest=target / f"{item}.tsv", class_shares=target / f"{item}.classes.tsv")  # fmt: skip
+
+
+def measure():
+    """Margin maps of zeros."""
+    masks = tables.read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"]
+    for item in ("1-of-2", "2-of-2"):
+        shard = tables.read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
+        shard["mask"] = masks.reindex(shard.mask_id).to_numpy()
+        shard["margin"] = [f"{FOLDER}/margins/noise/abc/{row.mask_id}/{row.seed}.png" for row in shard.itertuples()]
+        shard["image_sha256"] = shard.pop("sha256")
+        shard["mask_sha256"] = margins.mask_digests(shard)
+        for path, stamp in zip(shard.margin, margins.stamps(shard), strict=True):
+            margins.write_map(path, np.zeros((8, 8), np.uint8), stamp)
+        tables.write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Five masks, ten images in two shards, their margin maps and filtered masks."""
+    monkeypatch.chdir(tmp_path)
+    Path("classes.tsv").write_text("label\tname\tword\tcolor\n3\tsky\tsky\t#80c0ff\n7\troad\troad\t#808080\n")
+    for number in range(5):
+        mask = np.full((6, 9), 3 if number % 2 else 7, np.uint8)
+        mask[:2, : number + 2] = 0
+        files.write_atomic(f"raw/m{number}.png", images.png_bytes(mask))
+        files.write_atomic(f"raw/m{number}.jpg", images.jpeg_bytes(np.zeros((6, 9, 3), np.uint8), 95))
+    resize()
+    claim_folder(SYNTHESIS / "images", {"image_size": 8})
+    assert synthesize() == 10
+    measure()
+    filter_masks("1.25")
+    filter_masks("inf")
+    columns = ["mask_id", "seed", "image", "mask", "filtered"]
+    shards = [tables.read_table(FILTERED / f"plan/alpha-1.25/{i}-of-2.tsv", columns) for i in (1, 2)]
+    tables.write_table(FOLDER / "synthetic/set/train.tsv", pd.concat(shards)[["image", "mask"]])
+
+
+def verify(*flags, threads=1):
+    """Verify; the report."""
+    options = {"folder": FOLDER, "report": FOLDER / "verify/report.tsv", "threads": threads}
+    run_script("verify", **options, **dict.fromkeys(flags, ()))
+    return tables.read_table(FOLDER / "verify/report.tsv", ["path", "what", "tables"])
+
+
+def tables():
+    return {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.tsv") if "verify" not in path.parts}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_well(world, capfd):
+    before = tables()
+    assert len(verify(threads=2)) == 0
+    # 5 square masks, 10 images, 10 margin maps, 10 filtered masks; alpha inf names the square masks again
+    assert "35 files, all there and whole" in capfd.readouterr().err
+    assert tables() == before
+
+
+def test_a_file_is_judged_by_the_newest_table_that_names_it(world):
+    """Plans share filtered masks: one was filtered before the masks changed, and not again since."""
+    for shard in (FILTERED / "plan/alpha-1.25").glob("?-of-2.tsv"):
+        old = tables.read_table(shard, ["mask_sha256"]).assign(mask_sha256="0" * 64)
+        target = FILTERED / "a-plan/alpha-1.25" / shard.name
+        tables.write_table(target, old)
+        os.utime(target, (1, 1))
+    assert len(verify()) == 0
+
+
+def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, capfd):
+    before = contents(SYNTHESIS)
+    flipped, cut, gone = (SYNTHESIS / "images" / name for name in ("m0/42.jpg", "m2/42.jpg", "m4/42.jpg"))
+    content = bytearray(flipped.read_bytes())
+    content[-30] ^= 4
+    flipped.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:-50])  # its comment still says that it is made
+    gone.unlink()
+    table = verify()
+    assert dict(zip(table.path, table.what, strict=True)) == {
+        str(flipped): "other content than when it was made",
+        str(cut): "other content than when it was made",
+        str(gone): "missing",
+    }
+    named = ["filtered/noise/plan/alpha-1.25/1-of-2.tsv", "filtered/noise/plan/alpha-inf/1-of-2.tsv",
+             "margins/noise/plan/1-of-2.tsv", "synthesis/noise/plan/1-of-2.tsv", "synthetic/set/train.tsv"]  # fmt: skip
+    assert sorted(table.tables[0].split(",")) == [str(FOLDER / name) for name in named]
+    assert not tables() & set(named)
+    assert {name.replace("1-of", "2-of") for name in named[:4]} <= tables()
+    aside = FOLDER / "verify/damaged/synthesis/noise/images"
+    assert (aside / "m0/42.jpg").read_bytes() == content and (aside / "m2/42.jpg").exists()
+    assert "1 of 35 files missing, 2 damaged" in capfd.readouterr().err
+    assert synthesize() == 3
+    assert contents(SYNTHESIS) == before
+    assert len(verify()) == 0
+
+
+def test_damaged_masks_and_margins(world):
+    maps = FOLDER / "margins/noise/abc"
+    good = (FOLDER / "masks/m1.png").read_bytes()
+    (FOLDER / "masks/m1.png").write_bytes(good + b"x")  # readable, the same labels
+    (maps / "m0/42.png").write_bytes(b"")
+    (maps / "m0/43.png").write_bytes((maps / "m1/43.png").read_bytes())
+    margins.write_map(maps / "m2/42.png", np.zeros((4, 4), np.uint8), "")
+    (FILTERED / "alpha-1.25/m3/43.png").write_bytes(images.png_bytes(np.full((8, 8), 7, np.uint8)))
+    what = dict(verify()[["path", "what"]].itertuples(index=False, name=None))
+    assert what.pop(str(FOLDER / "masks/m1.png")) == "other content than when it was made"
+    assert what.pop(str(FILTERED / "alpha-1.25/m3/43.png")) == "other content than when it was made"
+    assert "can't be read" in what.pop(str(maps / "m0/42.png"))
+    assert what.pop(str(maps / "m0/43.png")) == "made from another image or mask"
+    assert what.pop(str(maps / "m2/42.png")) == "4x4 pixels, want 8x8"
+    assert not what
+    # m3 43 is row 8 of 10, in the second shard; the images' own tables stay
+    assert {"synthesis/noise/plan/1-of-2.tsv", "synthesis/noise/plan/2-of-2.tsv"} <= tables()
+    assert not {"masks.tsv", "filtered/noise/plan/alpha-1.25/2-of-2.tsv", "synthetic/set/train.tsv"} & tables()
+    assert "filtered/noise/plan/alpha-1.25/1-of-2.tsv" in tables()
+    resize()
+    assert (FOLDER / "masks/m1.png").read_bytes() == good
+    assert synthesize() == 0  # the masks come first, so their images are as they were
+
+
+def test_report_only_touches_nothing(world):
+    path = FOLDER / "masks/m1.png"
+    path.unlink()
+    before = tables()
+    assert verify("report_only").what.tolist() == ["missing"]
+    assert tables() == before

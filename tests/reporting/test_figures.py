@@ -1,0 +1,257 @@
+"""Figures: from tables to PNG and PDF, the same bytes every time; the contact sheet's choice and colors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy_chain
+from command_line import run_script
+
+from freemask import files, images, tables
+from freemask.data.label_space import LabelSpace
+from freemask.data.masks import LabelCounts
+from freemask.errors import InputError
+from freemask.reporting import confusion, contact_sheet, figures, predictions
+from freemask.segmentation.outputs import read_confusion, read_scalars, write_confusion
+
+SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return toy_chain.make(tmp_path_factory.mktemp("world"))
+
+
+def improved(classes: int) -> pd.DataFrame:
+    gain = np.linspace(20, -5, classes)
+    table = pd.DataFrame({"label": range(1, classes + 1), "name": [f"class {i}" for i in range(classes)]})
+    table = table.assign(real=50.0, joint=50 + gain, gain=gain, gain_seed_0=gain - 1, gain_seed_1=gain + 1)
+    return table.assign(reported_gain=[12.0] + [np.nan] * (classes - 1))
+
+
+def test_every_figure_is_the_same_bytes_twice(world):
+    tables.write_table(world / "most_improved.tsv", improved(12))
+    for name, options in {
+        "plot_most_improved": {"most_improved": world / "most_improved.tsv", "top": 10},
+        "plot_class_loss": {"class_loss": world / "class_loss.tsv"},
+        "plot_filtered_share": {
+            "class_shares": [world / "shares.tsv"] * 2,
+            "names": ["alpha 1.25", "alpha 2"],
+            "shard_shares": [world / "shards.tsv"] * 2,
+        },
+        "plot_hardness": {"hardness": world / "hardness.tsv", "plans": world / "plan.tsv", "names": "hardness"},
+    }.items():
+        made = []
+        for run in ("first", "second"):
+            paths = [world / run / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+            run_script(name, figures=paths, **options)
+            made.append([path.read_bytes() for path in paths])
+        assert made[0] == made[1], name
+        assert toy_chain.is_image(world / "first" / f"{name}.png")
+        assert made[0][1].startswith(b"%PDF")
+
+
+def test_training_curves_follow_a_resumed_run(tmp_path):
+    for folder, steps in (("20260101_000000", (1, 2, 3)), ("20260102_000000", (3, 4))):
+        (tmp_path / folder / "vis_data").mkdir(parents=True)
+        lines = [f'{{"loss": {step / len(steps)}, "lr": 0.1, "step": {step}}}' for step in steps]
+        lines.append('{"mIoU": 40.0, "step": 4}')
+        (tmp_path / folder / "vis_data" / "scalars.json").write_text("\n".join(lines) + '\n{"loss": 1, "st')
+    curve = read_scalars(tmp_path)
+    assert curve.step.tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
+    run_script("plot_training", work=tmp_path, names="real", models="small", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="1 --names and 2 --models for 1 --work"):
+        run_script("plot_training", work=tmp_path, names="real", models=["a", "b"], figures=tmp_path / "b.png")
+    assert toy_chain.is_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no scalars.json"):
+        read_scalars(tmp_path / "20260101_000000")
+
+
+def test_training_curves_have_a_row_of_panels_per_model():
+    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
+    figure = figures.plot_training({f"model {m}": {f"run {r}": curve for r in range(m + 1)} for m in range(7)})
+    assert len(figure.axes) == 14
+    for m, right in enumerate(figure.axes[1::2]):
+        assert len(right.lines) == m + 1
+        assert right.get_legend().get_texts()[0].get_text() == "run 0: 1.500 at the end"  # mean of both
+
+
+def test_train_seeds_of_an_experiment_share_a_color():
+    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
+    names = ["real seed-0", "real seed-1", "joint seed-0", "imported"]
+    figure = figures.plot_training({"model": dict.fromkeys(names, curve)})
+    colors = [line.get_color() for line in figure.axes[1].lines]
+    assert colors[0] == colors[1] and len({colors[0], colors[2], colors[3]}) == 3
+    assert [line.get_linestyle() for line in figure.axes[1].lines] == ["-", "--", "-", "-"]
+
+
+def test_confusion_by_hand(tmp_path):
+    """Class a: 6 of 8 pixels right, 2 taken for b; b: all right; c is in no mask."""
+    counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
+    share = confusion.shares(counts)
+    np.testing.assert_allclose(share, [[75, 25, 0], [0, 100, 0], [np.nan] * 3])
+    assert confusion.largest(["a", "b", "c"], share, 5) == ["a → b  25 %"]
+    space = LabelSpace((3, 7, 9), ("a", "b", "b"), ("a", "b", "b"), ((0, 0, 0),) * 3, ignored=0)
+    write_confusion(tmp_path / "c.tsv", counts, space)
+    assert (tmp_path / "c.tsv").read_text().splitlines()[:2] == ["label\tname\t3\t7\t9", "3\ta\t6\t2\t0"]
+    names, read = read_confusion(tmp_path / "c.tsv")
+    assert names == ["a", "b", "b"] and read.dtype == np.int64 and np.array_equal(read, counts)
+    axes = confusion.plot(["a", "b", "c"], counts, "t").axes[0]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "75"), ((1, 0), "25"), ((1, 1), "100")
+    }  # fmt: skip
+    run_script("plot_confusion", confusion=[tmp_path / "c.tsv"] * 2, figures=tmp_path / "c.png")
+    assert toy_chain.is_image(tmp_path / "c.png")
+    (tmp_path / "d.tsv").write_text("label\tname\t3\n7\tb\t1\n")
+    with pytest.raises(InputError, match="d.tsv: columns aren't the labels"):
+        run_script("plot_confusion", confusion=[tmp_path / "c.tsv", tmp_path / "d.tsv"], figures=tmp_path / "d.png")
+
+
+def test_images_to_show_are_spread_evenly():
+    assert predictions.spread(8, 4, "val.tsv") == [1, 3, 5, 7]
+    assert predictions.spread(3, 1, "val.tsv") == [1]
+    assert predictions.spread(2000, 4, "val.tsv") == [250, 750, 1250, 1750]
+    with pytest.raises(InputError, match=r"val.tsv: 3 image\(s\), but evaluation.pictures is 4"):
+        predictions.spread(3, 4, "val.tsv")
+
+
+def test_the_sheet_of_predictions_shows_them_beside_the_truth(world, tmp_path):
+    masks = sorted((world / "masks").glob("*.png"))
+    table = pd.DataFrame({"image": [world / "images" / f"{p.stem}.jpg" for p in masks], "mask": masks})
+    tables.write_table(tmp_path / "val.tsv", table)
+    truth = [images.read_mask(masks[position]) for position in (3, 9)]
+    for number, mask in enumerate(truth):
+        files.write_atomic(tmp_path / f"a{number}.png", images.png_bytes(np.full_like(mask, 1)))
+        files.write_atomic(tmp_path / f"b{number}.png", images.png_bytes(np.full_like(mask, 9)))
+    options = {"val": tmp_path / "val.tsv", "names": ["real", "joint"], "classes": world / "classes.tsv",
+               "ignored_label": 0, "figure": tmp_path / "sheet.png",
+               "baseline": [tmp_path / "a0.png", tmp_path / "a1.png"]}  # fmt: skip
+    run_script("plot_predictions", improved=[tmp_path / "b0.png", tmp_path / "b1.png"], **options)
+    sheet = images.read_image(tmp_path / "sheet.png")
+    height, width = truth[0].shape  # 64 x 85: shown twice as large
+    top, step = 24 + 46 + 26, 2 * width + 6
+    assert sheet.shape[1] == 2 * 24 + 4 * step - 6
+    colors = LabelSpace.read(world / "classes.tsv", 0).colorize(truth[0])
+    shown = sheet[top : top + 2 * height, 24 + step : 24 + step + 2 * width]
+    assert np.array_equal(shown[::2, ::2], colors)
+    for column, color in ((2, (0x6A, 0xB4, 0xF0)), (3, (0xFF, 0x3D, 0x00))):
+        part = sheet[top : top + 2 * height, 24 + column * step : 24 + column * step + 2 * width]
+        assert (part == color).all()
+    with pytest.raises(InputError, match="2 --baseline for 1 --improved"):
+        run_script("plot_predictions", improved=[tmp_path / "b0.png"], **options)
+
+
+def test_many_classes_break_into_panels():
+    figure, axes, slices = figures.class_panels(150, width=5)
+    assert len(axes) == 4
+    assert [part.stop - part.start for part in slices] == [38, 38, 38, 36]
+    assert len(figures.class_panels(12, width=5)[1]) == 1
+
+
+@pytest.mark.parametrize("classes", [12, 150])
+def test_class_loss_has_a_bar_and_a_place_in_the_histogram_for_every_class(classes):
+    loss = np.random.default_rng(0).gamma(2, 0.4, classes)
+    table = pd.DataFrame({"name": [f"class {i}" for i in range(classes)], "pixels": 100, "class_loss": loss})
+    figure = figures.plot_class_loss(table)
+    *bars, histogram = figure.axes
+    assert sum(len(axes.patches) for axes in bars) == classes
+    assert sum(patch.get_height() for patch in histogram.patches) == classes
+    assert histogram.get_title(loc="left") == f"Histogram of the {classes} classes"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"median class: {np.median(loss):.2f}", f"mean over pixels: {loss.mean():.2f}"
+    ]  # fmt: skip
+
+
+def test_filtered_shares_have_a_point_per_set_and_class_and_a_bar_per_shard():
+    def share(*filtered):
+        table = pd.DataFrame({"label": [1, 2, 7], "name": ["sky", "road", "ship"], "pixels": [100, 50, 0]})
+        return table.assign(filtered=[*filtered, 0]).eval("share = filtered / pixels")
+
+    shares = {"alpha 1": share(10, 20), "alpha 2": share(0, 10)}
+    parts = pd.DataFrame({"shard": [1, 2, 1, 2], "label": [1, 1, 2, 7], "share": [0.05, 0.15, 0.4, np.nan]})
+    figure = figures.plot_filtered_share(shares, dict.fromkeys(shares, parts))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["road", "sky"]  # most filtered first; no ship
+    points = [part.get_offsets().tolist() for part in axes.collections if len(part.get_offsets()) > 1]
+    assert points == [[[40, 0], [10, 1]], [[5, 1], [15, 1], [40, 0]], [[20, 0], [0, 1]], [[5, 1], [15, 1], [40, 0]]]
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["alpha 1: 20.0% of all pixels", "alpha 2: 6.7% of all pixels", "each shard"]
+    (legend,) = figures.plot_filtered_share(shares).legends
+    assert len(legend.get_texts()) == 2
+
+
+def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
+    table = improved(6)
+    table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
+    axes = figures.plot_most_improved(table, top=9, title="t").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"class {i}" for i in range(5)]
+
+
+def draw_sheet(world, figure, rows=3):
+    run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
+               classes=world / "classes.tsv", ignored_label=0, rows=rows, columns=2, figure=figure)  # fmt: skip
+
+
+def test_the_sheet_is_the_same_bytes_twice_and_shows_small_images_large(world):
+    for name in ("first.png", "second.png"):
+        draw_sheet(world, world / name)
+    assert (world / "first.png").read_bytes() == (world / "second.png").read_bytes()
+    sheet = images.read_image(world / "first.png")
+    assert sheet.shape[1] == 2 * 24 + 5 * (192 + 6) - 6  # 64 pixels shown three times as large
+
+
+def test_masks_are_chosen_by_hand():
+    # pixels: 1 (10 in all) and 7 (30) are rare, 2 (265) is not; mask 0 holds most of 1 but isn't usable
+    counts = LabelCounts.parse(["1:8 2:92", "1:2 2:98", "7:30 2:60", "2:15"])
+    usable = np.array([False, True, True, True])
+    assert contact_sheet.choose_masks(counts, usable, rows=2) == [1, 2]
+    # second round: 1 and 7 are in no mask that is left, so the largest of 2
+    assert contact_sheet.choose_masks(counts, usable, rows=9) == [1, 2, 3]
+    assert contact_sheet.choose_masks(counts, np.zeros(4, bool), rows=2) == []
+
+
+def test_colors_of_filtered_and_ignored_pixels():
+    mask, filtered = np.array([[1, 2, 2, 0]], np.uint8), np.array([[1, 2, 0, 0]], np.uint8)
+    painted = contact_sheet.paint_filtered(mask, filtered, SPACE)
+    assert painted[0].tolist() == [[10, 20, 30], [200, 100, 0], [255, 255, 255], [0, 0, 0]]
+
+
+def test_small_pictures_grow_by_whole_pixels_and_large_ones_shrink():
+    assert [contact_sheet.tile_side(side) for side in (64, 48, 160, 200, 512)] == [192, 192, 160, 200, 256]
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    grown = contact_sheet.fit(picture, 4, smooth=True)
+    assert np.array_equal(grown, picture.repeat(2, 0).repeat(2, 1))
+
+
+def test_missing_tiles_stay_empty_and_long_titles_are_cut():
+    tile = np.zeros((8, 8, 3), np.uint8)
+    row = contact_sheet.Row("a title " * 80, tile, tile, tile, (tile, None))
+    sheet = contact_sheet.compose([row], [1, 2], SPACE, "title")
+    x = 24 + 4 * (160 + 6) + 80
+    assert (sheet[150:170, x] == 255).all()
+    assert (sheet[150:170, x - 166] == 0).all()
+
+
+def test_bad_figure_input_is_refused(world, tmp_path):
+    with pytest.raises(InputError, match=r"1 --names for 2 --class-shares"):
+        run_script(
+            "plot_filtered_share", class_shares=[world / "shares.tsv"] * 2, names="a", figures=tmp_path / "a.png"
+        )
+    with pytest.raises(InputError, match=r"2 --names for 1 --plans"):
+        run_script("plot_hardness", hardness=world / "hardness.tsv", plans=world / "plan.tsv", names=["a", "b"],
+                   figures=tmp_path / "a.png")  # fmt: skip
+    with pytest.raises(InputError, match=r"a.svg: figures are written as .png or .pdf"):
+        run_script("plot_class_loss", class_loss=world / "class_loss.tsv", figures=tmp_path / "a.svg")
+    table = improved(2).assign(gain=np.nan)
+    tables.write_table(tmp_path / "none.tsv", table)
+    with pytest.raises(InputError, match="no class has a gain"):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="--top 0"):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", top=0, figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="--rows 0"):
+        draw_sheet(world, tmp_path / "s.png", rows=0)
+    with pytest.raises(InputError, match="no such image"):
+        images.read_image(tmp_path / "none.jpg")
+    assert not list(tmp_path.glob("*.png"))

@@ -1,0 +1,384 @@
+"""Trainings of a few iterations through the scripts, as the rules call them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training
+import torch
+import yaml
+from PIL import Image
+from tiny_training import ROOT, call, configure, script
+
+from freemask import cli, files, images, tables
+from freemask.data.label_space import LabelSpace
+from freemask.errors import InputError
+from freemask.segmentation.outputs import read_confusion
+
+ITERATIONS = 6
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A working directory with real, synthetic and validation pairs, and a model that trains in a second."""
+    folder = tmp_path_factory.mktemp("world")
+    before = Path.cwd()
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    tiny_training.write_world(ITERATIONS)
+    yield folder
+    os.chdir(before)
+
+
+def train(folder, regime="real", **options):
+    """Configure and train; the weights' path."""
+    config = configure(folder, regime, **options)
+    call("train", config=config, weights=config.parent / "weights.pth", threads=1)
+    return config.parent / "weights.pth"
+
+
+def load(path):
+    """A state_dict."""
+    return torch.load(path, weights_only=True)
+
+
+def same(one, other):
+    """Whether two state_dicts are equal, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    """Weights of every regime."""
+    regimes = {"real": 1, "synthetic": 1, "finetune": 1, "joint": 2}
+    return {regime: train(regime, regime, schedule=schedule) for regime, schedule in regimes.items()}
+
+
+def test_every_regime_trains(trained):
+    weights = {regime: load(path) for regime, path in trained.items()}
+    for regime, state in weights.items():
+        assert all(torch.isfinite(value).all() for value in state.values()), regime
+    head = "decode_head.conv_seg.weight"
+    assert len({weights[regime][head].sum().item() for regime in weights}) == 4
+    assert not list(Path("joint/seed-0/work").glob("*.pth"))  # nothing is left to resume from
+
+
+def test_configs_hold_no_absolute_path_and_load_by_themselves(trained, world):
+    from mmengine.config import Config
+
+    text = Path("joint/seed-0/config.py").read_text()
+    assert str(world) not in text and str(ROOT) not in text
+    assert Config.fromfile("joint/seed-0/config.py").train_dataloader.sampler.type == "BalancedSampler"
+    with pytest.raises(InputError, match="relative"):
+        configure("absolute", initial=world / "x.pth")
+
+
+def test_the_same_config_gives_the_same_bytes(trained):
+    again = train("again")
+    assert files.sha256(again) == files.sha256(trained["real"])
+
+
+def test_a_loading_process_changes_no_byte(trained):
+    entries = yaml.safe_load(Path("models.yaml").read_text())
+    loaded = {"loaded": entries["tiny"] | {"workers": 1}}
+    Path("models.yaml").write_text(yaml.safe_dump(entries | loaded))
+    weights = train("loaded", model="loaded")
+    assert "collate_packed" in Path("loaded/seed-0/config.py").read_text()
+    assert files.sha256(weights) == files.sha256(trained["real"])
+
+
+@pytest.mark.parametrize("regime", ["real", "joint"])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkeypatch):
+    from freemask.segmentation.hooks import ProgressLines
+
+    class Killed(Exception):
+        pass
+
+    def stop_at_five(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 4:
+            raise Killed
+
+    folder = f"interrupted-{regime}"
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressLines, "after_train_iter", stop_at_five)
+        with pytest.raises(Killed):
+            train(folder, regime, schedule=2 if regime == "joint" else 1)
+    work = Path(folder, "seed-0/work")
+    assert sorted(path.name for path in work.glob("iter_*.pth")) == ["iter_2.pth", "iter_4.pth"]
+    if regime == "real":  # the last checkpoint is damaged: training falls back to the one before
+        last = work / "iter_4.pth"
+        last.write_bytes(last.read_bytes()[:5000])
+    weights = train(folder, regime, schedule=2 if regime == "joint" else 1)
+    assert same(load(weights), load(trained[regime]))
+    assert files.sha256(weights) == files.sha256(trained[regime])
+
+
+def test_a_checkpoint_of_other_inputs_is_not_resumed_from(trained, monkeypatch):
+    """The tables of an interrupted run change: training starts over."""
+    write = files.write_atomic
+
+    def killed(path, content):
+        if Path(path).name == "weights.pth":
+            raise KeyboardInterrupt
+        write(path, content)
+
+    config = configure("changed")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            call("train", config=config, weights="changed/seed-0/weights.pth", threads=1)
+    assert Path("changed/seed-0/work/iter_6.pth").exists()
+    lines = Path("real.tsv").read_text().splitlines()
+    try:
+        files.write_atomic("real.tsv", "\n".join(lines[:-1]).encode())
+        changed = load(train("changed"))
+        fresh = load(train("fresh"))
+    finally:
+        files.write_atomic("real.tsv", ("\n".join(lines) + "\n").encode())
+    assert same(changed, fresh)
+    assert not same(changed, load(trained["real"]))
+
+
+def test_evaluation_writes_percentages_and_pictures(trained):
+    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="metrics.json",
+         per_class_iou="per_class_iou.tsv", predictions="pictures/1.png")  # fmt: skip
+    metrics = json.loads(Path("metrics.json").read_text())
+    table = tables.read_table("per_class_iou.tsv", ["label", "name", "iou", "acc"])
+    assert table.name.tolist() == ["sky", "sea", "ship"] and table.label.tolist() == [1, 2, 3]
+    assert (metrics["images"], metrics["iterations"]) == (5, ITERATIONS)
+    assert metrics["mIoU"] == pytest.approx(table.iou.mean(), rel=1e-6)
+    assert metrics["mAcc"] == pytest.approx(table.acc.mean(), rel=1e-6)
+    assert (metrics["checkpoint"], metrics["scales"], metrics["flip"]) == ("last", [1.0], False)
+    (logits, _), *_ = predictions(trained["real"], tables.read_table("val.tsv", ["image", "mask"]).iloc[2:])
+    assert np.array_equal(images.read_mask("pictures/1.png"), logits[0].argmax(0).numpy() + 1)  # the middle of five
+    with Image.open("pictures/1.png") as picture:
+        assert set(map(tuple, np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist())) <= {
+            tuple(color) for color in tiny_training.COLORS[1:].tolist()
+        }
+
+
+def predictions(weights, table):
+    """Plain mmseg predictions, one image at a time: logits (1, K, H, W) and train ids (H, W) of each pair."""
+    from freemask.segmentation.inference import load_segmentor
+    from freemask.segmentation.runner import read_config
+
+    model = load_segmentor(read_config("real/seed-0/config.py"), weights, "cpu")
+    labels = LabelSpace.read("classes.tsv", 0)
+    mean, deviation = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    for image, mask in zip(table["image"], table["mask"], strict=True):
+        with Image.open(image) as opened:
+            pixels = torch.from_numpy(np.array(opened.convert("RGB"))).float()
+        inputs = ((pixels - mean) / deviation).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            yield model.predict(inputs)[0].seg_logits.data[None], labels.to_train(images.read_mask(mask))
+
+
+def test_per_class_iou_equals_counting(trained):
+    call("evaluate", config="real/seed-0/config.py", weights=trained["real"], metrics="m.json", per_class_iou="p.tsv",
+         confusion="c.tsv")  # fmt: skip
+    confusion = np.zeros((3, 3), np.int64)
+    for logits, train_ids in predictions(trained["real"], tables.read_table("val.tsv", ["image", "mask"])):
+        chosen, seen = logits[0].argmax(0).numpy(), train_ids != 255
+        np.add.at(confusion, (train_ids[seen], chosen[seen]), 1)
+    hit = np.diag(confusion)
+    iou = 100 * hit / (confusion.sum(0) + confusion.sum(1) - hit)
+    np.testing.assert_allclose(tables.read_table("p.tsv", ["iou"]).iou, iou, rtol=1e-8)
+    names, counted = read_confusion("c.tsv")
+    assert names == ["sky", "sea", "ship"] and np.array_equal(counted, confusion)
+
+
+def test_class_loss_and_margins_equal_the_released_filter(trained):
+    own = {"index": "real.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums="sums.tsv", batch_size=4)
+    call("gather_class_loss", **own, shards="sums.tsv", class_loss="class_loss.tsv")
+    total, count = np.zeros(3), np.zeros(3, int)
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=255, reduction="none")
+    for logits, train_ids in predictions(trained["real"], tables.read_table("real.tsv", ["image", "mask"])):
+        loss = criterion(logits, torch.from_numpy(train_ids).long()[None])[0]
+        for label in range(3):
+            total[label] += loss[train_ids == label].double().sum().item()
+            count[label] += (train_ids == label).sum()
+    table = tables.read_table("class_loss.tsv", ["label", "name", "loss_sum", "pixels", "class_loss"])
+    assert table.pixels.tolist() == count.tolist()
+    np.testing.assert_allclose(table.loss_sum, total, rtol=1e-6)
+    np.testing.assert_allclose(table.class_loss, total / (count + 1e-5), rtol=1e-6)
+
+    shard = tables.read_table("synthetic.tsv", ["mask_id", "image", "mask"])
+    shard["sha256"] = [files.sha256(path) for path in shard.image]
+    tables.write_table("shard.tsv", shard.assign(seed=42)[["mask_id", "seed", "image", "sha256"]])
+    margins = {"shard": "shard.tsv", "masks": "synthetic.tsv", "class_loss": "class_loss.tsv", "classes": "classes.tsv",
+               "ignored_label": 0, "config": "real/seed-0/config.py", "weights": trained["real"],
+               "margins_dir": "margins", "manifest": "margins.tsv"}  # fmt: skip
+    call("measure_margins", **margins)
+    manifest = tables.read_table("margins.tsv", ["mask_id", "seed", "image", "mask", "margin"])
+    assert manifest.image_sha256.tolist() == shard.sha256.tolist()
+    assert manifest.mask_sha256.tolist() == [files.sha256(path) for path in manifest["mask"]]
+    differing = 0
+    for row, (logits, train_ids) in zip(manifest.itertuples(), predictions(trained["real"], shard), strict=True):
+        codes = images.read_mask(row.margin)
+        loss = criterion(logits, torch.from_numpy(train_ids).long()[None])[0].numpy()
+        for k in (1, 20, 25, 60):
+            limit = np.append(table.class_loss.to_numpy(), np.inf)[np.minimum(train_ids, 3)] * (k * 5 / 100)
+            differing += ((codes >= k) != (loss > limit)).sum()
+    # the plain pass normalises in another order: its losses differ in the last bits, so a pixel on a limit may flip
+    assert differing <= 3
+
+    times = {path: Path(path).stat().st_mtime_ns for path in manifest.margin}
+    Path(manifest.margin[0]).write_bytes(Path(manifest.margin[0]).read_bytes()[:40])
+    Path(manifest.margin[1]).unlink()
+    shard.loc[2, "sha256"] = "0" * 64  # another image
+    tables.write_table("shard.tsv", shard.assign(seed=42)[["mask_id", "seed", "image", "sha256"]])
+    call("measure_margins", **margins)
+    changed = [Path(path).stat().st_mtime_ns != time for path, time in times.items()]
+    assert changed == [True] * 3 + [False] * (len(shard) - 3)
+
+
+def test_class_loss_is_the_same_to_the_last_bit_however_it_is_cut(trained, monkeypatch):
+    """Blocks of two pairs, in one to four shards; the images of a block share a batch."""
+    monkeypatch.setattr("freemask.selection.class_loss.BLOCK", 2)
+    monkeypatch.setattr("freemask.segmentation.inference.BLOCK", 2)
+    own = {"index": "synthetic.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    made = set()
+    for count in (1, 2, 3, 4):
+        shards = [f"cut/{number}-of-{count}.tsv" for number in range(1, count + 1)]
+        for path in shards:
+            call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums=path,
+                 shard=Path(path).stem, batch_size=2)  # fmt: skip
+        module = script("gather_class_loss")
+        options = [*(w for key, value in own.items() for w in (f"--{key.replace('_', '-')}", str(value))),
+                   "--shards", *shards, "--class-loss", "cut.tsv"]  # fmt: skip
+        module.main(module.options().parse_args(options))
+        made.add(Path("cut.tsv").read_bytes())
+    assert len(made) == 1
+
+
+def test_margins_do_not_depend_on_what_shares_the_batch(trained):
+    """The last batch of a shard, or of a resumed one, is filled up; its images come out as in a full one."""
+    from freemask.segmentation.inference import load_segmentor, pair_losses
+    from freemask.segmentation.runner import read_config
+
+    model = load_segmentor(read_config("real/seed-0/config.py"), trained["real"], "cpu")
+    labels = LabelSpace.read("classes.tsv", 0)
+    table = tables.read_table("synthetic.tsv", ["image", "mask"])
+    pairs = list(zip(table["image"], table["mask"], strict=True))
+    together = [loss for loss, _ in pair_losses(model, pairs, labels, 4, fill=True)]
+    for first in (1, 3, 6):
+        rest = [loss for loss, _ in pair_losses(model, pairs[first:], labels, 4, fill=True)]
+        assert all(torch.equal(one, other) for one, other in zip(rest, together[first:], strict=True))
+
+
+def test_images_of_one_size_share_a_batch_and_large_ones_take_no_more_memory():
+    from freemask.segmentation.inference import _batches
+
+    small, large = (512, 512), (1024, 1024)
+    assert list(_batches([small, large, small, large, small, small, small], 4)) == [[0, 2, 4, 5], [6], [1], [3]]
+    assert list(_batches([small, large], 1)) == [[0], [1]]
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(trained, monkeypatch):
+    from freemask.segmentation import datasets
+
+    original = datasets.PairListDataset.prepare_data
+
+    def poisoned(self, index):
+        pair = original(self, index)
+        pair["inputs"] = pair["inputs"].float() * (float("nan") if index == 3 else 1)
+        return pair
+
+    monkeypatch.setattr(datasets.PairListDataset, "prepare_data", poisoned)
+    with pytest.raises(InputError, match=r"loss is nan.*real/3\.jpg"):
+        train("poisoned")
+
+
+def test_weights_that_are_not_finite_are_not_saved(trained, monkeypatch):
+    """A gradient may be NaN where the loss is finite: the checkpoint before stays, no later one is written."""
+    from freemask.segmentation.hooks import RefuseNonFiniteLoss
+
+    def poison(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 3:
+            next(runner.model.parameters()).data[0] = float("inf")
+
+    monkeypatch.setattr(RefuseNonFiniteLoss, "after_train_iter", poison)
+    with pytest.raises(InputError, match=r"iter_4\.pth: not saved, backbone.* isn't finite"):
+        train("unfinite")
+    assert [path.name for path in Path("unfinite/seed-0/work").glob("*.pth")] == ["iter_2.pth"]
+    assert not Path("unfinite/seed-0/weights.pth").exists()
+
+
+def test_bad_input_is_refused_with_names(trained):
+    Path("empty.tsv").write_text("image\tmask\n")
+    with pytest.raises(InputError, match=r"empty\.tsv: lists no images"):
+        _train_on("empty.tsv")
+    mask = images.read_mask("real/0.png").copy()
+    mask[5, 5] = 77
+    files.write_atomic("bad.png", images.png_bytes(mask))
+    Path("bad.tsv").write_text("image\tmask\nreal/0.jpg\tbad.png\n")
+    with pytest.raises(InputError, match=r"bad\.png: label\(s\) \[77\]"):
+        _train_on("bad.tsv")
+    state = load(trained["real"])
+    state.pop("decode_head.conv_seg.bias")
+    torch.save(state, "partial.pth")
+    with pytest.raises(InputError, match=r"partial\.pth: not the weights"):
+        train("partial", "finetune", initial="partial.pth")
+
+
+def test_what_a_loading_process_refuses_is_said_in_one_line(trained):
+    """In a process of its own, as a rule starts it: PyTorch would make a traceback of it."""
+    mask = images.read_mask("real/0.png").copy()
+    mask[5, 5] = 77
+    files.write_atomic("stray.png", images.png_bytes(mask))
+    Path("stray.tsv").write_text("image\tmask\nreal/0.jpg\tstray.png\n")
+    config = configure("stray")
+    text = config.read_text().replace("real.tsv", "stray.tsv").replace("'num_workers': 0", "'num_workers': 1")
+    config.write_text(text)
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", config, "--weights", "stray.pth"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    said = [line for line in ran.stderr.splitlines() if "error" in line]
+    assert ran.returncode == 1 and len(said) == 1 and said[0].startswith("error: stray.png: label(s) [77]"), ran.stderr
+    assert "Traceback" not in ran.stderr and not Path("stray.pth").exists()
+
+
+def test_a_missing_validation_image_is_named():
+    with pytest.raises(InputError, match=r"gone\.jpg: missing or no image"):
+        script("evaluate").same_size(["gone.jpg"])
+
+
+def _train_on(table):
+    """Train on another table of real pairs."""
+    config = configure(Path(table).stem)
+    config.write_text(config.read_text().replace("'real.tsv'", f"'{table}'"))
+    call("train", config=config, weights=config.parent / "weights.pth")
+
+
+def test_two_processes_train_as_one_does(world):
+    """Two ranks with one image each against one process with both, where nothing depends on a rank's own batch."""
+    entry = yaml.safe_load(Path("models.yaml").read_text())["tiny"]
+    overrides = entry["overrides"]
+    overrides["model"]["backbone"]["drop_path_rate"] = 0.0
+    overrides["model"]["decode_head"] |= {"dropout_ratio": 0.0, "norm_cfg": {"type": "GN", "num_groups": 8}}
+    overrides["optim_wrapper"]["optimizer"] = {"_delete_": True, "type": "SGD", "lr": 0.01, "weight_decay": 0.0}
+    options = {"dataset": "tiny", "classes": "classes.tsv", "ignored_label": 0, "regime": "joint", "train": "real.tsv",
+               "synthetic": "synthetic.tsv", "val": "val.tsv", "train_seed": 0}  # fmt: skip
+    for ranks, batch in ((1, 2), (2, 1)):
+        settings = json.dumps(entry | {"batch_size": batch, "gpus": ranks})
+        call("training_config", settings=settings, gpus=ranks, config=f"ranks-{ranks}/seed-0/config.py", **options)
+    call("train", config="ranks-1/seed-0/config.py", weights="one.pth", threads=1)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(ROOT / "scripts/train.py"), "--config", "ranks-2/seed-0/config.py", "--weights", "two.pth"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, timeout=120)
+    one, two = load("one.pth"), load("two.pth")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_progress_comes_as_lines(world, capsys, monkeypatch):
+    lines = []
+    monkeypatch.setattr(cli, "tell", lines.append)
+    train("progress")
+    assert any("progress, train seed 0" in line and "6/6" in line for line in lines)
