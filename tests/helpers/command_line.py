@@ -1,8 +1,10 @@
-"""Run a script's main in this process, as its command line would."""
+"""Run a script's function in this process, as its command line would."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+
+from freemask.cli import command_line
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -16,9 +18,17 @@ def load(name: str) -> ModuleType:
 
 
 def run_script(name: str, **options: object) -> None:
-    """Run main with options, e.g. run_script("filter_masks", alpha="inf", threads=2); lists become several values."""
-    module, argv = load(name), []
+    """Run a script with options, e.g. run_script("filter_masks", alpha="inf", threads=2).
+
+    Lists become several values, True a flag; None and False leave an option out.
+    """
+    function, argv = getattr(load(name), name), []
     for option, value in options.items():
+        if value is None or value is False:
+            continue
         argv.append("--" + option.replace("_", "-"))
-        argv += [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
-    module.main(module.options().parse_args(argv))
+        if value is not True:
+            argv += [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+    parsed = command_line(function)(argv, print_error=False, exit_on_error=False, result_action="return_value")
+    parsed.pop("log", None)
+    function(**parsed)
