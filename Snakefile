@@ -3,14 +3,24 @@
 Table of contents. Usage: `make demo`, or on a cluster `snakemake --profile slurm all`. See README.md.
 """
 
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
 
-# A configuration named on the command line replaces the paper's; it isn't merged into it.
-if not workflow.configfiles:
+CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+if not CHECKOUT.is_dir():
+    raise WorkflowError(f"{CHECKOUT} isn't a local folder: clone the repository, and give the path of its Snakefile")
+sys.path.insert(0, str(CHECKOUT))  # the library, also where it isn't installed
 
-    configfile: "config/config.yaml"
+# A configuration given on the command line or by a `module` statement replaces the paper's.
+if "datasets" not in config:
+    from freemask.workflow.places import place
+
+    configfile: str(place("config/config.yaml"))
 
 
 report: "report/workflow.rst"

@@ -13,31 +13,37 @@ from pathlib import Path
 
 import pandas as pd
 
-from snakemake.exceptions import WorkflowError
-
 from freemask.errors import InputError
 from freemask.segmentation import experiments
 from freemask.workflow import config as checks
 from freemask.workflow import imported as imports
 from freemask.workflow import launch, sources
-from freemask.workflow.code import ROOT, code_digest
+from freemask.workflow.code import code_digest
+from freemask.workflow.places import ROOT, place
 
 try:
     DATASETS, MODELS, EXPERIMENTS = checks.read_run(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
-SYNTHETIC_SETS = pd.DataFrame([{"name": name, **chosen} for name, chosen in config["synthetic_sets"].items()])
+# The user's files, or the checkout's of the same names; see freemask.workflow.places.
+config["experiments"] = str(place(config["experiments"]))
+REPORTED = str(place("config/reported.yaml"))
+for generator in config["generators"].values():
+    if "path" in generator:
+        generator["path"] = str(place(generator["path"]))
+
 MISSING = sources.missing_raw_data(config, DATASETS)
 
 
 def missing_raw_data():
     """What the planned jobs need and isn't here, one line each. Jobs that fetch need nothing."""
     planned = workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else []  # a dry run finishes all
-    jobs = [job for job in planned if not job.rule.name.startswith("fetch_")]
+    # a module statement may put a prefix before the names of rules
+    jobs = [job for job in planned if "fetch_" not in job.rule.name]
     needed = {("data set", job.wildcards_dict.get("dataset")) for job in jobs}
-    needed |= {("generator", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "prepare_generator"}
-    needed |= {("training", job.wildcards_dict["generator"]) for job in jobs if job.rule.name == "train_generator"}
+    for rule, what in (("prepare_generator", "generator"), ("train_generator", "training")):
+        needed |= {(what, job.wildcards_dict["generator"]) for job in jobs if job.rule.name.endswith(rule)}
     return [line for key, line in MISSING.items() if key in needed]
 
 
@@ -106,13 +112,13 @@ def fact(key, split=None):
 def class_table(wildcards):
     """The data set's class table; nothing where its YAML file lists the classes."""
     classes = DATASETS[wildcards.dataset]["classes"]
-    return classes if isinstance(classes, str) else []
+    return str(place(classes)) if isinstance(classes, str) else []
 
 
 def listed_classes(wildcards):
     """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
     classes = DATASETS[wildcards.dataset]["classes"]
-    return option("--class-table", classes) if isinstance(classes, str) else option("--classes", json.dumps(classes))
+    return option("--class-table", place(classes)) if isinstance(classes, str) else option("--classes", json.dumps(classes))
 
 
 def generator_setting(key):

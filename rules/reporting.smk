@@ -10,7 +10,7 @@ rule result_tables:
         experiments=config["experiments"],
         masks="results/{dataset}/masks.tsv",
         label_space="results/{dataset}/label_space.json",
-        reported="config/reported.yaml",
+        reported=REPORTED,
     output:
         html=report("results/{dataset}/tables/miou.html", category="Tables", caption="../report/miou.rst"),
         markdown="results/{dataset}/tables/miou.md",
@@ -69,7 +69,7 @@ use rule result_tables as ablation_tables with:
         experiments=config["experiments"],
         masks="results/{dataset}/masks.tsv",
         label_space="results/{dataset}/label_space.json",
-        reported="config/reported.yaml",
+        reported=REPORTED,
     output:
         html=report("results/{dataset}/tables/ablations.html", category="Tables", caption="../report/miou.rst"),
         markdown="results/{dataset}/tables/ablations.md",
@@ -93,7 +93,7 @@ rule most_improved:
     input:
         real=compared("baseline"),
         joint=compared("improved"),
-        reported="config/reported.yaml",
+        reported=REPORTED,
     output:
         table=report(
             "results/{dataset}/tables/most_improved.tsv",

@@ -7,12 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from freemask import plugins
+from freemask.workflow.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "freemask"
 
 
@@ -47,7 +47,7 @@ def code_files(script: str) -> set[Path]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imported(path: Path) -> tuple[Path, ...]:
     """Files of this package that a file imports, or names as "package.module:object"."""
     return tuple(file for name in _names(_parsed(path)) for file in _files(name))
@@ -90,12 +90,12 @@ def _outside(name: str) -> Path | None:
     return Path(found.origin) if found and found.origin else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _statements(path: Path) -> str:
     """A file's statements without comments, docstrings and layout."""
     tree = ast.parse(path.read_bytes())

@@ -16,8 +16,9 @@ from freemask.errors import InputError
 from freemask.segmentation.experiments import with_optional_columns
 from freemask.tables import read_table
 from freemask.workflow import imported
+from freemask.workflow.places import ROOT, place
 
-SCHEMAS = Path("config/schemas")
+SCHEMAS = ROOT / "config/schemas"
 DATASETS = Path("config/datasets")
 EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
 
@@ -25,14 +26,14 @@ EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "s
 def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict, dict, pd.DataFrame]:
     """Everything that a configuration names, checked.
 
-    Args: source: what messages call the configuration; base: the repository.
+    Args: source: what messages call the configuration; base: folder that the user's paths are relative to.
     Returns: facts of the data sets by id, entries of the models file by id, the experiments table.
     Raises: InputError for the first fault, naming file, key, value and remedy.
     """
-    check_schema(config, "config", source, base)
+    check_schema(config, "config", source)
     datasets = {name: read_dataset(name, config, base) for name in config["datasets"]}
-    models = read_yaml(base / config["models"])
-    check_schema(models, "models", config["models"], base)
+    models = read_yaml(place(config["models"], base))
+    check_schema(models, "models", config["models"])
     experiments = read_experiments(config, base)
     try:
         _check_ids(config, base)
@@ -53,12 +54,12 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 
 
-def check_schema(value: Any, schema: str, source: str | Path, base: Path = Path()) -> None:
+def check_schema(value: Any, schema: str, source: str | Path) -> None:
     """Check a value against config/schemas/{schema}.schema.json.
 
     Raises: InputError naming source, key, value and what the schema says of the key.
     """
-    rules = json.loads((base / SCHEMAS / f"{schema}.schema.json").read_text())
+    rules = json.loads((SCHEMAS / f"{schema}.schema.json").read_text())
     errors = list(Draft202012Validator(rules).iter_errors(value))
     unknown = [error for error in errors if error.validator == "additionalProperties"]  # a misspelt key is missing, too
     error = best_match(unknown or errors)
@@ -82,29 +83,29 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
 
     Where the file lists the classes themselves, they become `class_rows`, and `classes` the table that is made of them.
     """
-    path = base / DATASETS / f"{name}.yaml"
+    path = place(DATASETS / f"{name}.yaml", base)
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
-    check_schema(facts, "dataset", path, base)
+    check_schema(facts, "dataset", path)
     facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
     if isinstance(facts["classes"], list):
         facts["classes"] = [{"word": row["name"], **row} for row in facts["classes"]]
         table = pd.DataFrame(facts["classes"])
         facts["label_space"] = LabelSpace.of_table(table, facts["ignored_label"], path)
     else:
-        facts["label_space"] = LabelSpace.of_class_table(base / facts["classes"], facts["ignored_label"])
+        facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), facts["ignored_label"])
     return facts
 
 
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
     """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
-    path = base / config["experiments"]
+    path = place(config["experiments"], base)
     table = with_optional_columns(read_table(path, EXPERIMENT_COLUMNS))
     # a column of numbers or of nothing at all isn't read as text
     text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
     table = table.assign(**text)
     for number, row in enumerate(table.to_dict("records"), start=2):
-        check_schema(row, "experiments", f"{path}, line {number}", base)
+        check_schema(row, "experiments", f"{path}, line {number}")
         _known(f"{path}, line {number}", "dataset", row["dataset"], _datasets(base), f" in {DATASETS}")
     table = table[table.dataset.isin(config["datasets"])].reset_index(drop=True)
     for dataset in config["datasets"]:
@@ -123,7 +124,7 @@ def precision(entry: dict, config: dict) -> str:
 
 def _datasets(base: Path) -> list[str]:
     """Data sets that have a file of facts."""
-    return sorted(path.stem for path in (base / DATASETS).glob("*.yaml"))
+    return sorted({path.stem for folder in (base, ROOT) for path in (folder / DATASETS).glob("*.yaml")})
 
 
 def _check_ids(config: dict, base: Path) -> None:

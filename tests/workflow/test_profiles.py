@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rules import load_rules
+
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "profiles"
 
@@ -70,9 +72,8 @@ def test_the_short_name_finds_the_profile():
 
 def test_gpu_rules_name_their_gpus():
     """Each rule with a gpu resource gets V100s of one node from the profile."""
-    rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
-    blocks = re.split(r"^(?:rule|use rule) (\w+)", rules, flags=re.MULTILINE)[1:]
-    on_gpu = {name for name, body in zip(blocks[::2], blocks[1::2], strict=True) if re.search(r"\bgpu=", body)}
+    on_gpu = {name for name, rule in load_rules().items() if "gpu" in rule.resources}
+    assert "train" in on_gpu
     wanted = {"gpu_model": "v100", "nodes": 1}
     asked = keys("slurm")["set-resources"]
     assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, wanted)
@@ -80,9 +81,8 @@ def test_gpu_rules_name_their_gpus():
 
 def test_retries_and_arrays():
     # A rule's own retries run inside the same Slurm job as well; arrays lose jobs (see the profile).
-    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     assert keys("slurm")["retries"] >= 1
-    assert not re.search(r"^\s+retries:", rules, flags=re.MULTILINE)
+    assert {rule.restart_times for rule in load_rules().values()} <= {None, 0}
     assert "slurm-array-jobs" not in keys("slurm")
 
 

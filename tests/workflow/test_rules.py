@@ -1,0 +1,53 @@
+"""What holds for every rule; Snakemake is asked, not the text of its files."""
+
+import re
+
+import pytest
+
+from freemask.workflow.code import code_digest, code_files
+from rules import ROOT, load_rules
+
+JOBS = {name: rule for name, rule in load_rules().items() if rule.shellcmd}
+BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify)_", name)}  # no outputs: they run whenever asked for
+
+
+def script_of(name: str) -> str:
+    """The script that a rule runs."""
+    return re.search(r"(\w+)\.py", JOBS[name].shellcmd)[1]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_says_what_it_is(name):
+    rule = JOBS[name]
+    assert rule.docstring, "no docstring"
+    assert list(rule.log), "no log"
+    assert rule.conda_env, "no environment"
+    assert rule.benchmark or name in BY_REQUEST, "no benchmark"
+
+
+@pytest.mark.parametrize("name", sorted(JOBS.keys() - BY_REQUEST))
+def test_cpu_rules_rerun_with_their_code_and_gpu_rules_dont(name):
+    """What a rerun costs decides what triggers it."""
+    rule = JOBS[name]
+    expensive = "gpu" in rule.resources or name == "fetch_weights_file"
+    assert rule.params.get("code") == (None if expensive else code_digest(script_of(name)))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_paths_and_texts_are_quoted(name):
+    """A field of a shell command is quoted, or can hold no character that a shell reads."""
+    bare = re.findall(r"\{(input|output|log)((?:\.\w+)?)\}", JOBS[name].shellcmd)
+    assert not bare
+
+
+def test_scripts_and_rules_share_one_name():
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert {script_of(name) for name in JOBS} == scripts
+
+
+def test_a_fix_of_the_label_space_reruns_what_reads_labels(tmp_path):
+    """By hand: these scripts import it, directly or not."""
+    readers = {path.stem for path in (ROOT / "scripts").glob("*.py") if "label_space.py" in
+               {file.name for file in code_files(path.stem)}}  # fmt: skip
+    assert {"resize_masks", "check_dataset", "filter_masks", "synthetic_set", "gather_class_loss"} <= readers
+    assert not {"fetch_dataset", "fetch_weights", "plot_class_loss"} & readers
