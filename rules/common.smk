@@ -15,6 +15,7 @@ import pandas as pd
 
 from freemask.errors import InputError
 from freemask.segmentation import experiments
+from freemask.segmentation.regimes import find_regime
 from freemask.workflow import config as checks
 from freemask.workflow import imported as imports
 from freemask.workflow import launch, sources
@@ -68,9 +69,14 @@ SCRIPTS = shlex.quote(f"{ROOT}/scripts")
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 
-def code_of(script):
-    """A parameter that changes with the code that a script's result depends on; found from its imports."""
-    return code_digest(script)
+def code_of(script, plugged_in=None):
+    """A parameter that changes with the code that a script's result depends on; found from its imports.
+
+    plugged_in: a function of the wildcards to the name of a plug-in, whose code counts as well.
+    """
+    if plugged_in is None:
+        return code_digest(script)
+    return lambda wildcards: code_digest(script, plugged_in(wildcards))
 
 
 def any_of(names):
@@ -130,7 +136,7 @@ def generator_options(wildcards):
     """Options of the generator's settings that have a default, where they are given."""
     generator = config["generators"][wildcards.generator]
     parts = generator.get("prompt_parts")
-    given = [option("--kind", generator.get("kind")), "--compile" if generator.get("compile") else ""]
+    given = [option("--method", generator.get("method")), "--compile" if generator.get("compile") else ""]
     return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
 
 
@@ -246,18 +252,18 @@ def synthetic_pairs(wildcards):
 
 
 def pretrained_weights(wildcards):
-    """What finetune starts from: the same model trained on the same synthetic set with the same train seed."""
+    """The weights that a regime with a pre-training starts from: same model, synthetic set and train seed."""
     row = experiment_row(wildcards)
-    if row.regime != "finetune":
+    if not find_regime(row.regime).pretrained:
         return []
-    pretraining = checks.pretraining_of(row, EXPERIMENTS)
+    pretraining = experiments.pretraining_of(row, EXPERIMENTS)
     return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
 
 
 def initial_weights(wildcards):
-    """The weights file that a model starts from, fetched where it has an address; finetune starts elsewhere."""
+    """The file of a model's initial weights, fetched where it has an address; a pre-training replaces it."""
     row = experiment_row(wildcards)
-    return [] if row.regime == "finetune" else sources.initial_weights(MODELS[row.model]) or []
+    return [] if find_regime(row.regime).pretrained else sources.initial_weights(MODELS[row.model]) or []
 
 
 def initial_options(wildcards):
@@ -269,7 +275,7 @@ def initial_options(wildcards):
 def training_pairs(wildcards):
     """The pairs options of a regime: real, synthetic, or both."""
     row = experiment_row(wildcards)
-    real = "" if row.regime == "synthetic" else f"results/{row.dataset}/index/train.tsv"
+    real = f"results/{row.dataset}/index/train.tsv" if find_regime(row.regime).real else ""
     return [option("--train", real), option("--synthetic", synthetic_pairs(wildcards))]
 
 
@@ -394,7 +400,7 @@ PICTURES = range(1, EVALUATION["pictures"] + 1)
 
 def validated(dataset, study="main"):
     """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
-    rows = [row for row in experiments_of(dataset, study) if checks.validates(MODELS[row.model])]
+    rows = [row for row in experiments_of(dataset, study) if experiments.validates(MODELS[row.model])]
     return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
 
 

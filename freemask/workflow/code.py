@@ -60,9 +60,8 @@ def _names(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(plugins.PATTERN, node.value):
-                yield node.value.partition(":")[0]
+        elif isinstance(node, ast.Constant) and re.fullmatch(plugins.PATTERN, str(node.value)):
+            yield node.value.partition(":")[0]
 
 
 def _files(name: str) -> Iterator[Path]:

@@ -1,26 +1,43 @@
 """Configuration read and checked at the door: one error naming file, key, value and remedy, before any job starts."""
 
 import json
-import math
+import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
 
+from freemask import plugins
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.segmentation.experiments import with_optional_columns
-from freemask.tables import read_table
+from freemask.filtering.filters import FILTERS
+from freemask.filtering.margins import parse_alpha
+from freemask.generation.generators import GENERATORS
+from freemask.generation.schedulers import SCHEDULERS
+from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
+from freemask.segmentation.regimes import REGIMES, SAMPLERS, find_regime
+from freemask.selection.strategies import STRATEGIES
 from freemask.workflow import imported
 from freemask.workflow.places import ROOT, place
 
+# What a schema's keyword "choices" names: the names of a table, or package.module:object.
+CHOICES = {
+    "filter": FILTERS,
+    "method": GENERATORS,
+    "regime": REGIMES,
+    "sampler": SAMPLERS,
+    "scheduler": SCHEDULERS,
+    "strategy": STRATEGIES,
+}
+RENAMED = {"kind": "method"}  # keys of earlier versions
 SCHEMAS = ROOT / "config/schemas"
 DATASETS = Path("config/datasets")
-EXPERIMENT_COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
 
 
 def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict, dict, pd.DataFrame]:
@@ -38,7 +55,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     try:
         _check_ids(config, base)
         check_references(config, datasets, experiments, models)
-        imported.check(config, experiments, pretraining_of, base)
+        imported.check(config, experiments, base)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return datasets, models, experiments
@@ -54,28 +71,45 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 
 
+def _choices(_validator: Any, table: str, name: Any, _schema: dict) -> Iterator[ValidationError]:
+    """The schema keyword "choices": a name of the table, or package.module:object."""
+    if isinstance(name, str) and name not in CHOICES[table] and not re.fullmatch(plugins.PATTERN, name):
+        yield ValidationError(f"{name!r} is not one of {list(CHOICES[table])}, nor package.module:object")
+
+
+Validator = extend(Draft202012Validator, {"choices": _choices})
+
+
 def check_schema(value: Any, schema: str, source: str | Path) -> None:
     """Check a value against config/schemas/{schema}.schema.json.
 
     Raises: InputError naming source, key, value and what the schema says of the key.
     """
     rules = json.loads((SCHEMAS / f"{schema}.schema.json").read_text())
-    errors = list(Draft202012Validator(rules).iter_errors(value))
+    errors = list(Validator(rules).iter_errors(value))
     unknown = [error for error in errors if error.validator == "additionalProperties"]  # a misspelt key is missing, too
     error = best_match(unknown or errors)
     if error is None:
         return
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
     if error.validator == "additionalProperties":
-        extra = [name for name in error.instance if name not in error.schema["properties"]]
-        known = ", ".join(error.schema["properties"])
-        raise InputError(f"{source}: {key}: unknown key {extra[0]!r}; remove it or use one of: {known}")
+        raise InputError(f"{source}: {key}: {_unknown_key(error)}")
     if error.validator == "required":
         raise InputError(f"{source}: {key}: {error.message}; add it ({error.schema.get('description', 'see README')})")
     value, message = (textwrap.shorten(text, 120) for text in (repr(error.instance), error.message))
     if error.validator == "pattern":
         message = f"want {error.validator_value}"
-    raise InputError(f"{source}: {key} = {value}: {message}; {error.schema.get('description', 'see config/README.md')}")
+    described = error.schema.get("description", "see docs/configuration.md")
+    raise InputError(f"{source}: {key} = {value}: {message}; {described}")
+
+
+def _unknown_key(error: ValidationError) -> str:
+    """What to say of the first unknown key: its new name, or the known ones."""
+    known = error.schema["properties"]
+    name = next(name for name in error.instance if name not in known)
+    if RENAMED.get(name) in known:
+        return f"key {name!r} is now called {RENAMED[name]!r}; rename it"
+    return f"unknown key {name!r}; remove it or use one of: {', '.join(known)}"
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
@@ -98,28 +132,21 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
 
 
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
-    """The experiments of the run's data sets, checked row by row; train_seeds become tuples of whole numbers."""
+    """The experiments of the run's data sets, checked row by row; see segmentation.experiments for the columns."""
     path = place(config["experiments"], base)
-    table = with_optional_columns(read_table(path, EXPERIMENT_COLUMNS))
-    # a column of numbers or of nothing at all isn't read as text
-    text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
-    table = table.assign(**text)
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        check_schema(row, "experiments", f"{path}, line {number}")
-        _known(f"{path}, line {number}", "dataset", row["dataset"], _datasets(base), f" in {DATASETS}")
+
+    def check_row(row: dict, where: str) -> None:
+        check_schema(row, "experiments", where)
+        _known(where, "dataset", row["dataset"], _datasets(base), f" in {DATASETS}")
+
+    table = read_all_experiments(path, check_row)
     table = table[table.dataset.isin(config["datasets"])].reset_index(drop=True)
     for dataset in config["datasets"]:
         if dataset not in set(table.dataset):
             raise InputError(f"{path}: no experiment of data set {dataset}; add its rows or take it out of datasets")
     for row in table[table.duplicated(["dataset", "experiment"])].itertuples():
         raise InputError(f"{path}: experiment {row.experiment!r} stands twice for {row.dataset}; rename one")
-    table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
     return table
-
-
-def precision(entry: dict, config: dict) -> str:
-    """The arithmetic that a model trains in: its own where it can't follow the run's, else the run's, else fp32."""
-    return entry.get("precision", config.get("training_precision", "fp32"))
 
 
 def _datasets(base: Path) -> list[str]:
@@ -135,43 +162,24 @@ def _check_ids(config: dict, base: Path) -> None:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
 
 
-def validates(entry: dict) -> bool:
-    """Whether a model of the models file is validated during training: mmsegmentation's are, unless it says 0."""
-    return entry.get("overrides", {}).get("train_cfg", {}).get("val_interval") != 0
-
-
-def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
-    """The experiment whose weights a finetune row starts from: regime synthetic, same data set, model and set."""
-    same = experiments[
-        (experiments.regime == "synthetic")
-        & (experiments.dataset == row.dataset)
-        & (experiments.model == row.model)
-        & (experiments.synthetic_set == row.synthetic_set)
-    ]
-    for candidate in same.itertuples():
-        if set(row.train_seeds) <= set(candidate.train_seeds):
-            return candidate.experiment
-    raise InputError(
-        f"experiment {row.experiment!r}: no row of regime synthetic with model {row.model!r}, synthetic_set "
-        f"{row.synthetic_set!r} and train_seeds {','.join(map(str, row.train_seeds))} to start from; add one"
-    )
-
-
 def check_references(config: dict, datasets: dict[str, dict], experiments: pd.DataFrame, models: dict) -> None:
     """Everything that is named must be there: data sets, generators, plans, sets, models, scorers, comparisons."""
     for name, chosen in config["synthetic_sets"].items():
         _check_set(f"synthetic_sets.{name}", chosen, config)
     for name, generator in config["generators"].items():
         _check_generator(name, generator, datasets)
-    for row in experiments.itertuples():
-        _check_experiment(experiments.loc[row.Index], config, experiments, models)
-        _check_gpus(experiments.loc[row.Index], config, models)
+    if max(config["training_gpus"], 1) % config.get("training_nodes", 1):
+        raise InputError(
+            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = "
+            f"{max(config['training_gpus'], 1)}, so that each node has as many"
+        )
+    for index in experiments.index:
+        _check_experiment(experiments.loc[index], config, experiments, models)
     real = experiments[experiments.regime == "real"]
     for row in real[real.duplicated(["dataset", "model", "schedule"])].itertuples():
         raise InputError(
             f"{config['experiments']}: experiment {row.experiment} is a second one of model {row.model!r} on real "
-            "images "
-            f"of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
+            f"images of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
@@ -187,10 +195,10 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
     wanted = "training" if generator["source"] == "train" else "path"
     if wanted not in generator:
         raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
-    if generator.get("kind") == "controlnet" and generator["source"] != "pipeline":
+    if generator.get("method", "freestyle") != "freestyle" and generator["source"] != "pipeline":
         raise InputError(
-            f"generators.{name}: kind controlnet with source {generator['source']}; it takes source: pipeline, a "
-            "folder that diffusers' StableDiffusionControlNetPipeline saved"
+            f"generators.{name}: method {generator['method']} with source {generator['source']}; it takes source: "
+            "pipeline, a folder that its own library saved, e.g. diffusers' StableDiffusionControlNetPipeline"
         )
     if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
         raise InputError(
@@ -201,62 +209,45 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
         raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
 
 
-def _check_gpus(row: pd.Series, config: dict, models: dict) -> None:
-    """A training's GPUs and batch: an update sees as many images as the model's entry says, joint half of them real."""
-    entry, used = models[row.model], max(config["training_gpus"], 1)
-    if used % config.get("training_nodes", 1):
-        raise InputError(
-            f"training_nodes = {config['training_nodes']}: want a divisor of training_gpus = {used}, so that each node "
-            "has as many"
-        )
-    if precision(entry, config) == "fp16" and not config["training_gpus"]:
-        raise InputError("training_precision = fp16 needs GPUs, training_gpus is 0; choose fp32 or bf16")
-    if entry["gpus"] % used:
-        raise InputError(
-            f"training_gpus = {used}: model {row.model!r} in {config['models']} is for gpus = {entry['gpus']}, want a "
-            "divisor of it, so that an update sees as many images"
-        )
-    update = entry["batch_size"] * entry["gpus"]
-    if row.regime == "joint" and update % 2:
-        raise InputError(
-            f"{config['experiments']}: experiment {row.experiment}: model {row.model!r} in {config['models']} has "
-            f"batch_size * gpus = {update} image(s) an update, joint training wants half of them real; make it even"
-        )
-
-
 def _check_set(where: str, chosen: dict, config: dict) -> None:
     """A synthetic set's generator, plan and alpha."""
     _known(where, "generator", chosen["generator"], config["generators"])
     _known(where, "plan", chosen["plan"], config["plans"])
-    painted = config["generators"][chosen["generator"]]["dataset"]
-    if painted != chosen["dataset"]:
+    trained = config["generators"][chosen["generator"]]["dataset"]
+    if trained != chosen["dataset"]:
         raise InputError(
-            f"{where}.generator = {chosen['generator']!r} paints {painted}, not {chosen['dataset']}; choose another"
+            f"{where}.generator = {chosen['generator']!r} is for {trained}, not {chosen['dataset']}; choose another"
         )
-    steps = chosen["alpha"] / 0.05
-    whole = math.isfinite(steps) and abs(steps - round(steps)) < 1e-6
-    if steps != math.inf and not (whole and 1 <= round(steps) <= 255):
-        raise InputError(f"{where}.alpha = {chosen['alpha']}, want .inf or a multiple of 0.05 in 0.05..12.75")
+    try:
+        parse_alpha(str(chosen["alpha"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, models: dict) -> None:
-    """A row's model, synthetic set and pre-training."""
+    """A row's model, synthetic set, pre-training and GPUs."""
     where = f"{config['experiments']}: experiment {row.experiment}"
     _known(where, "model", row.model, models)
-    if row.dataset not in models[row.model]["iterations"]:
-        raise InputError(
-            f"{where}: model {row.model!r} has no iterations for {row.dataset} in {config['models']}; add them there"
-        )
-    if row.balance != "exact" and row.regime != "joint":
-        raise InputError(f"{where}: balance {row.balance} is for regime joint, this one is {row.regime}; empty it")
-    if row.regime == "real":
+    entry, regime = models[row.model], find_regime(row.regime)
+    check_training(
+        f"{where}, model {row.model!r} in {config['models']}",
+        entry,
+        row.dataset,
+        row.regime,
+        row.balance,
+        config["training_gpus"],
+        precision(entry, config),
+    )
+    if not regime.needs_synthetic_set:
         if row.synthetic_set:
-            raise InputError(f"{where}: regime real takes no synthetic_set (found {row.synthetic_set!r}); empty it")
+            raise InputError(
+                f"{where}: regime {row.regime} takes no synthetic_set (found {row.synthetic_set!r}); empty it"
+            )
         return
     _known(where, "synthetic_set", row.synthetic_set, config["synthetic_sets"])
     if config["synthetic_sets"][row.synthetic_set]["dataset"] != row.dataset:
         raise InputError(f"{where}: synthetic_set {row.synthetic_set!r} is of another data set; choose one of its own")
-    if row.regime == "finetune":
+    if regime.pretrained:
         pretraining_of(row, experiments)
 
 
@@ -268,7 +259,7 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
     scorer = config["scorers"][dataset]
     _known(f"scorers.{dataset}", "experiment", scorer["experiment"], rows.index)
     chosen = rows.loc[scorer["experiment"]]
-    if chosen.regime != "real" or scorer["train_seed"] not in chosen.train_seeds:
+    if not find_regime(chosen.regime).only_real or scorer["train_seed"] not in chosen.train_seeds:
         raise InputError(
             f"scorers.{dataset}: {scorer['experiment']} with train_seed {scorer['train_seed']} isn't trained on real "
             f"images in {config['experiments']} (regime {chosen.regime}, train_seeds {chosen.train_seeds})"

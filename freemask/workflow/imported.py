@@ -3,7 +3,6 @@
 The configuration's `imported` maps data set, experiment and train seed to the source of that one training.
 """
 
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +10,8 @@ import pandas as pd
 
 from freemask.errors import InputError
 from freemask.files import file_name
+from freemask.segmentation.experiments import pretraining_of
+from freemask.segmentation.regimes import find_regime
 from freemask.workflow.sources import WEIGHTS
 
 Row = tuple[str, str, int]  # data set, experiment, train seed
@@ -67,10 +68,10 @@ def fetchable(config: dict, others: dict[str, dict[str, str]] | None = None) -> 
     return found
 
 
-def check(config: dict, experiments: pd.DataFrame, pretraining_of: Callable, base: Path = Path()) -> None:
-    """What is imported must be a row of the table and be there; who needs weights can't do with a log.
+def check(config: dict, experiments: pd.DataFrame, base: Path = Path()) -> None:
+    """What is imported must be a row of the table and be there; a log provides no weights.
 
-    Args: pretraining_of: freemask.config's; base: the repository.
+    Args: base: folder that the user's paths are relative to.
     Raises: InputError for the first fault.
     """
     found = sources(config)
@@ -93,8 +94,10 @@ def check(config: dict, experiments: pd.DataFrame, pretraining_of: Callable, bas
                 f"scorers.{dataset}: {scorer['experiment']} is imported from a log, which has no weights to score with;"
                 " import a checkpoint, or choose another scorer"
             )
-    for number, row in experiments[experiments.regime == "finetune"].iterrows():
-        pretraining = pretraining_of(experiments.loc[number], experiments)
+    for _, row in experiments.iterrows():
+        if not find_regime(row.regime).pretrained:
+            continue
+        pretraining = pretraining_of(row, experiments)
         for seed in row.train_seeds:
             needed = (row.dataset, pretraining, seed)
             if needed in logs and (row.dataset, row.experiment, seed) not in found:

@@ -22,13 +22,19 @@ def run_script(name: str, **options: object) -> None:
 
     Lists become several values, True a flag; None and False leave an option out.
     """
-    function, argv = getattr(load(name), name), []
+    argv = []
     for option, value in options.items():
         if value is None or value is False:
             continue
         argv.append("--" + option.replace("_", "-"))
         if value is not True:
             argv += [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+    run_line(name, argv)
+
+
+def run_line(name: str, argv: list[str]) -> None:
+    """Run a script with the words of a command line; --log is left out."""
+    function = getattr(load(name), name)
     parsed = command_line(function)(argv, print_error=False, exit_on_error=False, result_action="return_value")
     parsed.pop("log", None)
     function(**parsed)

@@ -8,6 +8,7 @@ from command_line import run_script
 from PIL import Image
 
 from freemask import files, images, tables
+from freemask.data.label_space import LabelSpace
 
 CLASSES = {1: ("sky", "#6ab4f0"), 2: ("building", "#b4785a"), 4: ("road", "#787878"), 5: ("tree", "#2e7d32"),
            6: ("sea", "#1565c0"), 9: ("ship", "#ff3d00")}  # fmt: skip
@@ -49,7 +50,8 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
     losses = [[label, name, HARD[label] * 1000, 1000, HARD[label]] for label, (name, _) in CLASSES.items()]
     columns = ["label", "name", "loss_sum", "pixels", "class_loss"]
     tables.write_table(folder / "class_loss.tsv", pd.DataFrame(losses, columns=columns))
-    own = {"classes": folder / "classes.tsv", "ignored_label": 0}
+    own = {"label_space": folder / "label_space.json"}
+    LabelSpace.of_class_table(folder / "classes.tsv", 0).write(own["label_space"])
     run_script("index_dataset", images=folder / "images", masks=folder / "masks", image_suffix=".jpg",
                mask_suffix=".png", index=folder / "index.tsv")  # fmt: skip
     run_script("resize_masks", index=folder / "index.tsv", mask_size=side, masks_dir=folder / "square",

@@ -5,14 +5,21 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory) -> Path:
-    """The whole chain, run once without interruption. Look, don't touch."""
-    folder = tiny_run.copy_repository(tmp_path_factory.mktemp("chain") / "clone")
-    tiny_run.configure(folder)
-    tiny_run.snakemake(folder, timeout=1800)
+def chain(tmp_path_factory, worker_id) -> Path:
+    """The whole chain, run once without interruption, by whichever test process needs it first. Look, don't touch."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent  # what all processes of this run share
+    folder, done = base / "chain" / "clone", base / "chain" / "done"
+    with FileLock(base / "chain.lock"):
+        if not done.exists():
+            tiny_run.copy_repository(folder)
+            tiny_run.configure(folder)
+            tiny_run.snakemake(folder, timeout=1800)
+            done.touch()
     return folder
 
 

@@ -195,7 +195,12 @@ def test_missing_keys(clone, key):
 def test_a_misspelt_key_is_named():
     """It is missing as well, which says less."""
     with pytest.raises(InputError, match=r"tiny\.yaml: .*unknown key 'thread'; remove it or use one of: .*threads"):
-        checks.check_schema({"thread": 1}, "config", "tiny.yaml", ROOT)
+        checks.check_schema({"thread": 1}, "config", "tiny.yaml")
+
+
+def test_a_renamed_key_is_named(clone):
+    change(clone / CONFIG, "generators", "miniature", "kind", value="controlnet")
+    assert "tiny.yaml: generators.miniature: key 'kind' is now called 'method'; rename it" in message(clone)
 
 
 @pytest.mark.parametrize(("source", "key"), [("pipeline", "path"), ("checkpoint", "path"), ("train", "training")])
@@ -208,23 +213,43 @@ def test_a_source_without_what_it_needs(clone, source, key):
 
 
 def test_controlnet_is_a_pipeline_folder(clone):
-    change(clone / CONFIG, "generators", "miniature", "kind", value="controlnet")
+    change(clone / CONFIG, "generators", "miniature", "method", value="controlnet")
     change(clone / CONFIG, "generators", "miniature", "source", value="checkpoint")
-    assert "generators.miniature: kind controlnet with source checkpoint; it takes source: pipeline" in message(clone)
+    assert "generators.miniature: method controlnet with source checkpoint; it takes source: pipeline" in message(clone)
+
+
+OUTSIDE = "toy_package.module:thing"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("plans", "hardness-2", "strategy"),
+        ("generators", "miniature", "method"),
+        ("generators", "miniature", "scheduler"),
+        ("synthetic_sets", "filtered", "filter"),
+    ],
+    ids=lambda keys: keys[-1],
+)
+def test_names_of_plug_ins_are_accepted(clone, keys):
+    change(clone / CONFIG, *keys, value=OUTSIDE)
+    read(clone)
+    change(clone / CONFIG, *keys, value="nothing")
+    assert re.search(rf"{'.'.join(keys)} = 'nothing': 'nothing' is not one of \[.*package.module:object", message(clone))
 
 
 def test_options_reach_the_scripts(fresh, clone):
-    change(clone / CONFIG, "generators", "miniature", "kind", value="controlnet")
+    change(clone / CONFIG, "generators", "miniature", "method", value="controlnet")
     change(clone / CONFIG, "generators", "miniature", "compile", value=True)
     change(clone / CONFIG, "training_gpus", value=4)
     for name in ("tiny", "other"):
         change(clone / MODELS, name, "gpus", value=8)
     change(clone / CONFIG, "models", value=str(clone / MODELS))
     printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
-    assert re.search(r"prepare_generator\.py .* --paints-as controlnet ", printed)
-    assert re.search(r"synthesize\.py .* --kind controlnet --compile ", printed)
-    launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- scripts/train.py"
-    assert launched in printed
+    assert re.search(r"prepare_generator\.py .* --method controlnet ", printed)
+    assert re.search(r"synthesize\.py .* --method controlnet --compile ", printed)
+    launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- "
+    assert f"{launched}{fresh}/scripts/train.py" in printed
 
 
 def test_evaluation_reaches_the_scripts(fresh, clone):
@@ -255,7 +280,7 @@ def test_a_table_of_real_rows_only(clone):
 @pytest.mark.parametrize("ignored", [-1, 256, 0.5, None])
 def test_ignored_label_fits_in_8_bits(clone, ignored):
     with pytest.raises(InputError, match="0..255"):
-        LabelSpace.read(clone / CLASSES, ignored)
+        LabelSpace.of_class_table(clone / CLASSES, ignored)
 
 
 def test_missing_raw_data_says_what_and_where_from(clone, tmp_path):

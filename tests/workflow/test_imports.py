@@ -9,7 +9,8 @@ import torch
 from test_configuration import message, read
 from tiny_run import CONFIG, change, planned, read_yaml, rules, run_snakemake, snakemake, write_yaml
 
-from freemask import files, tables
+from freemask import files
+from freemask.tables import read_table
 
 LINE = "11/25 10:00:00 - mmengine - INFO - "
 LOG = f"""{LINE}Iter(train) [ 2/12]  lr: 1.0e-05  loss: 2.1
@@ -136,7 +137,7 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     folder = rerun / "results/miniworld/training"
     before = {row: files.read_json(folder / row / "seed-0/metrics.json") for row in ("real", "joint-unfiltered")}
     state = torch.load(folder / "real/seed-0/weights.pth", weights_only=True)
-    classes = tables.read_table(rerun / "config/datasets/miniworld.tsv", ["name"]).name.tolist()
+    classes = read_table(rerun / "config/datasets/miniworld.tsv", ["name"]).name.tolist()
     torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": tuple(classes)}}}, rerun / "public.pth")
     (rerun / "run.log").write_text(LOG)
     for row in before:

@@ -1,7 +1,7 @@
 """A data set that nothing in the repository knows goes through the whole chain by configuration alone.
 
 Three classes, other label numbers, 255 ignored, images of several sizes that aren't square; one YAML file for the data
-set, which with the others stands in docs/your-own-dataset.md. Snakemake plans the jobs; their command lines then run in
+set, which with the others stands in docs/own-dataset.md. Snakemake plans the jobs; their command lines then run in
 this process, which saves two dozen starts of torch.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import load
+from command_line import run_line
 from tiny_run import ROOT, read_yaml, write_yaml
 
 from freemask import files, images, tables
 from freemask.segmentation.outputs import read_confusion
 
-PAGE = ROOT / "docs/your-own-dataset.md"
+PAGE = ROOT / "docs/own-dataset.md"
 LABELS, NAMES = [10, 20, 200], ["sea", "ship", "island"]
 DATA = Path("elsewhere/the harbour")  # not where the page has it, and with a space
 SIZES = [(48, 80), (72, 56), (64, 96)]
@@ -60,7 +60,7 @@ def write_data(root: Path, split: str, count: int, seed: int) -> None:
 
 
 def written_on_the_page() -> dict[str, str]:
-    """The files that docs/your-own-dataset.md shows: path -> text."""
+    """The files that docs/own-dataset.md shows: path -> text."""
     text, found = PAGE.read_text(), {}
     for block in re.finditer(r"^```(yaml)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         before = text[: block.start()].rstrip().rpartition("\n\n")[2]
@@ -96,7 +96,7 @@ def plan(folder: Path) -> list[Job]:
     jobs = []
     for block in re.split(r"^(?:local)?rule ", ran.stdout + ran.stderr, flags=re.MULTILINE)[1:]:
         lists = {key: re.search(rf"^    {key}: (.*)$", block, re.MULTILINE) for key in ("input", "output", "resources")}
-        command = re.search(r"python (scripts/\w+\.py .*)", block)
+        command = re.search(r"python (\S*scripts/\w+\.py .*)", block)
         inputs, outputs = (tuple(lists[key][1].split(", ")) if lists[key] else () for key in ("input", "output"))
         gpu = "gpu=" in (lists["resources"][1] if lists["resources"] else "")
         jobs.append(Job(block.split(":")[0], inputs, outputs, gpu, command[1] if command else ""))
@@ -120,8 +120,7 @@ def run(jobs: list[Job]) -> list[str]:
             script, *arguments = shlex.split(ready.command)
             if ready.rule in ("train", "evaluate"):  # mmengine tells the runs of a process apart by whole seconds
                 time.sleep(1.01 - time.time() % 1)
-            module = load(Path(script).stem)
-            module.main(module.options().parse_args(arguments))
+            run_line(Path(script).stem, arguments)
             assert all(Path(path).exists() for path in ready.outputs), ready
             done.append(ready.rule)
     return done

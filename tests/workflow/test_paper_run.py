@@ -143,7 +143,7 @@ def test_precision_and_nodes_reach_the_trainings(fresh):
     found = re.findall(r"--precision (\w+) .*training/(mask2former|segformer|segmenter)", done.stdout)
     assert set(found) == {("fp32", "mask2former"), ("fp16", "segformer"), ("fp16", "segmenter")}
     launched = re.findall(
-        r"srun --ntasks=2 .* torchrun --nnodes 2 --nproc-per-node 4 .* -- scripts/train\.py", done.stdout
+        r"srun --ntasks=2 .* torchrun --nnodes 2 --nproc-per-node 4 .* -- \S*scripts/train\.py", done.stdout
     )
     assert len(launched) == 65
 

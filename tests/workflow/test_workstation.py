@@ -24,15 +24,13 @@ import json, os, time
 from pathlib import Path
 from freemask import cli
 
-def main(arguments):
+def job(*, out: Path):
     times = [time.monotonic()]
     time.sleep(1)
     times.append(time.monotonic())
-    Path(arguments.out).write_text(json.dumps([os.environ["CUDA_VISIBLE_DEVICES"], *times]))
+    out.write_text(json.dumps([os.environ["CUDA_VISIBLE_DEVICES"], *times]))
 
-parser = cli.parser(None)
-parser.add_argument("--out")
-cli.run(main, parser.parse_args(), gpus=1)
+cli.run(job, gpus=1)
 """
 
 
