@@ -8,6 +8,21 @@ import tiny_run
 
 from freemask.workflow import code, places
 
+LABELS = """'''Labels.'''
+from freemask import files
+
+
+def read():
+    '''Read.'''
+    return 1
+"""
+WORK = """
+def work():
+    from freemask.data.labels import read
+
+    return read(), "freemask.named:rule"
+"""
+
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
@@ -15,11 +30,11 @@ def checkout(tmp_path, monkeypatch):
     for name, text in {
         "freemask/__init__.py": "",
         "freemask/data/__init__.py": "",
-        "freemask/data/labels.py": '"""Labels."""\nfrom freemask import files\n\n\ndef read():\n    """Read."""\n    return 1\n',
+        "freemask/data/labels.py": LABELS,
         "freemask/files.py": "SIZE = 1\n",
         "freemask/alone.py": "SIZE = 1\n",
         "freemask/named.py": "def rule(): ...\n",
-        "scripts/work.py": 'def work():\n    from freemask.data.labels import read\n    return read(), "freemask.named:rule"\n',
+        "scripts/work.py": WORK,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -48,7 +63,7 @@ def test_imports_are_followed_into_functions_modules_and_named_objects(checkout)
         ("freemask/named.py", "...", "return 1", True),
         ("freemask/alone.py", "SIZE = 1", "SIZE = 2", False),
         ("freemask/files.py", "SIZE = 1", "SIZE  =  1  # a comment", False),
-        ("freemask/data/labels.py", '"""Read."""', '"""Read the labels."""', False),
+        ("freemask/data/labels.py", "'''Read.'''", "'''Read the labels.'''", False),
     ],
 )
 def test_what_changes_the_digest(checkout, file, before, after, changes):

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from tiny_run import CONFIG, ROOT, change, read_yaml, run_snakemake, snakemake, write_yaml
+from tiny_run import CONFIG, change, read_yaml, run_snakemake, snakemake, write_yaml
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
@@ -235,7 +235,8 @@ def test_names_of_plug_ins_are_accepted(clone, keys):
     change(clone / CONFIG, *keys, value=OUTSIDE)
     read(clone)
     change(clone / CONFIG, *keys, value="nothing")
-    assert re.search(rf"{'.'.join(keys)} = 'nothing': 'nothing' is not one of \[.*package.module:object", message(clone))
+    key = ".".join(keys)
+    assert re.search(rf"{key} = 'nothing': 'nothing' is not one of \[.*package.module:object", message(clone))
 
 
 def test_options_reach_the_scripts(fresh, clone):
