@@ -1,6 +1,27 @@
 # Needs: the raw data set, or its addresses. Makes: raw data below its root, weights/, index/, check/, label_space.json, masks/ + masks.tsv.
 
 
+def class_table(wildcards):
+    """The data set's class table; nothing where its YAML file lists the classes."""
+    classes = DATASETS[wildcards.dataset]["classes"]
+    return str(place(classes)) if isinstance(classes, str) else []
+
+
+def listed_classes(wildcards):
+    """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
+    classes = DATASETS[wildcards.dataset]["classes"]
+    return option("--class-table", place(classes)) if isinstance(classes, str) else option("--classes", json.dumps(classes))
+
+
+def raw_data(wildcards):
+    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
+    facts = DATASETS[wildcards.dataset]
+    if "miniworld" in facts:
+        return f"results/{wildcards.dataset}/raw.tsv"
+    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
 rule make_miniworld:
     """Write the procedural data set in ADE20K's folder layout; makes a table of its files."""
     input:
@@ -14,7 +35,7 @@ rule make_miniworld:
         "../envs/cpu.yaml"
     params:
         code=code_of("make_miniworld"),
-        root=fact("root"),
+        root=dataset_setting("root"),
         world=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["miniworld"]),
     shell:
         "python {SCRIPTS}/make_miniworld.py --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
@@ -35,7 +56,7 @@ rule write_label_space:
         "../envs/cpu.yaml"
     params:
         code=code_of("write_label_space"),
-        ignored_label=fact("ignored_label"),
+        ignored_label=dataset_setting("ignored_label"),
         classes=listed_classes,
     shell:
         "python {SCRIPTS}/write_label_space.py {params.classes} --ignored-label {params.ignored_label}"
@@ -58,10 +79,10 @@ rule index_dataset:
     threads: config["threads"]
     params:
         code=code_of("index_dataset"),
-        images=lambda wildcards: f"{fact('root')(wildcards)}/{fact('images')(wildcards)}",
-        masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
-        image_suffix=fact("image_suffix"),
-        mask_suffix=fact("mask_suffix"),
+        images=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('images')(wildcards)}",
+        masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
+        image_suffix=dataset_setting("image_suffix"),
+        mask_suffix=dataset_setting("mask_suffix"),
         # for the report of a failure: neither inputs nor outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache.sqlite",
@@ -115,7 +136,7 @@ rule resize_masks:
     params:
         code=code_of("resize_masks"),
         masks_dir="results/{dataset}/masks",
-        mask_size=fact("mask_size"),
+        mask_size=dataset_setting("mask_size"),
     shell:
         "python {SCRIPTS}/resize_masks.py --index {input.index:q} --label-space {input.label_space:q}"
         " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"

@@ -1,6 +1,41 @@
 # Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/, synthetic/{synthetic_set}/train.tsv.
 
 
+def set_alpha(synthetic_set):
+    """The tolerance margin of a synthetic set as it stands in paths: 1.25, 0.9, inf."""
+    alpha = config["synthetic_sets"][synthetic_set]["alpha"]
+    return "inf" if math.isinf(alpha) else f"{alpha:g}"
+
+
+def set_shards(pattern):
+    """The shards that a synthetic set gathers; {generator}, {plan} and {alpha} are the set's."""
+
+    def paths(wildcards):
+        chosen = config["synthetic_sets"][wildcards.synthetic_set]
+        filled = pattern.format(
+            dataset=wildcards.dataset,
+            generator=chosen["generator"],
+            plan=chosen["plan"],
+            alpha=set_alpha(wildcards.synthetic_set),
+            scatteritem="{scatteritem}",
+        )
+        return gather.shard(filled)
+
+    return paths
+
+
+def set_plan(wildcards):
+    """The plan of a synthetic set."""
+    return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
+
+
+def margins_unless_infinite(wildcards):
+    """No filtering (alpha = inf) needs no margin maps."""
+    if wildcards.alpha == "inf":
+        return []
+    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
+
+
 rule measure_margins:
     """Margin map of every synthetic image in a shard: which tolerance margins would filter a pixel (8 bit, steps of 0.05)."""
     input:

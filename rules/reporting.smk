@@ -1,6 +1,99 @@
 # Needs: metrics, IoU per class, plans, sets, training logs. Makes: tables/, figures/.
 
 
+def all_metrics(wildcards, study="main"):
+    """metrics.json of every training of the data set, ablations apart."""
+    return [path for row in experiments_of(wildcards.dataset, study) for path in metrics_of(row)]
+
+
+def all_ious(wildcards, study="main"):
+    """per_class_iou.tsv of every training of the data set, ablations apart."""
+    return [path.replace("metrics.json", "per_class_iou.tsv") for path in all_metrics(wildcards, study)]
+
+
+def validated(dataset, study="main"):
+    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
+    rows = [row for row in experiments_of(dataset, study) if experiments.validates(MODELS[row.model])]
+    return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
+
+
+def best_metrics(wildcards, study="main"):
+    """metrics.json of the best checkpoints of the data set's trainings, where they have one."""
+    return [
+        path.replace("metrics.json", "best/metrics.json")
+        for row in validated(wildcards.dataset, study)
+        for path in metrics_of(row)
+    ]
+
+
+def trained_rows(dataset):
+    """Experiment and train seed of every training of the data set that is run here."""
+    pairs = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
+    return [(row, seed) for row, seed in pairs if not is_imported(row, seed)]
+
+
+def trained_weights(wildcards):
+    """weights.pth of every training of the data set that is run here."""
+    return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
+
+
+def compared_row(wildcards, role):
+    """The experiments row that plays a role in the data set's comparison."""
+    rows = EXPERIMENTS[EXPERIMENTS.dataset == wildcards.dataset].set_index("experiment", drop=False)
+    return rows.loc[config["report"][wildcards.dataset][role]]
+
+
+def shared_seeds(wildcards):
+    """Train seeds that both sides of the comparison have."""
+    baseline, improved = (compared_row(wildcards, role).train_seeds for role in ("baseline", "improved"))
+    return sorted(set(baseline) & set(improved))
+
+
+def compared(role):
+    """IoU per class of the experiment that plays a role (baseline, improved) in the comparison, shared train seeds."""
+
+    def paths(wildcards):
+        row = compared_row(wildcards, role)
+        return [f"{experiment_folder(row, seed)}/per_class_iou.tsv" for seed in shared_seeds(wildcards)]
+
+    return paths
+
+
+def compared_folder(role):
+    """The training that a role (baseline, improved) shows pictures of: the first train seed that both have."""
+    return lambda wildcards: experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
+
+
+def compared_pictures(role):
+    """Predictions of the experiment that plays a role in the comparison."""
+    return lambda wildcards: [f"{compared_folder(role)(wildcards)}/predictions/{number}.png" for number in PICTURES]
+
+
+def plans_of(dataset):
+    """Plans of the data set's synthetic sets."""
+    return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
+
+
+def predicted(dataset):
+    """Figures of what the compared experiments predict: none where a log, which holds no predictions, stands in."""
+    comparison = config["report"][dataset]
+    names = [comparison[role] for role in ("baseline", "improved")]
+    compared_rows = [row for row in experiments_of(dataset) if row.experiment in names]
+    told = any(is_imported(row, seed, "log") for row in compared_rows for seed in row.train_seeds)
+    return [] if told else ["confusion", "predictions"]
+
+
+def report_files(dataset):
+    """What `all` asks of a data set."""
+    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", *predicted(dataset)]
+    return [
+        f"results/{dataset}/tables/miou.md",
+        *(f"results/{dataset}/tables/{table}.tsv" for table in ("most_improved", "cost")),
+        f"results/{dataset}/figures/contact_sheet.png",
+        *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
+    ]
+
+
 rule result_tables:
     """mIoU [%] of every experiment (mean and deviation over train seeds) with gains, and IoU per class [%]."""
     input:

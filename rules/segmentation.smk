@@ -1,6 +1,90 @@
 # Needs: index/, synthetic/{synthetic_set}/train.tsv. Makes: training/{experiment}/seed-{train_seed}/: config.py, weights.pth, metrics.json, ...
 
 
+EVALUATION = {"scales": [1.0], "flip": False, "pictures": 4} | config.get("evaluation", {})
+PICTURES = range(1, EVALUATION["pictures"] + 1)
+
+
+def experiment_row(wildcards):
+    """The row of the experiments table."""
+    rows = EXPERIMENTS[(EXPERIMENTS.dataset == wildcards.dataset) & (EXPERIMENTS.experiment == wildcards.experiment)]
+    if rows.empty:
+        raise WorkflowError(f"{config['experiments']}: no experiment {wildcards.experiment} on {wildcards.dataset}")
+    return rows.iloc[0]
+
+
+def model_settings(wildcards):
+    """The model's entry of the models file: a change of it reruns its trainings and no others."""
+    return json.dumps(MODELS[experiment_row(wildcards).model])
+
+
+def synthetic_pairs(wildcards):
+    """The synthetic set of a regime that trains on one."""
+    row = experiment_row(wildcards)
+    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
+
+
+def pairs_to_train_on(wildcards):
+    """The synthetic set of a row that is trained here: an imported one doesn't need it made."""
+    return [] if imported(wildcards) else synthetic_pairs(wildcards)
+
+
+def training_pairs(wildcards):
+    """The pairs options of a regime: real, synthetic, or both."""
+    row = experiment_row(wildcards)
+    real = f"results/{row.dataset}/index/train.tsv" if find_regime(row.regime).real else ""
+    return [option("--train", real), option("--synthetic", synthetic_pairs(wildcards))]
+
+
+def pretrained_weights(wildcards):
+    """The weights that a regime with a pre-training starts from: same model, synthetic set and train seed."""
+    row = experiment_row(wildcards)
+    if not find_regime(row.regime).pretrained:
+        return []
+    pretraining = experiments.pretraining_of(row, EXPERIMENTS)
+    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
+
+
+def initial_weights(wildcards):
+    """The file of a model's initial weights, fetched where it has an address; a pre-training replaces it."""
+    row = experiment_row(wildcards)
+    return [] if find_regime(row.regime).pretrained else sources.initial_weights(MODELS[row.model]) or []
+
+
+def initial_options(wildcards):
+    """What training starts from, as an option: pre-trained weights, the model's initial weights, or nothing."""
+    pretrained = option("--initial", pretrained_weights(wildcards))
+    return pretrained or option("--initial-weights", initial_weights(wildcards))
+
+
+def imported_rows(*kinds):
+    """A pattern of the paths below results/ that belong to rows imported as one of these kinds."""
+    rows = [row for row, source in IMPORTED.items() if source["kind"] in kinds]
+    folders = [f"{dataset}/training/{experiment}/seed-{seed}/" for dataset, experiment, seed in rows]
+    return f"(?:{any_of(folders)})"
+
+
+def only_imported(*kinds):
+    """A constraint on {dataset} that lets a rule make files of rows imported as one of these kinds only."""
+    return f"(?={imported_rows(*kinds)})(?:{any_of(DATASETS)})"
+
+
+def except_imported(*kinds):
+    """A constraint on {dataset} that keeps a rule from files of rows imported as one of these kinds."""
+    return f"(?!{imported_rows(*kinds)})(?:{any_of(DATASETS)})"
+
+
+def imported(wildcards):
+    """What stands in for a training, None where it is run here."""
+    return IMPORTED.get((wildcards.dataset, wildcards.experiment, int(wildcards.train_seed)))
+
+
+def imported_file(wildcards):
+    """The checkpoint or log; one that was fetched again must not start what follows from it."""
+    source = imported(wildcards)
+    return ancient(source["file"]) if "url" in source else source["file"]
+
+
 rule training_config:
     """Resolve the mmengine configuration of one training."""
     input:
@@ -22,7 +106,7 @@ rule training_config:
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         balance=lambda wildcards: experiment_row(wildcards).balance,
-        precision=lambda wildcards: checks.precision(MODELS[experiment_row(wildcards).model], config),
+        precision=lambda wildcards: experiments.precision(MODELS[experiment_row(wildcards).model], config),
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         gpus=config["training_gpus"],
         pairs=training_pairs,

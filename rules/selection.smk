@@ -1,6 +1,11 @@
 # Needs: real images, masks.tsv, a segmentor trained on real images. Makes: class_loss.tsv, hardness.tsv, plans/{plan}.tsv.
 
 
+def plan_setting(key):
+    """A setting of the plan, e.g. n_max."""
+    return lambda wildcards: config["plans"][wildcards.plan][key]
+
+
 rule class_loss:
     """Loss [nats] of a segmentor on the real training images it was trained on, summed per image and class: one shard."""
     input:
@@ -91,7 +96,7 @@ rule plan_synthesis:
         strategy=plan_setting("strategy"),
         n_max=plan_setting("n_max"),
         first_seed=plan_setting("first_seed"),
-        mask_size=fact("mask_size"),
+        mask_size=dataset_setting("mask_size"),
         synthesis_logs="logs/{dataset}/synthesize",  # not an input: an estimate makes no plan old
     shell:
         "python {SCRIPTS}/plan_synthesis.py --hardness {input.hardness:q} --masks {input.masks:q}"
