@@ -24,7 +24,6 @@ def raw_data(wildcards):
 
 rule make_miniworld:
     """Write the procedural data set in ADE20K's folder layout; makes a table of its files."""
-    input:
     output:
         manifest="results/{dataset}/raw.tsv",
     log:
