@@ -221,7 +221,7 @@ def _check_set(where: str, chosen: dict, config: dict) -> None:
     try:
         parse_alpha(str(chosen["alpha"]))
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}.{error}") from None
 
 
 def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, models: dict) -> None:
