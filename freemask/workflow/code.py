@@ -28,10 +28,10 @@ def code_digest(script: str, *plugged_in: str) -> str:
     """
     content = hashlib.sha256()
     for path in sorted(code_files(script)):
-        content.update(f"{path.relative_to(ROOT)}\n{_statements(path)}\n".encode())
+        content.update(f"{path.relative_to(ROOT)}\n{_read(path)[1]}\n".encode())
     for name in plugged_in:
         if path := _outside(name):
-            content.update(f"{name}\n{_statements(path)}\n".encode())
+            content.update(f"{name}\n{_read(path)[1]}\n".encode())
     return content.hexdigest()[:12]
 
 
@@ -43,14 +43,19 @@ def code_files(script: str) -> set[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += _imported(path)
+            waiting += _read(path)[0]
     return found
 
 
 @cache
-def _imported(path: Path) -> tuple[Path, ...]:
-    """Files of this package that a file imports, or names as "package.module:object"."""
-    return tuple(file for name in _names(_parsed(path)) for file in _files(name))
+def _read(path: Path) -> tuple[frozenset[Path], str]:
+    """The files of this package that a file imports, and its statements without comments, docstrings and layout."""
+    tree = ast.parse(path.read_bytes())
+    imported = frozenset(file for name in _names(tree) for file in _files(name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = ""  # type: ignore[attr-defined]
+    return imported, ast.dump(tree)
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
@@ -87,18 +92,3 @@ def _outside(name: str) -> Path | None:
     except ImportError:
         return None
     return Path(found.origin) if found and found.origin else None
-
-
-@cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-@cache
-def _statements(path: Path) -> str:
-    """A file's statements without comments, docstrings and layout."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[0].value.value = ""  # type: ignore[attr-defined]
-    return ast.dump(tree)

@@ -179,7 +179,7 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
     for row in real[real.duplicated(["dataset", "model", "schedule"])].itertuples():
         raise InputError(
             f"{config['experiments']}: experiment {row.experiment} is a second one of model {row.model!r} on real "
-            f"images of {row.dataset} with schedule {row.schedule}, gains are over one; join their train_seeds in one row"
+            f"images of {row.dataset} with schedule {row.schedule}; gains are over one row: join their train_seeds"
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)

@@ -40,13 +40,11 @@ def checkout(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code, "ROOT", tmp_path)
     yield tmp_path
-    for cached in (code._imported, code._parsed, code._statements):
-        cached.cache_clear()
+    code._read.cache_clear()
 
 
 def digest() -> str:
-    for cached in (code._imported, code._parsed, code._statements):
-        cached.cache_clear()
+    code._read.cache_clear()
     return code.code_digest("work")
 
 
@@ -80,7 +78,7 @@ def test_code_from_outside_counts(checkout, monkeypatch, tmp_path):
     first = code.code_digest("work", "hardness", "outside_strategy:spread")
     assert first != code.code_digest("work", "hardness")
     (tmp_path / "outside_strategy.py").write_text("def spread(): return 2\n")
-    code._statements.cache_clear()
+    code._read.cache_clear()
     assert code.code_digest("work", "hardness", "outside_strategy:spread") != first
 
 
