@@ -1,4 +1,4 @@
-"""Images and masks: read, or refused with a reason; encoded to the same bytes for the same pixels."""
+"""Images and masks: read with clear errors, encoded reproducibly."""
 
 import io
 import struct
@@ -12,12 +12,14 @@ from freemask.errors import InputError
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+ORIENTATION = 0x0112  # EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
-    Raises: InputError where the file is missing, damaged, or not one 8-bit channel.
+    Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
     try:
         with Image.open(path) as image:
@@ -31,10 +33,29 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.asarray(image, dtype=np.uint8)
 
 
-def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """Encode (H, W) or (H, W, 3) uint8 as PNG; the same bytes for the same array.
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height [pixels] of an image as it is shown, its EXIF orientation applied."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
 
-    palette: (256, 3) uint8: a palette PNG, whose labels programs read while people see colors.
+
+def decode(image: Image.Image, path: str) -> None:
+    """Read an open image file to its end; of a PNG, check the checksum of every chunk (Pillow stops at the last row).
+
+    Raises: One of DAMAGED.
+    """
+    if image.format == "PNG":
+        with Image.open(path) as again:
+            again.verify()
+    image.load()
+
+
+def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+    """Encode (H, W) or (H, W, 3) uint8 as PNG; equal arrays give equal bytes.
+
+    Args:
+        array: Grey values, labels or RGB.
+        palette: (256, 3) uint8 colors of labels; makes a palette PNG, in which programs read labels and people see colors.
     """
     buffer, image = io.BytesIO(), Image.fromarray(array)
     if palette is not None:
@@ -53,7 +74,7 @@ def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
-    Raises: InputError where the file is missing or damaged.
+    Raises: InputError if the file is missing or damaged.
     """
     try:
         with Image.open(path) as image:
