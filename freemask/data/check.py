@@ -211,9 +211,7 @@ def _read_mask(image: Image.Image, path: str) -> Content:
 def judge(image: Checked, mask: Checked, label_space: LabelSpace) -> list[Offender]:
     """What is wrong with a pair; [] for a good one."""
     shown, labelled = image.content, mask.content
-    found = [
-        Offender(file.path, file.content.what, file.content.remedy) for file in (image, mask) if file.content.what
-    ]
+    found = [Offender(file.path, file.content.what, file.content.remedy) for file in (image, mask) if file.content.what]
     if not found and (shown.width, shown.height) != (labelled.width, labelled.height):
         sizes = f"{labelled.width}x{labelled.height} pixels, its image {image.path} has {shown.width}x{shown.height}"
         remedy = "export both at one size (an image's EXIF orientation counts: turn its pixels instead)"
