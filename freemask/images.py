@@ -55,7 +55,7 @@ def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
 
     Args:
         array: Grey values, labels or RGB.
-        palette: (256, 3) uint8 colors of labels; makes a palette PNG, in which programs read labels and people see colors.
+        palette: (256, 3) uint8 colors of labels; makes a palette PNG: programs read labels, people see colors.
     """
     buffer, image = io.BytesIO(), Image.fromarray(array)
     if palette is not None:

@@ -1,7 +1,7 @@
 """Check the images and masks of a split before anything expensive reads them.
 
-Masks may be grey PNGs (the value is the label) or palette PNGs (the index is the label; the palette's colors are ignored,
-as in Pascal VOC). Everything else doesn't hold one label per pixel and is refused.
+Masks may be grey PNGs (the value is the label) or palette PNGs (the index is the label; the palette's colors are
+ignored, as in Pascal VOC). Everything else doesn't hold one label per pixel and is refused.
 
 A cache remembers what was found in a file. The file is read again only if its size or its time of change differs.
 """

@@ -1,4 +1,4 @@
-"""Fetch archives, weights and folders of the Hugging Face hub: resumed, checked by SHA-256, never half under their name.
+"""Fetch archives and weights: resumed, checked by SHA-256, never half under their final name.
 
 gdown downloads, also from Google Drive, and resumes; huggingface_hub fetches from its hub.
 """
@@ -154,8 +154,8 @@ def _refuse_web_page(url: str, file: Path, remedy: str) -> None:
         start = opened.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         raise InputError(
-            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today); open"
-            f" it in a browser, {remedy}"
+            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today);"
+            f" open it in a browser, {remedy}"
         )
 
 
@@ -172,8 +172,8 @@ def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> No
     recorded = record.read_text().partition(" ")[0]
     if recorded != found:
         raise InputError(
-            f"{path.name}: SHA-256 {found}, but the first download had {recorded} ({record}; delete that if the file was"
-            f" renewed on purpose); {remedy}"
+            f"{path.name}: SHA-256 {found}, but the first download had {recorded} ({record}; delete that if the file"
+            f" was renewed on purpose); {remedy}"
         )
 
 
@@ -265,8 +265,8 @@ def fetch_folder(address: str, folder: Path) -> None:
     except (OSError, ValueError, HTTPError) as error:  # the hub's own; httpx's, without a network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{address}: {reason}; finished files are kept. No network? Run this on a login node, or save the folder of "
-            f"https://huggingface.co/{repository} as {folder}"
+            f"{address}: {reason}; finished files are kept. No network? Run this on a login node, or save the folder of"
+            f" https://huggingface.co/{repository} as {folder}"
         ) from None
     cli.tell(f"{folder}: {len(chosen) + 1} files of {repository} at commit {commit}")
 

@@ -50,7 +50,7 @@ class LabelSpace:
         return cls.of_table(pd.DataFrame(found["classes"], columns=columns), found["ignored"], path)
 
     def write(self, path: str | Path) -> None:
-        """Write the label space as one JSON file, atomically: the ignored label, and per class label, name, word, color."""
+        """Write the label space as JSON: the ignored label, and label, name, word and color of each class."""
         rows = zip(self.ids, self.names, self.words, self.colors, strict=True)
         classes = [
             {"label": label, "name": name, "word": word, "color": "#{:02x}{:02x}{:02x}".format(*color)}
