@@ -64,7 +64,7 @@ rule index_dataset:
         mask_suffix=fact("mask_suffix"),
         # for the report of a failure: neither inputs nor outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
-        cache="results/{dataset}/check/{split}.cache.sqlite",
+        cache="results/{dataset}/check/{split}.cache",
     shell:
         "python {SCRIPTS}/index_dataset.py --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
@@ -90,7 +90,7 @@ rule check_dataset:
         code=code_of("check_dataset"),
         # not outputs: Snakemake deletes a failed job's outputs, and the cache before a job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
-        cache="results/{dataset}/check/{split}.cache.sqlite",
+        cache="results/{dataset}/check/{split}.cache",
     shell:
         "python {SCRIPTS}/check_dataset.py --index {input.index:q} --label-space {input.label_space:q}"
         " --frequencies {output.frequencies:q}"

@@ -84,15 +84,14 @@ def same_size(images: list[str]) -> bool:
     """Whether all images are shown at one width and height (their headers are read)."""
     from PIL import Image
 
-    from freemask.data.probe import ORIENTATION, TURNED
     from freemask.errors import InputError
-    from freemask.images import DAMAGED
+    from freemask.images import DAMAGED, shown_size
 
     seen = set()
     for path in images:
         try:
             with Image.open(path) as image:
-                seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
+                seen.add(shown_size(image))
         except DAMAGED as error:
             raise InputError(
                 f"{path}: missing or no image ({error}); fetch it again, or take it off the list"
