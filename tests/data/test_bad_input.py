@@ -145,7 +145,7 @@ CASES = {
     "label above 255": ("write_label_space", "", replace("classes.tsv", "\n9\t", "\n300\t"), "classes.tsv: label 300"),
     "label is a word": ("write_label_space", "", replace("classes.tsv", "\n9\t", "\nx\t"), "classes.tsv: label"),
     "class is ignored": ("write_label_space", "--ignored-label 9", None, "classes.tsv: label 9 is also"),
-    "no word": ("write_label_space", "", replace("classes.tsv", "\tship\tship\t", "\tship\t\t"), "classes.tsv: label 9"),
+    "no word": ("write_label_space", "", replace("classes.tsv", "ship\tship\t", "ship\t\t"), "label 9 has no word"),
     "bad colour": ("write_label_space", "", replace("classes.tsv", "#ff3d00", "red"), "classes.tsv: color 'red'"),
     "index of two columns": ("check_dataset", "", write("index.tsv", "image\tmask\na.jpg\n"), "index.tsv, line 2: 1"),
     "ignored label 300": ("write_label_space", "--ignored-label 300", None, "ignored_label = 300"),
