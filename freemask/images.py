@@ -39,17 +39,6 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
 
 
-def decode(image: Image.Image, path: str) -> None:
-    """Read an open image file to its end; of a PNG, check the checksum of every chunk (Pillow stops at the last row).
-
-    Raises: One of DAMAGED.
-    """
-    if image.format == "PNG":
-        with Image.open(path) as again:
-            again.verify()
-    image.load()
-
-
 def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     """Encode (H, W) or (H, W, 3) uint8 as PNG; equal arrays give equal bytes.
 
@@ -62,6 +51,17 @@ def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
         image.putpalette(palette.tobytes())
     image.save(buffer, format="PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
+
+
+def decode(image: Image.Image, path: str) -> None:
+    """Read an open image file to its end; of a PNG, check the checksum of every chunk (Pillow stops at the last row).
+
+    Raises: One of DAMAGED.
+    """
+    if image.format == "PNG":
+        with Image.open(path) as again:
+            again.verify()
+    image.load()
 
 
 def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:

@@ -84,14 +84,15 @@ def same_size(images: list[str]) -> bool:
     """Whether all images are shown at one width and height (their headers are read)."""
     from PIL import Image
 
+    from freemask.data.probe import ORIENTATION, TURNED
     from freemask.errors import InputError
-    from freemask.images import DAMAGED, shown_size
+    from freemask.images import DAMAGED
 
     seen = set()
     for path in images:
         try:
             with Image.open(path) as image:
-                seen.add(shown_size(image))
+                seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
         except DAMAGED as error:
             raise InputError(
                 f"{path}: missing or no image ({error}); fetch it again, or take it off the list"
