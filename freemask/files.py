@@ -78,13 +78,17 @@ def sha256_of_input(path: str | Path) -> str:
         raise InputError(f"{path}: {error.strerror or error}; run the rule that makes it, or check the path") from None
 
 
-def check_sha256(path: str | Path, expected: str, remedy: str) -> str:
-    """The SHA-256 of a file, which must be the expected one: the full digest, or its first hex digits.
+def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
+    """Compare a file's SHA-256 with an expected one; returns the file's.
 
-    Raises: InputError with both digests and the remedy where it is another one, or the file can't be read.
+    Args:
+        path: The file.
+        expected: Hex digest or its first digits; None or "" accepts any file.
+        remedy: What to do, the end of the message.
+    Raises: InputError if the digest differs or the file can't be read.
     """
     found = sha256_of_input(path)
-    if not found.startswith(expected.lower()):
+    if not found.startswith((expected or "").lower()):
         raise InputError(f"{path}: SHA-256 is {found}, want {expected}; {remedy}")
     return found
 

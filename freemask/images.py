@@ -40,11 +40,9 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
 
 
 def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """Encode (H, W) or (H, W, 3) uint8 as PNG; equal arrays give equal bytes.
+    """Encode (H, W) or (H, W, 3) uint8 as PNG; the same bytes for the same array.
 
-    Args:
-        array: Grey values, labels or RGB.
-        palette: (256, 3) uint8 colors of labels; makes a palette PNG: programs read labels, people see colors.
+    palette: (256, 3) uint8: a palette PNG, whose labels programs read while people see colors.
     """
     buffer, image = io.BytesIO(), Image.fromarray(array)
     if palette is not None:

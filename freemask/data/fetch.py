@@ -161,7 +161,7 @@ def _refuse_web_page(url: str, file: Path, remedy: str) -> None:
 
 def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> None:
     """Compare with the configured digest and, unless that is whole, with the one recorded at the first download."""
-    found = files.check_sha256(file, sha256 or "", f"the configuration says so; {remedy}")
+    found = files.check_sha256(file, sha256, f"the configuration says so; {remedy}")
     if sha256 and len(sha256) == len(found):
         return
     record = Path(f"{path}.sha256")
