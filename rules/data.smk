@@ -62,7 +62,7 @@ rule index_dataset:
         masks=lambda wildcards: f"{fact('root')(wildcards)}/{fact('masks')(wildcards)}",
         image_suffix=fact("image_suffix"),
         mask_suffix=fact("mask_suffix"),
-        # written if a file has no partner, which fails the job: no outputs
+        # for the report of a failure: neither inputs nor outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:

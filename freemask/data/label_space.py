@@ -148,7 +148,7 @@ def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
 
 
 def refuse_other_classes(classes: Sequence[str], names: Sequence[str], source: str | Path) -> None:
-    """Raise InputError if class names differ from the data set's, in train-id order; blanks around names are ignored."""
+    """Raise InputError if class names, in train-id order, aren't the data set's; blanks around names are ignored."""
     expected = [name.strip() for name in names]
     if len(classes) != len(expected):
         raise InputError(
