@@ -89,7 +89,7 @@ def _download(url: str, target: Path, reserve: float, remedy: str) -> None:
             if status not in (408, 429) and status < 500:
                 raise InputError(f"{url}: {reason}; look whether the address has moved, {remedy}") from None
         except (DownloadError, requests.RequestException) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = " ".join(str(error).split()) or type(error).__name__
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error}); the next run resumes the download") from None
         failures = 0 if _received(target) > reached else failures + 1
