@@ -1,4 +1,4 @@
-"""Images and masks: read, or refused with a reason; encoded to the same bytes for the same pixels."""
+"""Images and masks: read with clear errors, encoded reproducibly."""
 
 import io
 import struct
@@ -12,12 +12,14 @@ from freemask.errors import InputError
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+ORIENTATION = 0x0112  # EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
-    Raises: InputError where the file is missing, damaged, or not one 8-bit channel.
+    Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
     try:
         with Image.open(path) as image:
@@ -29,6 +31,12 @@ def read_mask(path: str | Path) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height [pixels] of an image as it is shown, its EXIF orientation applied."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
 
 
 def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
@@ -43,6 +51,17 @@ def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def decode(image: Image.Image, path: str) -> None:
+    """Read an open image file to its end; of a PNG, check the checksum of every chunk (Pillow stops at the last row).
+
+    Raises: One of DAMAGED.
+    """
+    if image.format == "PNG":
+        with Image.open(path) as again:
+            again.verify()
+    image.load()
+
+
 def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
     """Encode (H, W, 3) uint8 as JPEG without chroma subsampling."""
     buffer = io.BytesIO()
@@ -53,7 +72,7 @@ def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
-    Raises: InputError where the file is missing or damaged.
+    Raises: InputError if the file is missing or damaged.
     """
     try:
         with Image.open(path) as image:

@@ -46,11 +46,14 @@ def write_rows(path: str | Path, header: list[str], rows: Iterable[Iterable[obje
 def read_table(
     path: str | Path, columns: list[str], only: bool = False, types: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Read a tab-separated table that must hold `columns`; ids (mask_id, image, mask, ...) stay text.
+    """Read a tab-separated table; ids, paths and digests stay text.
 
-    Args: only: read no other columns, which saves time and memory; types: columns of another type, e.g. S256 for
-    UTF-8 bytes, which are read much more quickly than text and cut off where they are longer.
-    Raises: InputError naming file and column.
+    Args:
+        path: The table.
+        columns: Columns that it must have.
+        only: Read no other columns, which saves time and memory.
+        types: Types of columns, e.g. S256 (UTF-8 bytes), which pandas reads much faster than text but truncates.
+    Raises: InputError with the file, and the column or line that is wrong.
     """
     text = {"mask_id", "image", "mask", "sha256", "image_sha256", "mask_sha256", "name", "word", "experiment", "counts"}
     try:
@@ -63,14 +66,25 @@ def read_table(
             na_values=["nan", ""],
             usecols=set(columns).__contains__ if only else None,
         )
+        _refuse_short_lines(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(map(str, table.columns))})")
     return table
+
+
+def _refuse_short_lines(path: str | Path) -> None:
+    """Raise InputError for a line of too few fields, e.g. of a table that was cut off; pandas fills it with NaN."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter="\t")
+        header = next(rows)
+        for row in rows:
+            if row and len(row) != len(header):
+                raise InputError(f"{path}, line {rows.line_num}: {len(row)} fields, want {len(header)}")
 
 
 def stream_table(path: str | Path, columns: list[str]) -> Iterator[tuple[str, ...]]:

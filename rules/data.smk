@@ -63,7 +63,7 @@ rule write_label_space:
 
 
 rule index_dataset:
-    """Pair images and masks of a split by name; where one stands alone, checks all and stops as check_dataset does."""
+    """Pair the images and masks of a split by name; if one has no partner, check all and stop as check_dataset does."""
     input:
         raw_data,
         label_space="results/{dataset}/label_space.json",
@@ -84,7 +84,7 @@ rule index_dataset:
         mask_suffix=dataset_setting("mask_suffix"),
         # for the report of a failure: neither inputs nor outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
-        cache="results/{dataset}/check/{split}.cache.sqlite",
+        cache="results/{dataset}/check/{split}.cache",
     shell:
         "python {SCRIPTS}/index_dataset.py --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
@@ -93,7 +93,7 @@ rule index_dataset:
 
 
 rule check_dataset:
-    """Open every image and mask of a split once; stops the workflow with a table of all that can't be used."""
+    """Check every image and mask of a split; stops the workflow with a table of all files that can't be used."""
     input:
         index="results/{dataset}/index/{split}.tsv",
         label_space="results/{dataset}/label_space.json",
@@ -108,9 +108,9 @@ rule check_dataset:
     threads: config["threads"]
     params:
         code=code_of("check_dataset"),
-        # not outputs: Snakemake deletes a failed job's outputs, and the cache before a job
+        # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
-        cache="results/{dataset}/check/{split}.cache.sqlite",
+        cache="results/{dataset}/check/{split}.cache",
     shell:
         "python {SCRIPTS}/check_dataset.py --index {input.index:q} --label-space {input.label_space:q}"
         " --frequencies {output.frequencies:q}"
@@ -145,8 +145,7 @@ rule resize_masks:
 WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 
 
-# Without outputs, on purpose: these rules run only where somebody asks for them, and nothing makes Snakemake delete
-# a data set's folder.
+# These rules have no outputs: they run only on request, and Snakemake never deletes a data set's folder.
 for dataset, facts in DATASETS.items():
     if "archives" not in facts:
         continue
@@ -177,7 +176,7 @@ rule fetch_weights:
 
 
 rule fetch_weights_file:
-    """Fetch one file of weights, or a folder of the hub; what is there already is checked and kept."""
+    """Fetch one file of weights, or a folder of the Hugging Face hub; a file that exists is checked and stays."""
     output:
         weights=update("weights/{file}"),
     log:

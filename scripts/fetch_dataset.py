@@ -1,54 +1,45 @@
-"""Fetch a data set's archives and unpack them below its root; what is there already stays as it is.
+"""Fetch and unpack a data set; see `fetch_dataset`."""
 
-Archives lie in <root>.archives until they are unpacked; the digest of one without a published digest stays there.
-Needs a network and, for a while, disk for an archive and what it unpacks to.
-"""
-
-import argparse
-import json
 from pathlib import Path
 
 from freemask import cli
 from freemask.errors import InputError
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--dataset", required=True, help="data set id, for messages")
-    parser.add_argument("--root", type=Path, required=True, help="output: folder of the raw data")
-    parser.add_argument(
-        "--archives", type=json.loads, required=True, help="JSON: list of url, sha256, folder, unpack_to"
-    )
-    parser.add_argument("--folders", nargs="+", required=True, help="folders below root that must be there in the end")
-    return parser
+def fetch_dataset(*, dataset: str, root: Path, archives: cli.Json, folders: list[str]) -> None:
+    """Fetch a data set's archives and unpack them below its root. Folders that hold files are left as they are.
 
+    Archives are downloaded to <root>.archives and deleted when they are unpacked; the digest of an archive without a
+    published digest stays there. Needs a network, and disk for an archive and its content at the same time.
 
-def main(arguments: argparse.Namespace) -> None:
-    """Fetch, unpack, look."""
-    from freemask.data.archives import unpack
-    from freemask.data.fetch import fetch
+    Args:
+        dataset: Data set id, for messages.
+        root: Output: folder of the raw data.
+        archives: JSON list of objects with url, sha256, folder (in the archive) and unpack_to (below root).
+        folders: Folders below root that must exist in the end.
+    """
+    from freemask.data.fetch import fetch_file, unpack
     from freemask.files import file_name
 
-    for archive in arguments.archives:
-        destination = arguments.root / archive["unpack_to"]
+    for archive in archives:
+        destination = root / archive["unpack_to"]
         if destination.is_dir() and any(destination.iterdir()):
             cli.tell(f"{destination}: there already, left as it is")
             continue
-        path = Path(f"{arguments.root}.archives") / file_name(archive["url"])
-        otherwise = f"or, where you have the data already, give their folder in data_roots.{arguments.dataset}"
-        # jpg and png don't shrink in a zip: unpacked, they take as much disk again
-        fetch(archive["url"], path, archive.get("sha256"), otherwise, reserve=1)
+        path = Path(f"{root}.archives") / file_name(archive["url"])
+        otherwise = f"or, if you have the data already, give their folder in data_roots.{dataset}"
+        # JPEG and PNG files don't shrink in a zip: unpacked, they need as much disk again.
+        fetch_file(archive["url"], path, archive.get("sha256"), otherwise, reserve=1)
         unpack(path, destination, archive.get("folder", ""))
         path.unlink()
         cli.tell(f"{destination}: unpacked")
-    for folder in arguments.folders:
-        if not (arguments.root / folder).is_dir():
+    for folder in folders:
+        if not (root / folder).is_dir():
             raise InputError(
-                f"{arguments.root / folder}: not there, though {arguments.root} holds other files; move those away and"
-                f" fetch again, or give the folder of the data in data_roots.{arguments.dataset}"
+                f"{root / folder}: not there, though {root} holds other files; move those away and fetch again, or give"
+                f" the folder of the data in data_roots.{dataset}"
             )
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(fetch_dataset)

@@ -1,31 +1,25 @@
-"""Fetch weights: a generator's checkpoint or folder, or a model's initial weights. Needs a network."""
+"""Fetch a file or a folder of weights; see `fetch_weights`."""
 
-import argparse
 from pathlib import Path
 
 from freemask import cli
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--url", required=True, help="address, also on Google Drive, or hf://owner/name@commit")
-    parser.add_argument("--sha256", help="SHA-256 of the file, or its first hex digits (default: the first download's)")
-    parser.add_argument("--weights", type=Path, required=True, help="output: the file, or a folder's model_index.json")
-    return parser
+def fetch_weights(*, url: str, sha256: str | None = None, weights: Path) -> None:
+    """Fetch weights: a generator's checkpoint or folder, or a model's initial weights. Needs a network.
 
+    Args:
+        url: Address, also on Google Drive, or hf://owner/name@commit.
+        sha256: SHA-256 of the file, or its first hex digits; without it, the first download's is recorded.
+        weights: Output: the file, or model_index.json of the folder.
+    """
+    from freemask.data.fetch import fetch_file, fetch_folder
 
-def main(arguments: argparse.Namespace) -> None:
-    """Fetch."""
-    from freemask.data.fetch import fetch
-
-    if arguments.url.startswith("hf://"):
-        from freemask.data.hub import fetch_folder
-
-        fetch_folder(arguments.url, arguments.weights.parent)
-        return
-    fetch(arguments.url, arguments.weights, arguments.sha256)
+    if url.startswith("hf://"):
+        fetch_folder(url, weights.parent)
+    else:
+        fetch_file(url, weights, sha256)
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(fetch_weights)

@@ -1,77 +1,54 @@
-"""Files from the network, whole or not at all: resumed, checked by SHA-256, placed under their name by a rename.
+"""Fetch archives and weights: resumed, checked by SHA-256, never half under their final name.
 
-pooch 1.9 starts at the first byte again after an interruption (it sends no Range), too dear for 19 GB of COCO images;
-huggingface_hub resumes from its own hub only. Hence requests, HTTP's Range and If-Range, and a .part file.
+gdown downloads, also from Google Drive, and resumes; huggingface_hub fetches from its hub.
 """
 
+import fnmatch
 import os
 import re
 import shutil
+import stat
 import time
-import urllib.parse
-from dataclasses import dataclass
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import NamedTuple
+import zipfile
+from pathlib import Path, PurePosixPath
 
+import gdown
 import requests
-import urllib3
+from gdown.exceptions import DownloadError, FileURLRetrievalError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HTTPError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import filter_repo_objects
 
-from freemask import __version__
-from freemask import cli
-from freemask import files
+from freemask import cli, files
 from freemask.errors import InputError
 
-CHUNK = 1 << 18  # bytes
+ATTEMPTS = 5  # in a row without a new byte
+PAUSE = 2  # seconds before the next attempt, doubled by each failure, at most 60
+TIMEOUT = (20, 60)  # seconds to wait for a connection, and between bytes
 SPARE = 1 << 28  # bytes of a disk that stay free
-PAGE = 1 << 20  # bytes of a web page that are looked at
+BLOCK = 4096  # bytes that a small file takes on a disk
+HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
+INDEX = "model_index.json"
+PARTS = ("vae", "text_encoder", "unet", "controlnet", "tokenizer", "scheduler")
+WEIGHTS = ("vae", "text_encoder", "unet")  # parts that must come with safetensors
+PATTERNS = [f"{part}/*{suffix}" for part in PARTS for suffix in (".json", ".txt", ".safetensors")]
+VARIANTS = ["*.fp16.*", "*.non_ema.*"]  # of the same weights
 
 
-@dataclass(frozen=True)
-class Patience:
-    """When to give up: seconds until a connection, seconds without a byte, failures in a row that brought none.
-
-    pause: seconds before the first retry; doubled with every failure in a row.
-    """
-
-    connect: float = 20
-    stall: float = 60
-    failures: int = 5
-    pause: float = 2
-
-
-class _PassingError(Exception):
-    """What another attempt may overcome."""
-
-
-class _Part(NamedTuple):
-    """An unfinished file, and beside it what the server said of the whole: url, validator, total [bytes]."""
-
-    file: Path
-    facts: Path
-
-    def size(self) -> int:
-        return self.file.stat().st_size if self.file.exists() else 0
-
-    def delete(self) -> None:
-        self.file.unlink(missing_ok=True)
-        self.facts.unlink(missing_ok=True)
-
-
-def fetch(
-    url: str,
-    path: str | Path,
-    sha256: str | None = None,
-    otherwise: str = "",
-    reserve: float = 0.0,
-    patience: Patience = Patience(),
+def fetch_file(
+    url: str, path: str | Path, sha256: str | None = None, otherwise: str = "", reserve: float = 0.0
 ) -> None:
-    """Download url to path, going on from path.part; a file that is there already is checked and kept.
+    """Download a file, resuming what an earlier run left; a file that exists is checked and stays.
 
-    Args: sha256: the file's digest or its first hex digits. Unless it is whole, the first download's digest is kept in
-    path.sha256 and every later one must agree. otherwise: what else a user can do, for messages. reserve: free disk
-    needed beside the file, in file sizes (1 where an archive will be unpacked).
-    Raises: InputError where the address, the disk or the digest is wrong, or patience ends; path isn't there then.
+    Args:
+        url: Address; may be a link to a file on Google Drive.
+        path: Where the file goes.
+        sha256: Digest of the file, or its first hex digits. Unless it is whole, the digest of the first download is
+            recorded in <path>.sha256, and later downloads must agree with it.
+        otherwise: What else a user can do, the end of messages.
+        reserve: Free disk needed beside the file, in sizes of the file (1 for an archive that will be unpacked).
+    Raises: InputError for a wrong address, disk or digest, or no network. The file isn't at its path then.
     """
     path = Path(path)
     if path.exists():
@@ -79,31 +56,129 @@ def fetch(
         cli.tell(f"{path}: there already, SHA-256 agrees")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _Part(Path(f"{path}.part"), Path(f"{path}.part.json"))
+    fetched = Path(f"{path}.fetched")  # whole, but not checked
     remedy = f"or fetch it elsewhere and save it as {path}{', ' if otherwise else ''}{otherwise}"
-    _download(direct_address(url), part, remedy, reserve, patience)
-    with open(part.file, "rb") as file:
-        os.fsync(file.fileno())
+    if not fetched.exists():
+        _download(url, fetched, reserve, remedy)
     try:
-        _check_digest(part.file, path, sha256, f"{url} serves another file, or it was damaged on the way: run again,")
-    except InputError as error:
-        part.delete()
-        raise InputError(f"{error} {remedy}") from None
-    os.replace(part.file, path)
-    part.delete()
+        _refuse_web_page(url, fetched, remedy)
+        changed = f"{url} serves another file, or it was damaged on the way: run again, {remedy}"
+        _check_digest(fetched, path, sha256, changed)
+    except InputError:
+        fetched.unlink()
+        raise
+    finally:
+        _drop_part(fetched)
+    os.replace(fetched, path)
 
 
-def direct_address(url: str) -> str:
-    """Where Google Drive serves a file itself, without the page that warns of large files; other urls unchanged."""
-    parts = urllib.parse.urlsplit(url)
-    identifier = urllib.parse.parse_qs(parts.query).get("id") or re.findall(r"^/file/d/([-\w]+)", parts.path)
-    if parts.hostname != "drive.google.com" or not identifier:
-        return url
-    return f"https://drive.usercontent.google.com/download?id={identifier[0]}&export=download&confirm=t"
+def _download(url: str, target: Path, reserve: float, remedy: str) -> None:
+    """Try again as long as new bytes come.
+
+    Raises: InputError if an error is permanent, or after ATTEMPTS without a new byte.
+    """
+    failures, reached = 0, _received(target)
+    while True:
+        try:
+            return _attempt(url, target, reserve)
+        except FileURLRetrievalError as error:
+            raise InputError(f"{url}: {' '.join(str(error).split())} Open it in a browser, {remedy}") from None
+        except requests.HTTPError as error:
+            status, reason = error.response.status_code, error.response.reason
+            reason = f"the server answers {status} {reason}"
+            if status not in (408, 429) and status < 500:
+                raise InputError(f"{url}: {reason}; look whether the address has moved, {remedy}") from None
+        except (DownloadError, requests.RequestException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written ({error}); the next run resumes the download") from None
+        failures = 0 if _received(target) > reached else failures + 1
+        reached = max(reached, _received(target))
+        if failures >= ATTEMPTS:
+            raise InputError(
+                f"{url}: {reason}; gave up after {failures} attempts without a new byte ({reached} bytes are kept). No"
+                f" network, as on many compute nodes? Run this on a login node, {remedy}"
+            )
+        if failures == ATTEMPTS - 1 and "byte range" in reason:
+            _drop_part(target)  # the server can't resume: the last attempt starts at the first byte
+        pause = min(PAUSE * 2**failures, 60)
+        cli.tell(f"{target.stem}: {reason}; trying again in {pause:g} s")
+        time.sleep(pause)
+
+
+def _attempt(url: str, target: Path, reserve: float) -> None:
+    """Download to target, resuming its part if that is of the same file: same address, same size."""
+    note = _note(target)
+    before = files.read_json(note) if note.exists() else {}
+    if before.get("url") != url:
+        _drop_part(target)
+        before = {}
+
+    def show(done: int, total: int | None) -> None:
+        if not bar.n:  # the first bytes of this attempt
+            if before.get("total", total) != total:
+                _drop_part(target)
+                raise DownloadError("the server's file has another size now; starting again")
+            if total:
+                refuse_full_disk(target.parent, total - done + reserve * total, target.stem)
+            files.write_json(note, {"url": url, "total": total})
+            bar.total = total
+        bar.update(done - bar.n)
+
+    with cli.bar(target.stem, None, "B", scaled=True) as bar:
+        gdown.download(url, str(target), quiet=True, use_cookies=False, resume=True, timeout=TIMEOUT, progress=show)
+
+
+def _note(target: Path) -> Path:
+    """File that says what a part belongs to: url, and total [bytes] of the whole file."""
+    return Path(f"{target}.json")
+
+
+def _parts(target: Path) -> list[Path]:
+    """Unfinished downloads as gdown names them: target, 8 characters, '.part'."""
+    return [path for path in target.parent.glob("*.part") if path.name[:-13] == target.name]
+
+
+def _received(target: Path) -> int:
+    return sum(part.stat().st_size for part in _parts(target))
+
+
+def _drop_part(target: Path) -> None:
+    for path in (_note(target), *_parts(target)):
+        path.unlink(missing_ok=True)
+
+
+def _refuse_web_page(url: str, file: Path, remedy: str) -> None:
+    """Raise InputError for a page (of a login, of a limit) that was sent instead of the file."""
+    with open(file, "rb") as opened:
+        start = opened.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise InputError(
+            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today);"
+            f" open it in a browser, {remedy}"
+        )
+
+
+def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> None:
+    """Compare with the configured digest and, unless that is whole, with the one recorded at the first download."""
+    found = files.check_sha256(file, sha256, f"the configuration says so; {remedy}")
+    if sha256 and len(sha256) == len(found):
+        return
+    record = Path(f"{path}.sha256")
+    if not record.exists():
+        files.write_atomic(record, f"{found}  {path.name}\n".encode())  # the format of sha256sum --check
+        cli.tell(f"{path}: SHA-256 {found}, recorded in {record.name}")
+        return
+    recorded = record.read_text().partition(" ")[0]
+    if recorded != found:
+        raise InputError(
+            f"{path.name}: SHA-256 {found}, but the first download had {recorded} ({record}; delete that if the file"
+            f" was renewed on purpose); {remedy}"
+        )
 
 
 def refuse_full_disk(folder: Path, needed: float, what: str) -> None:
-    """Raise InputError unless the disk of folder has `needed` bytes free and some to spare."""
+    """Raise InputError unless the disk of a folder has `needed` bytes free, and some to spare."""
     free = shutil.disk_usage(folder).free
     if needed + SPARE > free:
         raise InputError(
@@ -112,162 +187,93 @@ def refuse_full_disk(folder: Path, needed: float, what: str) -> None:
         )
 
 
-def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> None:
-    """Compare with the configuration's digest, and with the recorded one unless the former is whole."""
-    found, record = files.sha256(file), Path(f"{path}.sha256")
-    if sha256 and not found.startswith(sha256):
-        raise InputError(f"{path.name}: SHA-256 {found}, want {sha256} as configured; {remedy}")
-    if sha256 and len(sha256) == len(found):
-        return
-    if record.exists():
-        recorded = record.read_text().partition(" ")[0]
-        if recorded != found:
-            raise InputError(
-                f"{path.name}: SHA-256 {found}, but the first download had {recorded} ({record}; delete that if the"
-                f" file was renewed on purpose); {remedy}"
-            )
-        return
-    files.write_atomic(record, f"{found}  {path.name}\n".encode())  # what `sha256sum --check` reads
-    cli.tell(f"{path}: SHA-256 {found}, recorded in {record.name}")
+def unpack(archive: Path, destination: Path, folder: str = "") -> None:
+    """Unpack a zip archive into a temporary folder beside destination, then rename that to destination.
 
-
-def _download(url: str, part: _Part, remedy: str, reserve: float, patience: Patience) -> None:
-    """Attempt after attempt, as long as they bring new bytes or patience lasts."""
-    failures, reached = 0, part.size()
-    while True:
-        try:
-            return _attempt(url, part, remedy, reserve, patience)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, _PassingError) as error:
-            reason = _first_line(error)
-        except OSError as error:
-            raise InputError(f"{part.file}: cannot be written ({error}); the next run goes on from there") from None
-        failures = 0 if part.size() > reached else failures + 1
-        reached = max(reached, part.size())
-        if failures >= patience.failures:
-            raise InputError(
-                f"{url}: {reason}; gave up after {failures} attempts without a new byte ({reached} bytes are kept). No"
-                f" network, as on many compute nodes? Run this on a login node, {remedy}"
-            )
-        pause = min(patience.pause * 2**failures, 60)
-        cli.tell(f"{part.file}: {reason}; trying again in {pause:g} s")
-        time.sleep(pause)
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong without the stack of wrapped exceptions that requests shows."""
-    while isinstance(getattr(error, "reason", None) or (error.args or [None])[0], Exception):
-        error = getattr(error, "reason", None) or error.args[0]
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _attempt(
-    url: str, part: _Part, remedy: str, reserve: float, patience: Patience, confirmed: str | None = None
-) -> None:
-    """One request: the whole file, or what the part still lacks.
-
-    confirmed: where url's page of confirmation leads; a part goes on whatever that is this time.
+    Args:
+        archive: The zip archive.
+        destination: Doesn't exist yet, or is empty.
+        folder: Unpack the content of this folder of the archive only.
+    Raises: InputError for a damaged archive, a name that leads out of the folder, a link, or a full disk.
     """
-    facts = files.read_json(part.facts) if part.facts.exists() else {}
-    if facts.get("url") != url:
-        part.delete()  # of another address, or of unknown origin
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"freemask/{__version__}"}
-    if part.size() and (confirmed or not facts.get("asks")):  # a page of confirmation is asked for whole
-        headers["Range"] = f"bytes={part.size()}-"
-        if facts["validator"]:
-            headers["If-Range"] = facts["validator"]
-    timeout = (patience.connect, patience.stall)
-    with requests.get(confirmed or url, headers=headers, stream=True, timeout=timeout) as answer:
-        further = None if confirmed else _confirmation(answer)
-        if further:
-            _attempt(url, part, remedy, reserve, patience, further)
-            return
-        _refuse_bad_answer(url, answer, remedy)
-        if answer.status_code == 416:
-            _finish_or_restart(answer, part)
-            return
-        start, total = _extent(answer, part, facts)
-        if total is not None:
-            refuse_full_disk(part.file.parent, total - start + reserve * total, f"{part.file.stem}")
-        files.write_json(
-            part.facts, {"url": url, "validator": _validator(answer), "total": total, "asks": bool(confirmed)}
-        )
-        with open(part.file, "ab" if start else "wb") as file, cli.bar(part.file.stem, total, "B", scaled=True) as bar:
-            bar.update(start)
-            while chunk := answer.raw.read1(CHUNK, decode_content=False):  # what is there: a stall loses nothing
-                file.write(chunk)
-                bar.update(len(chunk))
-    if total is not None and part.size() != total:
-        raise _PassingError(f"the transfer ended after {part.size()} of {total} bytes")
+    temporary = destination.parent / f".{destination.name}.unpacking"
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted run
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            for member in zipped.infolist():
+                _refuse_unsafe(member, archive)
+            chosen = [
+                member
+                for member in zipped.infolist()
+                if not member.is_dir() and PurePosixPath(member.filename).is_relative_to(folder)
+            ]
+            if not chosen:
+                where = f" in its folder {folder}" if folder else ""
+                raise InputError(f"{archive}: no files{where}; is it the right archive?")
+            needed = sum(-(-member.file_size // BLOCK) * BLOCK for member in chosen)
+            refuse_full_disk(destination.parent, needed, f"unpacking {archive.name}")
+            for member in cli.progress(chosen, f"unpacking {archive.name}", "file"):
+                zipped.extract(member, temporary)
+        os.rename(temporary / folder, destination)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # the last: a password
+        raise InputError(f"{archive}: cannot be unpacked ({error}); delete it and fetch it again") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-class _Form(HTMLParser):
-    """The form that Google Drive asks with whether to download a file too large for its virus scan."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.action: str | None = None
-        self.inside = False
-        self.fields: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        if tag == "form":
-            self.inside = found.get("id") == "download-form"
-            self.action = found.get("action") if self.inside else self.action
-        elif tag == "input" and self.inside and found.get("type") == "hidden" and found.get("name"):
-            self.fields[found["name"]] = found.get("value") or ""
+def _refuse_unsafe(member: zipfile.ZipInfo, archive: Path) -> None:
+    """Raise InputError for a link, or a name that leads out of the folder."""
+    name = PurePosixPath(member.filename)
+    link = stat.S_ISLNK(member.external_attr >> 16)
+    if link or name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename:
+        raise InputError(f"{archive}: member {member.filename!r} leads out of the archive's folder; don't trust it")
 
 
-def _confirmation(answer: requests.Response) -> str | None:
-    """Where the form of a page of confirmation leads; None for other answers."""
-    if answer.status_code != 200 or not answer.headers.get("Content-Type", "").startswith("text/html"):
-        return None
-    form = _Form()
-    form.feed(answer.raw.read(PAGE, decode_content=True).decode(errors="replace"))
-    if not form.action:
-        return None
-    return f"{urllib.parse.urljoin(answer.url, form.action)}?{urllib.parse.urlencode(form.fields)}"
+def fetch_folder(address: str, folder: Path) -> None:
+    """Download a diffusers pipeline from the Hugging Face hub; files that exist and are whole stay.
 
+    Weights are compared with the hub's SHA-256. model_index.json comes last: an interrupted download is no pipeline.
 
-def _refuse_bad_answer(url: str, answer: requests.Response, remedy: str) -> None:
-    """Raise InputError for an answer that stays, _PassingError for one that may pass."""
-    status = f"the server answers {answer.status_code} {answer.reason}"
-    if answer.status_code in (408, 429) or answer.status_code >= 500:
-        raise _PassingError(status)
-    if answer.status_code not in (200, 206, 416):
-        raise InputError(f"{url}: {status}; look whether the address has moved, {remedy}")
-    if answer.status_code == 416:
-        return
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
+    Args:
+        address: hf://owner/name@commit.
+        folder: Where the pipeline goes.
+    Raises: InputError for an address of another form, no network, missing safetensors, or a wrong digest.
+    """
+    named = HUB.fullmatch(address)
+    if not named:
+        raise InputError(f"{address}: want hf://owner/name@ and the 40 hex digits of a commit, which never changes")
+    repository, commit = named.groups()
+    try:
+        listed = HfApi().list_repo_tree(repository, recursive=True, revision=commit)
+        digests = {entry.path: entry.lfs and entry.lfs.sha256 for entry in listed if isinstance(entry, RepoFile)}
+        chosen = list(filter_repo_objects(digests, allow_patterns=PATTERNS, ignore_patterns=VARIANTS))
+        lacking = [part for part in WEIGHTS if not fnmatch.filter(chosen, f"{part}/*.safetensors")]
+        lacking += [] if INDEX in digests else [INDEX]
+        if lacking:
+            raise InputError(
+                f"{address}: no safetensors of a diffusers pipeline there ({', '.join(lacking)}); look there"
+            )
+        (folder / INDEX).unlink(missing_ok=True)
+        snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=chosen)
+        for path in chosen:
+            if digests[path]:
+                _check_or_delete(folder / path, digests[path])
+        snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=[INDEX])
+    except InputError:
+        raise
+    except (OSError, ValueError, HTTPError) as error:  # the hub's own; httpx's, without a network
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today);"
-            f" open it in a browser, {remedy}"
-        )
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise InputError(f"{url}: sent as {answer.headers['Content-Encoding']} though not asked for; {remedy}")
+            f"{address}: {reason}; finished files are kept. No network? Run this on a login node, or save the folder of"
+            f" https://huggingface.co/{repository} as {folder}"
+        ) from None
+    cli.tell(f"{folder}: {len(chosen) + 1} files of {repository} at commit {commit}")
 
 
-def _finish_or_restart(answer: requests.Response, part: _Part) -> None:
-    """Nothing lies behind the part: it is whole, or it isn't of this file."""
-    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    if total != str(part.size()):
-        part.delete()
-        raise _PassingError("the unfinished file is longer than the server's; starting again")
-
-
-def _extent(answer: requests.Response, part: _Part, facts: dict) -> tuple[int, int | None]:
-    """Where the answer's bytes begin, and the size of the whole file (None: the server doesn't say)."""
-    if answer.status_code == 200:  # also where the server knows no Range, or its file has changed
-        length = answer.headers.get("Content-Length")
-        return 0, int(length) if length else None
-    span, _, total = answer.headers.get("Content-Range", "").partition("/")
-    if span.partition("-")[0] != f"bytes {part.size()}" or str(facts["total"] or total) != total:
-        part.delete()
-        raise _PassingError(f"the server sent {span or 'another part'} of {total or '?'}, not the rest; starting again")
-    return part.size(), int(total) if total.isdigit() else None
-
-
-def _validator(answer: requests.Response) -> str | None:
-    """What says in a later If-Range that the server's file is still the same: a strong ETag, or the date."""
-    tag = answer.headers.get("ETag")
-    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+def _check_or_delete(path: Path, sha256: str) -> None:
+    try:
+        files.check_sha256(path, sha256, "the hub says so, and it was damaged on the way: run again")
+    except InputError:
+        path.unlink()
+        raise

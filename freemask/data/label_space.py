@@ -1,7 +1,7 @@
 """Label spaces: raw labels on disk, train ids in the loss, words in the prompt.
 
-Masks on disk always hold a data set's own (raw) labels, also the filtered ones; they become train ids
-(0..K-1, 255 = ignored) in one place, `LabelSpace.to_train`, when a batch is built.
+Masks on disk hold a data set's own (raw) labels; so do synthetic and filtered masks. `LabelSpace.to_train` maps them
+to train ids (0..K-1, 255 = ignored) when a batch is built.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from freemask.errors import InputError
 from freemask.files import read_json, write_json
 from freemask.tables import read_table
 
-IGNORE_INDEX = 255  # train id of a pixel that no loss and no metric sees
+IGNORE_INDEX = 255  # train id of pixels that losses and metrics ignore
 
 
 def _given(text: object) -> bool:
-    """Whether a cell holds something; 'nan' is how tables write nothing."""
+    """Whether a cell of a table holds something; empty cells are read as 'nan'."""
     return isinstance(text, str) and text.strip() not in ("", "nan")
 
 
@@ -27,8 +27,12 @@ def _given(text: object) -> bool:
 class LabelSpace:
     """The K classes of a data set, in train-id order.
 
-    ids: raw label of each train id; names: display names; words: what the prompt says (words may repeat);
-    colors: (r, g, b) of each class; ignored: the raw label that means "ignored", also written by the filter.
+    Attributes:
+        ids: Raw label of each train id.
+        names: Names in tables and figures.
+        words: Words in prompts; may repeat.
+        colors: (r, g, b) of each class.
+        ignored: Raw label that means "ignored"; the filter writes it as well.
     """
 
     ids: tuple[int, ...]
@@ -39,9 +43,9 @@ class LabelSpace:
 
     @classmethod
     def read(cls, path: str | Path) -> "LabelSpace":
-        """Read a label space as `write` leaves it.
+        """Read a label space that `write` wrote.
 
-        Raises: InputError where the file is missing or broken, and as `of_table` does.
+        Raises: InputError if the file is missing or broken, and as `of_table` does.
         """
         found = read_json(path)
         if not (isinstance(found, dict) and found.keys() == {"ignored", "classes"}):
@@ -50,7 +54,7 @@ class LabelSpace:
         return cls.of_table(pd.DataFrame(found["classes"], columns=columns), found["ignored"], path)
 
     def write(self, path: str | Path) -> None:
-        """Write the label space as one JSON file, atomically: the ignored label, and per class label, name, word, color."""
+        """Write the label space as JSON: the ignored label, and label, name, word and color of each class."""
         rows = zip(self.ids, self.names, self.words, self.colors, strict=True)
         classes = [
             {"label": label, "name": name, "word": word, "color": "#{:02x}{:02x}{:02x}".format(*color)}
@@ -101,9 +105,9 @@ class LabelSpace:
         return len(self.ids)
 
     def to_train(self, raw: np.ndarray, source: str = "mask") -> np.ndarray:
-        """Map raw labels (any shape, uint8) to train ids uint8; strict.
+        """Map raw labels (any shape, uint8) to train ids (uint8).
 
-        Raises: InputError naming `source` and the labels that the data set doesn't define.
+        Raises: InputError with `source` and the labels that the data set doesn't define.
         """
         lut = np.full(256, -1, np.int16)
         lut[list(self.ids)] = np.arange(len(self.ids))
@@ -123,11 +127,11 @@ class LabelSpace:
         return lut[train]
 
     def colorize(self, raw: np.ndarray) -> np.ndarray:
-        """Paint raw labels (H, W) as (H, W, 3) uint8; ignored pixels black."""
+        """Color raw labels (H, W) as (H, W, 3) uint8; ignored pixels are black."""
         return self.palette()[raw]
 
     def palette(self) -> np.ndarray:
-        """Colors of raw labels, (256, 3) uint8; black where there is no class."""
+        """Colors of raw labels, (256, 3) uint8; labels without a class are black."""
         lut = np.zeros((256, 3), np.uint8)
         lut[list(self.ids)] = np.array(self.colors, np.uint8)
         lut[self.ignored] = 0
@@ -144,11 +148,13 @@ def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
 
 
 def refuse_other_classes(classes: Sequence[str], names: Sequence[str], source: str | Path) -> None:
-    """Raises: InputError where classes aren't the data set's, in train-id order (blanks around names don't count)."""
-    wanted = [name.strip() for name in names]
-    if len(classes) != len(wanted):
-        raise InputError(f"{source}: {len(classes)} classes, but the data set has {len(wanted)}; is it of another one?")
-    for number, (found, name) in enumerate(zip(classes, wanted, strict=True)):
+    """Raise InputError if class names, in train-id order, aren't the data set's; blanks around names are ignored."""
+    expected = [name.strip() for name in names]
+    if len(classes) != len(expected):
+        raise InputError(
+            f"{source}: {len(classes)} classes, but the data set has {len(expected)}; is it of another one?"
+        )
+    for number, (found, name) in enumerate(zip(classes, expected, strict=True)):
         if found != name:
             raise InputError(
                 f"{source}: class {number} is {found!r}, but the data set's is {name!r}; give one of this data set, or "

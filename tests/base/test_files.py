@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from freemask.errors import InputError
-from freemask.files import digest, sweep, write_atomic
-from freemask.images import jpeg_bytes, png_bytes, read_mask
+from freemask.files import check_sha256, digest, sha256, sweep, write_atomic
+from freemask.images import ORIENTATION, jpeg_bytes, png_bytes, read_mask, shown_size
 from freemask.tables import read_table, write_table
 
 
@@ -48,6 +48,15 @@ def test_missing_columns_and_files_are_named(tmp_path):
         read_table(tmp_path / "other.tsv", ["a"])
 
 
+def test_a_line_that_was_cut_off_is_named(tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("a\tb\n1\t2\n\n3\n")
+    with pytest.raises(InputError, match="t.tsv, line 4: 1 fields, want 2"):
+        read_table(path, ["a"], only=True)
+    path.write_text("a\tb\n1\t\n")
+    assert read_table(path, ["a", "b"]).b.isna().tolist() == [True]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "LA"])
 def test_masks_of_other_modes_are_refused(tmp_path, mode):
     path = tmp_path / "mask.png"
@@ -69,6 +78,27 @@ def test_encoders_give_the_same_bytes_and_keep_the_comment(tmp_path):
     assert first == again
     (tmp_path / "a.jpg").write_bytes(first)
     assert Image.open(tmp_path / "a.jpg").info["comment"] == b"stamp"
+
+
+def test_an_exif_orientation_counts_for_the_size(tmp_path):
+    exif = Image.Exif()
+    for orientation, size in ((1, (30, 20)), (6, (20, 30))):
+        exif[ORIENTATION] = orientation
+        Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+        with Image.open(tmp_path / "a.jpg") as image:
+            assert shown_size(image) == size
+
+
+def test_a_digest_or_its_first_digits_must_agree(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"abc")
+    whole = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    for expected in (whole, whole[:8], whole.upper(), "", None):
+        assert check_sha256(path, expected, "do something") == whole == sha256(path)
+    with pytest.raises(InputError, match=f"a.bin: SHA-256 is {whole}, want 00; do something"):
+        check_sha256(path, "00", "do something")
+    with pytest.raises(InputError, match="b.bin: No such file"):
+        check_sha256(tmp_path / "b.bin", whole, "do something")
 
 
 def test_digests_do_not_depend_on_the_order_of_keys():

@@ -12,17 +12,24 @@ from PIL import Image
 
 from freemask import files, images, tables
 from freemask.data import check as library
-from freemask.data.probe import ORIENTATION, probe
+from freemask.data.check import read_file
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
+from freemask.images import ORIENTATION
 
 CLASSES = "label\tname\tword\tcolor\n10\tsea\tsea\t#2060a0\n20\tship\tship\t#c02020\n200\tisland\tisland\t#30a040\n"
+
+
+def label_space(classes):
+    Path("classes.tsv").write_text(classes)
+    LabelSpace.of_class_table("classes.tsv", 255).write("label_space.json")
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """Twelve good pairs of several sizes, indexed."""
     monkeypatch.chdir(tmp_path)
-    Path("classes.tsv").write_text(CLASSES)
+    label_space(CLASSES)
     for number in range(12):
         mask = np.full((4 + number % 3, 6), 10, np.uint8)
         mask[0, :2], mask[1, :3] = 255, 20
@@ -39,8 +46,8 @@ def index(**more):
 
 def check(threads=1):
     """Check; the lines for people."""
-    run_script("check_dataset", index="index/train.tsv", classes="classes.tsv", ignored_label=255,
-               frequencies="check/train.tsv", offenders="check/train.offenders.tsv", cache="check/train.cache.sqlite",
+    run_script("check_dataset", index="index/train.tsv", label_space="label_space.json",
+               frequencies="check/train.tsv", offenders="check/train.offenders.tsv", cache="check/train.cache",
                threads=threads)  # fmt: skip
 
 
@@ -99,8 +106,8 @@ def test_one_report_lists_all_offenders(data, capfd):
 def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
     spoil()  # masks/09.png is gone: its image stands alone now
     Path("images/10.jpg").unlink()
-    report = {"classes": "classes.tsv", "ignored_label": 255, "offenders": "check/train.offenders.tsv",
-              "cache": "check/train.cache.sqlite"}  # fmt: skip
+    report = {"label_space": "label_space.json", "offenders": "check/train.offenders.tsv",
+              "cache": "check/train.cache"}  # fmt: skip
     with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
         index(**report)
     table = tables.read_table("check/train.offenders.tsv", ["path", "what", "remedy"])
@@ -124,10 +131,10 @@ def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd, monkeypatch):
     spoil()
     with pytest.raises(InputError):
         check()
-    stamps = Path("check/train.cache.sqlite").stat()
+    stamps = Path("check/train.cache").stat()
     with pytest.raises(InputError):
         check()  # nothing fixed: the same report, from memory
-    assert Path("check/train.cache.sqlite").stat().st_size == stamps.st_size
+    assert Path("check/train.cache").stat().st_size == stamps.st_size
     good = {"jpg": Path("images/11.jpg").read_bytes(), "png": Path("masks/11.png").read_bytes()}
     for number in range(10):
         for suffix, folder in (("jpg", "images"), ("png", "masks")):
@@ -143,17 +150,17 @@ def test_a_rerun_reads_what_changed_and_nothing_else(data, capfd, monkeypatch):
     assert "12 pairs are good, 3 files read" in capfd.readouterr().err
     assert not Path("check/train.offenders.tsv").exists()
     read = []
-    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path))
+    monkeypatch.setattr(library, "read_file", lambda kind, path: read.append(path))
     check()
     assert "12 pairs are good, 0 files read" in capfd.readouterr().err and read == []
 
 
 def test_another_class_table_needs_no_reading(data, capfd):
     check()
-    Path("classes.tsv").write_text(CLASSES.replace("\n20\t", "\n21\t"))
+    label_space(CLASSES.replace("\n20\t", "\n21\t"))
     with pytest.raises(InputError, match=r"label\(s\) \[20\]"):
         check()
-    Path("classes.tsv").write_text(CLASSES)
+    label_space(CLASSES)
     capfd.readouterr()
     check()
     assert "0 files read" in capfd.readouterr().err
@@ -161,7 +168,7 @@ def test_another_class_table_needs_no_reading(data, capfd):
 
 def test_a_damaged_cache_is_begun_anew(data, capfd):
     check()
-    Path("check/train.cache.sqlite").write_bytes(b"not a database at all" * 100)
+    Path("check/train.cache").write_bytes(b"not a database at all" * 100)
     capfd.readouterr()
     check()
     assert "24 files read" in capfd.readouterr().err
@@ -183,12 +190,12 @@ def test_palette_indices_are_labels_and_narrow_grey_is_refused(tmp_path):
     palette = Image.fromarray(np.array([[10, 20], [200, 255]], np.uint8))
     palette.putpalette(bytes(768))
     palette.save(tmp_path / "palette.png")
-    assert probe("mask", str(tmp_path / "palette.png")).counts == "10:1 20:1 200:1 255:1"
+    assert read_file("mask", str(tmp_path / "palette.png")).counts == "10:1 20:1 200:1 255:1"
     (tmp_path / "narrow.png").write_bytes(narrow_png())
-    assert "4 bits a pixel" in probe("mask", str(tmp_path / "narrow.png")).what
+    assert "4 bits a pixel" in read_file("mask", str(tmp_path / "narrow.png")).what
     for mode in ("1", "LA", "RGBA"):
         Image.new(mode, (3, 2)).save(tmp_path / "other.png")
-        assert f"mode {mode}" in probe("mask", str(tmp_path / "other.png")).what
+        assert f"mode {mode}" in read_file("mask", str(tmp_path / "other.png")).what
 
 
 def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
@@ -196,27 +203,27 @@ def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
     content = bytearray(images.png_bytes(random.integers(0, 3, (64, 64), dtype=np.uint8)))
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.png").write_bytes(content)
-    assert "damaged" in probe("mask", str(tmp_path / "flipped.png")).what
+    assert "damaged" in read_file("mask", str(tmp_path / "flipped.png")).what
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    facts = probe("image", str(tmp_path / "turned.jpg"))
-    assert (facts.width, facts.height) == (20, 30)
+    content = read_file("image", str(tmp_path / "turned.jpg"))
+    assert (content.width, content.height) == (20, 30)
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):
-    original = library.probe
+    original = library.read_file
 
     def stops(kind, path):
         if path == "masks/07.png":
             raise KeyboardInterrupt
         return original(kind, path)
 
-    monkeypatch.setattr(library, "probe", stops)
+    monkeypatch.setattr(library, "read_file", stops)
     with pytest.raises(KeyboardInterrupt):
         check()
     read = []
-    monkeypatch.setattr(library, "probe", lambda kind, path: read.append(path) or original(kind, path))
+    monkeypatch.setattr(library, "read_file", lambda kind, path: read.append(path) or original(kind, path))
     check()
     assert "images/06.jpg" not in read and "masks/07.png" in read
     assert os.path.exists("check/train.tsv")

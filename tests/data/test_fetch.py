@@ -13,16 +13,23 @@ import pytest
 import yaml
 from command_line import run_script
 from file_server import FileServer, Page
+from gdown.parse_url import parse_url
 
 from freemask import tables
 from freemask.data import fetch as fetching
-from freemask.data.archives import unpack
-from freemask.data.fetch import Patience, direct_address, fetch
+from freemask.data.fetch import fetch_file, unpack
 from freemask.errors import InputError
 
-CONTENT = bytes(range(256)) * 40  # 10,240 bytes
+CHUNK = 1 << 19  # bytes that gdown writes at a time
+CONTENT = bytes(range(256)) * 8192  # 4 chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(connect=2, stall=0.3, failures=2, pause=0.01)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(fetching, "ATTEMPTS", 2)
+    monkeypatch.setattr(fetching, "PAUSE", 0.01)
+    monkeypatch.setattr(fetching, "TIMEOUT", (2, 0.3))
 
 
 @pytest.fixture
@@ -34,6 +41,7 @@ def server(monkeypatch):
 
 
 def ranges(server: FileServer) -> list[str | None]:
+    """Ranges that were asked for; resuming, gdown first asks for the whole file and reads its headers only."""
     return [wanted for _, wanted in server.requests]
 
 
@@ -43,142 +51,145 @@ def names(folder: Path) -> list[str]:
 
 def test_whole_file_under_its_name_and_nothing_else(server, tmp_path, capfd):
     server.pages["a.zip"] = Page(CONTENT)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
-    assert re.search(r"^a\.zip: 100%\|#+\| 10\.2k/10\.2k ", capfd.readouterr().err, re.MULTILINE)  # progress
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    assert re.search(r"^a\.zip: 100%\|#+\| 2\.10M/2\.10M ", capfd.readouterr().err, re.MULTILINE)  # progress
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
     assert names(tmp_path) == ["a.zip"]
 
 
-def test_truncated_answers_are_continued(server, tmp_path):
-    server.pages["a.zip"] = Page(CONTENT, cut=[1000, 2000, None])
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+@pytest.mark.parametrize("stall", [False, True])
+def test_truncated_and_stalled_answers_are_resumed(server, tmp_path, stall):
+    cut = CHUNK + 1000
+    server.pages["a.zip"] = Page(CONTENT, cut=[cut, None, cut, None, None], stall=stall)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1000-", "bytes=3000-"]
+    assert ranges(server) == [None, None, f"bytes={CHUNK}-", None, f"bytes={2 * CHUNK}-"]
 
 
-def test_stalled_answers_are_continued(server, tmp_path):
-    server.pages["a.zip"] = Page(CONTENT, cut=[1000, None], stall=True)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
-    assert (tmp_path / "a.zip").read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1000-"]
-
-
-def test_a_later_run_goes_on_where_one_gave_up(server, tmp_path):
-    server.pages["a.zip"] = Page(CONTENT, cut=[1000, 0, 0])
-    with pytest.raises(InputError, match=r"gave up after 2 attempts without a new byte \(1000 bytes are kept\).*login"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
-    assert names(tmp_path) == ["a.zip.part", "a.zip.part.json"]
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
-    assert ranges(server)[-1] == "bytes=1000-"
+def test_a_later_run_resumes(server, tmp_path):
+    server.pages["a.zip"] = Page(CONTENT, cut=[CHUNK, None, 0, None, 0])
+    with pytest.raises(InputError, match=rf"gave up after 2 attempts without a new byte \({CHUNK} bytes.*login"):
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    note, part = names(tmp_path)
+    assert note == "a.zip.fetched.json" and re.fullmatch(r"a\.zip\.fetched.{8}\.part", part)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    assert ranges(server)[-1] == f"bytes={CHUNK}-"
     assert names(tmp_path) == ["a.zip"]
 
 
 def test_server_without_range_starts_again(server, tmp_path):
-    server.pages["a.zip"] = Page(CONTENT, cut=[1000, None], ranges=False)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    server.pages["a.zip"] = Page(CONTENT, cut=[CHUNK], ranges=False)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1000-"]
+    assert ranges(server) == [None, None, f"bytes={CHUNK}-", None]
 
 
 def test_server_without_range_that_always_cuts_is_given_up(server, tmp_path):
-    server.pages["a.zip"] = Page(CONTENT, cut=[1000] * 9, ranges=False)
-    with pytest.raises(InputError, match="ended after 1000 of 10240 bytes|IncompleteRead"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
-    assert len(server.requests) == 3
+    server.pages["a.zip"] = Page(CONTENT, cut=[CHUNK] * 9, ranges=False)
+    with pytest.raises(InputError, match=f"received {CHUNK} bytes but the server announced {len(CONTENT)}"):
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert not (tmp_path / "a.zip").exists()
 
 
 @pytest.mark.parametrize("etag", ['"second"', None])
 def test_changed_file_is_not_glued_to_the_old_one(server, tmp_path, etag):
-    server.pages["a.zip"] = Page(b"x" * 5000, cut=[1000, 0, 0], etag='"first"' if etag else None)
+    server.pages["a.zip"] = Page(b"x" * 1_500_000, cut=[CHUNK, None, 0, None, 0], etag='"first"' if etag else None)
     with pytest.raises(InputError):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", patience=QUICK)
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip")
     server.pages["a.zip"] = Page(CONTENT, etag=etag)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_killed_between_last_byte_and_rename(server, tmp_path):
-    url = server.url("a.zip")
-    server.pages["a.zip"] = Page(CONTENT)
-    (tmp_path / "a.zip.part").write_bytes(CONTENT)
-    (tmp_path / "a.zip.part.json").write_text(json.dumps({"url": url, "validator": '"first"', "total": len(CONTENT)}))
-    fetch(url, tmp_path / "a.zip", DIGEST, patience=QUICK)
+def test_changed_file_of_the_same_size_has_another_digest(server, tmp_path):
+    server.pages["a.zip"] = Page(b"x" * len(CONTENT), cut=[CHUNK, None, 0, None, 0])
+    with pytest.raises(InputError):
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    server.pages["a.zip"] = Page(CONTENT, etag='"second"')
+    with pytest.raises(InputError, match=f"want {DIGEST}.*run again"):
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert names(tmp_path) == ["a.zip"]
-    assert ranges(server) == ["bytes=10240-"]
+
+
+def test_killed_between_last_byte_and_check(server, tmp_path):
+    (tmp_path / "a.zip.fetched").write_bytes(CONTENT)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
+    assert names(tmp_path) == ["a.zip"]
+    assert server.requests == []
 
 
 def test_part_longer_than_the_file_or_of_another_address_is_dropped(server, tmp_path):
     url = server.url("a.zip")
     server.pages["a.zip"] = Page(CONTENT)
-    (tmp_path / "a.zip.part").write_bytes(CONTENT + b"more")
-    for facts in ({"url": url, "validator": None, "total": 20000}, {"url": "http://elsewhere/a.zip"}):
-        (tmp_path / "a.zip.part.json").write_text(json.dumps(facts))
-        fetch(url, tmp_path / "a.zip", DIGEST, patience=QUICK)
-        assert (tmp_path / "a.zip").read_bytes() == CONTENT
-        (tmp_path / "a.zip").rename(tmp_path / "a.zip.part")
+    for note in ({"url": url, "total": 2 * len(CONTENT)}, {"url": "http://elsewhere/a.zip", "total": None}):
+        (tmp_path / "a.zip.fetched.json").write_text(json.dumps(note))
+        (tmp_path / "a.zip.fetched12345678.part").write_bytes(CONTENT + b"more")
+        fetch_file(url, tmp_path / "a.zip", DIGEST)
+        assert names(tmp_path) == ["a.zip"]
+        (tmp_path / "a.zip").unlink()
 
 
 def test_unannounced_length(server, tmp_path):
     server.pages["a.zip"] = Page(CONTENT, announced=False)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
 def test_wrong_file_leaves_nothing(server, tmp_path):
     server.pages["a.zip"] = Page(b"another file")
-    with pytest.raises(InputError, match=rf"a.zip: SHA-256 [0-9a-f]{{64}}, want {DIGEST} as configured.*save it as"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    with pytest.raises(InputError, match=rf"a.zip\S*: SHA-256 is [0-9a-f]{{64}}, want {DIGEST}; .*save it as"):
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert names(tmp_path) == []
 
 
 def test_first_hex_digits_are_enough_and_the_whole_digest_is_recorded(server, tmp_path):
     server.pages["w.pth"] = Page(CONTENT)
-    fetch(server.url("w.pth"), tmp_path / "w.pth", DIGEST[:8], patience=QUICK)
+    fetch_file(server.url("w.pth"), tmp_path / "w.pth", DIGEST[:8])
     assert (tmp_path / "w.pth.sha256").read_text() == f"{DIGEST}  w.pth\n"
     (tmp_path / "w.pth").unlink()
     with pytest.raises(InputError, match="want 00000000"):
-        fetch(server.url("w.pth"), tmp_path / "w.pth", "00000000", patience=QUICK)
+        fetch_file(server.url("w.pth"), tmp_path / "w.pth", "00000000")
 
 
 def test_later_downloads_must_agree_with_the_first(server, tmp_path):
     server.pages["a.zip"] = Page(CONTENT)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", patience=QUICK)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip")
     (tmp_path / "a.zip").unlink()
     server.pages["a.zip"] = Page(b"another file")
     with pytest.raises(InputError, match=f"the first download had {DIGEST}"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", patience=QUICK)
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip")
     assert names(tmp_path) == ["a.zip.sha256"]
 
 
 def test_file_that_is_there_is_checked_and_kept(server, tmp_path):
     (tmp_path / "a.zip").write_bytes(CONTENT)
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     with pytest.raises(InputError, match="delete .*a.zip to fetch it again"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", "0" * 64, patience=QUICK)
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", "0" * 64)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
     assert server.requests == []
 
 
 def test_not_found_is_not_tried_again(server, tmp_path):
     with pytest.raises(InputError, match=r"gone.zip: the server answers 404 Not Found.*save it as .*gone.zip, or else"):
-        fetch(server.url("gone.zip"), tmp_path / "gone.zip", otherwise="or else", patience=QUICK)
+        fetch_file(server.url("gone.zip"), tmp_path / "gone.zip", otherwise="or else")
     assert len(server.requests) == 1
     assert names(tmp_path) == []
 
 
 def test_busy_server_is_tried_again(server, tmp_path):
     server.pages["a.zip"] = Page(CONTENT, statuses=[503])
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     server.pages["b.zip"] = Page(CONTENT, statuses=[429] * 9)
     with pytest.raises(InputError, match="429 Too Many Requests; gave up after 2 attempts"):
-        fetch(server.url("b.zip"), tmp_path / "b.zip", patience=QUICK)
+        fetch_file(server.url("b.zip"), tmp_path / "b.zip")
 
 
 def test_web_page_instead_of_the_file(server, tmp_path):
     server.pages["a.zip"] = Page(b"<html>Quota exceeded</html>", content_type="text/html; charset=utf-8")
     with pytest.raises(InputError, match="web page instead of the file"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", patience=QUICK)
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip")
     assert names(tmp_path) == []
 
 
@@ -186,50 +197,32 @@ def test_no_network(tmp_path, server):
     url = server.url("a.zip")
     server.close()
     with pytest.raises(InputError, match=r"No network, as on many compute nodes\? Run this on a login node, or fetch"):
-        fetch(url, tmp_path / "a.zip", patience=QUICK)
+        fetch_file(url, tmp_path / "a.zip")
     assert names(tmp_path) == []
 
 
-def test_full_disk_is_seen_before_the_first_byte(server, tmp_path, monkeypatch):
+def test_full_disk_is_seen_early(server, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     server.pages["a.zip"] = Page(CONTENT)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, fetching.SPARE + 15000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, fetching.SPARE + 3_000_000))
     with pytest.raises(InputError, match=r"a.zip needs 0.0 GB, 0.3 GB are free there"):
-        fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, reserve=1, patience=QUICK)
-    assert names(tmp_path) == []
-    fetch(server.url("a.zip"), tmp_path / "a.zip", DIGEST, patience=QUICK)
+        fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST, reserve=1)
+    assert not (tmp_path / "a.zip").exists()
+    fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr("zeros", bytes(20000))
+        zipped.writestr("zeros", bytes(4_000_000))
     with pytest.raises(InputError, match="unpacking z.zip needs"):
         unpack(tmp_path / "z.zip", tmp_path / "out")
     assert names(tmp_path) == ["a.zip", "z.zip"]
 
 
-def test_a_page_that_asks_whether_to_download_is_answered(server, tmp_path):
-    """Google Drive's, of files too large for its virus scan; its uuid is another each time, and a part goes on."""
-    form = (
-        '<html><form action="/search"><input type="hidden" name="q" value="no"></form><form id="download-form" '
-        'action="/download" method="get"><input type="submit" value="Download anyway">'
-        '<input type="hidden" name="id" value="1Ab"><input type="hidden" name="confirm" value="t">'
-        '<input type="hidden" name="uuid" value="{}"></form></html>'
-    )
-    page = Page(form.format("7-a b").encode(), content_type="text/html; charset=utf-8")
-    server.pages = {"uc?id=1Ab": page, "download?id=1Ab&confirm=t&uuid=7-a+b": Page(CONTENT, cut=[4000])}
-    server.pages["download?id=1Ab&confirm=t&uuid=8"] = Page(CONTENT)
-    url, path = server.url("uc?id=1Ab"), tmp_path / "a.ckpt"
-    with pytest.raises(InputError, match="4000 bytes are kept"):
-        fetch(url, path, DIGEST, patience=Patience(connect=2, stall=0.3, failures=0, pause=0.01))
-    page.content = form.format("8").encode()
-    fetch(url, path, DIGEST, patience=QUICK)
-    assert path.read_bytes() == CONTENT
-    assert server.requests[-1] == ("/download?id=1Ab&confirm=t&uuid=8", "bytes=4000-")
-
-
-def test_google_drive_addresses():
-    served = "https://drive.usercontent.google.com/download?id=1Ab-c_D&export=download&confirm=t"
-    assert direct_address("https://drive.google.com/uc?id=1Ab-c_D") == served
-    assert direct_address("https://drive.google.com/file/d/1Ab-c_D/view?usp=sharing") == served
-    assert direct_address("https://example.org/file/d/1Ab-c_D/view") == "https://example.org/file/d/1Ab-c_D/view"
+def test_gdown_knows_the_google_drive_links_of_the_configuration():
+    generators = yaml.safe_load(Path("config/config.yaml").read_text())["generators"].values()
+    links = [generator["address"] for generator in generators if "drive.google.com" in generator.get("address", "")]
+    assert len(links) == 2
+    for link in [*links, "https://drive.google.com/file/d/1Ab-c_D/view?usp=sharing"]:
+        identifier, _ = parse_url(url=link)
+        assert identifier and identifier in link
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:

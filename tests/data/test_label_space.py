@@ -48,7 +48,7 @@ def test_bad_class_tables(tmp_path, line, message):
     path = tmp_path / "classes.tsv"
     path.write_text(f"label\tname\tword\tcolor\n3\tsky\tsky\t#0000ff\n{line}\n")
     with pytest.raises(InputError, match=message):
-        LabelSpace.read(path, ignored=0)
+        LabelSpace.of_class_table(path, ignored=0)
 
 
 FACTS = """title: Harbour
@@ -83,34 +83,47 @@ def test_a_data_set_may_list_its_classes_itself(tmp_path, classes, error):
             read_dataset("harbour", {}, tmp_path)
         return
     facts = read_dataset("harbour", {}, tmp_path)
-    assert facts["classes"] == "results/harbour/classes.tsv"
-    assert (facts["labels"].ids, facts["labels"].words) == ((10, 9), ("sea", "ship"))
-    run_script("write_classes", rows=json.dumps(facts["class_rows"]), classes=tmp_path / "classes.tsv")
-    assert LabelSpace.read(tmp_path / "classes.tsv", 255) == facts["labels"]
+    label_space = facts["label_space"]
+    assert (label_space.ids, label_space.words) == ((10, 9), ("sea", "ship"))
+    written = tmp_path / "label_space.json"
+    run_script("write_label_space", classes=json.dumps(facts["classes"]), ignored_label=255, label_space=written)
+    assert LabelSpace.read(written) == label_space
+
+
+def test_a_label_space_is_written_and_read(tmp_path):
+    path = tmp_path / "label_space.json"
+    run_script("write_label_space", class_table="config/datasets/ade20k.tsv", ignored_label=0, label_space=path)
+    assert LabelSpace.read(path) == LabelSpace.of_class_table("config/datasets/ade20k.tsv", 0)
+    with pytest.raises(InputError, match="given twice"):
+        run_script("write_label_space", class_table="config/datasets/ade20k.tsv", classes="[]", ignored_label=0,
+                   label_space=path)  # fmt: skip
+    path.write_text("[]")
+    with pytest.raises(InputError, match="label_space.json: not a label space"):
+        LabelSpace.read(path)
 
 
 def test_ade20k_is_1_to_150_and_0_is_ignored():
     facts = yaml.safe_load(Path("config/datasets/ade20k.yaml").read_text())
-    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
-    assert space.ids == tuple(range(1, 151)) and space.ignored == 0
+    label_space = LabelSpace.of_class_table(facts["classes"], facts["ignored_label"])
+    assert label_space.ids == tuple(range(1, 151)) and label_space.ignored == 0
     raw = np.arange(151, dtype=np.uint8)
-    assert space.to_train(raw).tolist() == [IGNORE_INDEX, *range(150)]  # mmsegmentation's reduce_zero_label
-    assert list(space.names) == [name.strip() for name in ADE20KDataset.METAINFO["classes"]]
+    assert label_space.to_train(raw).tolist() == [IGNORE_INDEX, *range(150)]  # mmsegmentation's reduce_zero_label
+    assert list(label_space.names) == [name.strip() for name in ADE20KDataset.METAINFO["classes"]]
 
 
 def test_coco_stuffs_raw_ids_become_mmsegmentations_train_ids_and_no_other():
     facts = yaml.safe_load(Path("config/datasets/cocostuff164k.yaml").read_text())
-    space = LabelSpace.read(facts["classes"], facts["ignored_label"])
-    assert len(space) == 171 and sorted(space.ids) == list(space.ids) and space.ignored == 255
-    raw = np.array([*space.ids, 255], np.uint8)
-    assert space.to_train(raw).tolist() == [*range(171), IGNORE_INDEX]
-    assert (space.to_raw(space.to_train(raw)) == raw).all()
-    for unmapped in set(range(255)) - set(space.ids):
+    label_space = LabelSpace.of_class_table(facts["classes"], facts["ignored_label"])
+    assert len(label_space) == 171 and sorted(label_space.ids) == list(label_space.ids) and label_space.ignored == 255
+    raw = np.array([*label_space.ids, 255], np.uint8)
+    assert label_space.to_train(raw).tolist() == [*range(171), IGNORE_INDEX]
+    assert (label_space.to_raw(label_space.to_train(raw)) == raw).all()
+    for unmapped in set(range(255)) - set(label_space.ids):
         with pytest.raises(InputError, match=rf"m.png: label\(s\) \[{unmapped}\] not in the data set's class table"):
-            space.to_train(np.array([0, unmapped, 255], np.uint8), "m.png")
-    assert [name.strip() for name in COCOStuffDataset.METAINFO["classes"]] == list(space.names)
+            label_space.to_train(np.array([0, unmapped, 255], np.uint8), "m.png")
+    assert [name.strip() for name in COCOStuffDataset.METAINFO["classes"]] == list(label_space.names)
 
 
 def test_coco_stuff_has_no_train_id_for_eleven_raw_ids():
-    space = LabelSpace.read("config/datasets/cocostuff164k.tsv", ignored=255)
-    assert sorted(set(range(182)) - set(space.ids)) == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
+    label_space = LabelSpace.of_class_table("config/datasets/cocostuff164k.tsv", ignored=255)
+    assert sorted(set(range(182)) - set(label_space.ids)) == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]

@@ -26,14 +26,14 @@ def test_written_files_are_what_was_rendered(tmp_path):
 
 
 def test_labels_are_those_of_the_class_table_and_long_tailed():
-    space = LabelSpace.read("config/datasets/miniworld.tsv", ignored=0)
+    label_space = LabelSpace.of_class_table("config/datasets/miniworld.tsv", ignored=0)
     pixels = np.zeros(256, int)
     for index in range(150):
         labels = scene("validation", index, seed=2026, side=64)[1]
-        space.to_train(labels)  # strict: raises for any other label
+        label_space.to_train(labels)  # strict: raises for any other label
         pixels += np.bincount(labels.ravel(), minlength=256)
     share = pixels / pixels.sum()
-    assert (pixels[list(space.ids)] > 0).all()
+    assert (pixels[list(label_space.ids)] > 0).all()
     assert share[SKY] > 0.2 and share[SHIP] < 0.01
 
 
@@ -57,5 +57,7 @@ def test_the_stream_is_the_generator_split(monkeypatch):
 
 @pytest.mark.parametrize("table", ["ade20k", "cocostuff164k", "miniworld"])
 def test_shipped_class_tables_are_valid(table):
-    space = LabelSpace.read(f"config/datasets/{table}.tsv", ignored=255 if table == "cocostuff164k" else 0)
-    assert len(space) == {"ade20k": 150, "cocostuff164k": 171, "miniworld": 12}[table]
+    label_space = LabelSpace.of_class_table(
+        f"config/datasets/{table}.tsv", ignored=255 if table == "cocostuff164k" else 0
+    )
+    assert len(label_space) == {"ade20k": 150, "cocostuff164k": 171, "miniworld": 12}[table]

@@ -1,5 +1,6 @@
 """An HTTP server on loopback that misbehaves as told."""
 
+import contextlib
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Page:
-    """What the server does with one path.
+    """How the server answers for one path.
 
-    cut: answers in turn end after that many bytes of what they announce (None: whole); stall: instead of ending there,
-    nothing more comes; ranges: knows Range; status: that for every request; statuses: those first.
+    cut: answers in turn end after that many bytes of what they announce (None: whole). stall: a cut answer stays open
+    instead of ending. ranges: the server knows Range. statuses: of the first answers. announced: send Content-Length.
     """
 
     content: bytes
@@ -52,6 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def do_GET(self) -> None:
+        with contextlib.suppress(ConnectionError):  # of a client that reads the headers only
+            self.answer()
+
+    def answer(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append((self.path, wanted))
         page = self.server.pages.get(self.path.lstrip("/"))

@@ -1,7 +1,7 @@
-"""What the miniature world's surfaces look like: a few modes a class, drawn with Zipf weights.
+"""Surfaces of the miniature world: a few modes per class, drawn with Zipf weights.
 
-A mode is a texture family with two colours; an instance of a mode gets its own colour jitter and its own place in
-a bank of noise. Few real images don't show every mode: that is where synthetic images can help a segmentor.
+A mode is a texture family with two colours. Each instance of a mode has its own colour jitter and noise. A few real
+images don't show every mode, so synthetic images can help a segmentor.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Mode:
     light: tuple[int, int, int]
 
 
-# Raw label -> modes, most common first. Colours overlap between classes on purpose (grey road, grey sea, grey
-# building, ...): colour alone doesn't tell a class, texture and place do.
+# Raw label -> modes, most common first. Classes share colours (grey road, grey sea, grey building, ...), so that only
+# texture and place tell them apart.
 MODES: dict[int, tuple[Mode, ...]] = {
     2: (  # building
         Mode("windows", (120, 90, 75), (196, 168, 140)),
@@ -164,7 +164,7 @@ def surface(rng: np.random.Generator, mode: Mode, side: int) -> np.ndarray:
 
 @dataclass
 class _Canvas:
-    """What a texture is made of, each (side, side) float32; lengths are in pixels of a 128-pixel canvas."""
+    """Ingredients of a texture: fields (side, side) float32; lengths are in pixels of a 128-pixel canvas."""
 
     rng: np.random.Generator
     side: int

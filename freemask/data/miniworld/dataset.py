@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from freemask.cli import progress
-from freemask.images import jpeg_bytes, png_bytes
-from freemask.files import write_atomic
 from freemask.data.miniworld.scenes import render
+from freemask.files import write_atomic
+from freemask.images import jpeg_bytes, png_bytes
 
-# One seed sequence per use: no scene of one is ever a scene of another.
+# A seed sequence per split: splits share no scene.
 SPLITS = {"training": 0, "validation": 1, "generator": 2}
 JPEG_QUALITY = 95
 
@@ -22,7 +22,10 @@ def scene(split: str, index: int, seed: int, side: int, missing: float = 0.0) ->
 
 
 def write_split(root: Path, split: str, count: int, seed: int, side: int) -> list[str]:
-    """Write images/{split}/*.jpg and annotations/{split}/*.png; returns the names without suffix."""
+    """Write images/{split}/*.jpg and annotations/{split}/*.png, and remove scenes of an earlier, larger world.
+
+    Returns: The file names without suffix.
+    """
     names = []
     for index in progress(range(count), f"miniature world, {split}", "image"):
         image, labels = scene(split, index, seed, side)
@@ -30,6 +33,10 @@ def write_split(root: Path, split: str, count: int, seed: int, side: int) -> lis
         write_atomic(root / "images" / split / f"{name}.jpg", jpeg_bytes(image, JPEG_QUALITY))
         write_atomic(root / "annotations" / split / f"{name}.png", png_bytes(labels))
         names.append(name)
+    for kind in ("images", "annotations"):
+        for path in (root / kind / split).glob("world_*"):
+            if path.stem not in names:
+                path.unlink()
     return names
 
 

@@ -1,6 +1,6 @@
 """Scenes of the miniature world: layouts of streets, parks and coasts, painted back to front.
 
-Everything is drawn on a canvas of twice the image's side and averaged down, so edges are as soft as a camera's.
+Scenes are drawn at twice the side and averaged down, so edges are as soft as a camera's.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ BUILDING, SKY, TREE, ROAD, GRASS, PERSON, CAR, SEA, SAND, SKYSCRAPER, SHIP, POOL
     2, 3, 5, 7, 10, 13, 21, 27, 47, 49, 104, 110,
 )  # fmt: skip
 UNLABELLED = 0
-OBJECTS = frozenset({TREE, PERSON, CAR, SKYSCRAPER, SHIP, POOL})  # what a faulty caption may claim and the image lack
+OBJECTS = frozenset({TREE, PERSON, CAR, SKYSCRAPER, SHIP, POOL})  # classes that may be missing in a faulty image
 Points = Sequence[tuple[float, float]]
 
 
@@ -26,7 +26,7 @@ class Part:
     label: int
     shapes: list[tuple[str, Points]]
     color: tuple[int, int, int] | None = None
-    of_previous: bool = False  # a detail (wheel, window) of the object before it: lost and lit together
+    of_previous: bool = False  # a detail (wheel, window) of the object before it: missing together
 
 
 class Scene:
@@ -223,7 +223,7 @@ def compose(rng: np.random.Generator) -> list[Part]:
     scene = Scene(rng)
     scene.add(SKY, ("rectangle", [(0, 0), (1, 1)]))
     LAYOUTS[rng.choice(len(LAYOUTS), p=[0.4, 0.3, 0.3])](scene)
-    if rng.random() < 0.25:  # a pole or a sign that nobody labelled
+    if rng.random() < 0.25:  # an unlabelled pole or sign
         x = rng.uniform(0.05, 0.95)
         scene.add(UNLABELLED, ("rectangle", [(x, rng.uniform(0.2, 0.5)), (x + 0.02, rng.uniform(0.7, 1))]))
     return scene.parts
@@ -242,9 +242,12 @@ def _fill(canvas: Image.Image, part: Part, value: int) -> None:
 def render(rng: np.random.Generator, side: int, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Render one scene.
 
-    Args: side: pixels of the square image; missing: probability that an object of the mask isn't in the image, the
-        fault that image-text pairs from the web have (0 for a data set, > 0 for a generator's training stream).
-    Returns: image (side, side, 3) uint8, raw labels (side, side) uint8 with 0 = ignored.
+    Args:
+        rng: Source of everything random in the scene.
+        side: Side of the square image [pixels].
+        missing: Probability that an object of the mask isn't in the image, a fault of image-text pairs from the web
+            (0 for a data set, > 0 for a generator's training stream).
+    Returns: Image (side, side, 3) uint8, raw labels (side, side) uint8 with 0 = ignored.
     """
     parts = compose(rng)
     labels, painted = Image.new("L", (2 * side, 2 * side)), Image.new("L", (2 * side, 2 * side))
@@ -263,7 +266,7 @@ def render(rng: np.random.Generator, side: int, missing: float = 0.0) -> tuple[n
 
 
 def _paint(rng: np.random.Generator, parts: list[Part], painted: np.ndarray) -> np.ndarray:
-    """Fill every part with a surface; houses and trees of one scene often share a mode, as in life."""
+    """Fill every part with a surface; parts of one class often share a mode within a scene."""
     side = painted.shape[0]
     image = np.zeros((side, side, 3), np.float32)
     shared = {part.label: pick_mode(rng, part.label) for part in parts}
