@@ -14,8 +14,7 @@ from PIL import Image
 
 from freemask.data.probe import decode
 from freemask.files import read_json, sha256
-from freemask.filtering.margins import STAMP, stamp
-from freemask.images import DAMAGED
+from freemask.images import DAMAGED, STAMP, stamp
 from freemask.parallel import map_files
 from freemask.tables import count_rows, stream_table
 
