@@ -33,7 +33,7 @@ def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
     Returns: MARGINS, and the `stamp` that each map must have.
     Raises: InputError for a mask that the table doesn't hold, or that is missing.
     """
-    table = read_table(shard, [*KEY, "image", "sha256"]).rename(columns={"sha256": "image_sha256"})
+    table = read_table(shard, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
     paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
     unknown = table.mask_id[~table.mask_id.isin(paths.index)]
     if len(unknown):
@@ -59,7 +59,7 @@ def filter_shard(
         label_space: Label space of the data set.
         processes: Number of processes.
     """
-    table = read_table(margins, [*KEY, "image", "mask", "margin", "image_sha256"])
+    table = read_table(margins, [*KEY, "image", "mask", "margin", "image_sha256"], only=True)
     paths = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
     jobs = [FilterJob(*job) for job in zip(table["mask"], table["margin"], paths, strict=True)]
     work = partial(filter_file, rule=rule, alpha=alpha, label_space=label_space)
@@ -79,9 +79,9 @@ def unfiltered_shard(images: Path, masks: Path) -> Filtered:
         images: Shard of synthesize: mask_id, seed, image, sha256.
         masks: Table of resize_masks.
     """
-    table = read_table(images, [*KEY, "image", "sha256"]).rename(columns={"sha256": "image_sha256"})
+    table = read_table(images, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
     known, counts = read_masks(masks)
-    known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True)
+    known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True).mask_sha256
     unknown = table.mask_id[~table.mask_id.isin(known.mask_id)].unique()
     if len(unknown):
         raise InputError(f"{images}: {masks} doesn't hold mask(s) {some(unknown.tolist())}; plan again")
