@@ -1,13 +1,9 @@
-"""Time hardness and planning at the paper's sizes against a plain implementation, in one run.
+"""Time and memory of the scripts that handle tables, at the size of COCO-Stuff; see `planning`."""
 
-Hardness of 20,210 masks of 512x512 with 150 classes: from the label counts that resize_masks leaves (reading the table
-included) against a mean over every mask's pixels (decoding its PNG not included). A plan over 118,287 masks, from
-hardness.tsv read to the plan written, in both: what plan_synthesis does against csv's reader and writer around loops
-over sorted masks, as released. Prints seconds (median of five for plans) and ratios; both must give the same bytes.
-"""
-
-import argparse
-import csv
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,114 +11,79 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from freemask import cli, tables
-from freemask.data.masks import count_labels, read_masks
-from freemask.selection import hardness, plans
+from freemask import cli
+from freemask.data.label_space import LabelSpace
+from freemask.tables import read_table, write_table
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = 171
+SPACE = "--label-space label_space.json"
+COMMANDS = {
+    "gather_class_loss": f"--index index.tsv --shards sums.tsv {SPACE} --class-loss class_loss.tsv",
+    "mask_hardness": "--masks masks.tsv --class-loss class_loss.tsv --hardness hardness.tsv",
+    "plan_synthesis": "--hardness hardness.tsv --masks masks.tsv --class-loss class_loss.tsv --strategy class_balanced"
+    " --n-max 6 --plan plan.tsv",
+    "filter_masks": f"--filter none --alpha inf --images images.tsv --masks masks.tsv {SPACE} --filtered-dir filtered"
+    " --manifest manifest.tsv --class-shares shares.tsv",
+    "synthetic_set": f"--plan plan.tsv --shards manifest.tsv --class-shards shares.tsv {SPACE} --train train.tsv"
+    " --class-shares classes.tsv",
+}
+# Runs a script and prints its own peak memory [kB] at the end.
+WATCHED = "import atexit, runpy, sys; del sys.argv[0]; atexit.register(lambda: print(open('/proc/self/status').read()))"
+WATCHED += "; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--masks", type=int, default=20210, help="masks to rate (default: 20210, ADE20K)")
-    parser.add_argument("--planned", type=int, default=118287, help="masks to plan for (default: 118287, COCO-Stuff)")
-    parser.add_argument("--side", type=int, default=512, help="side of a mask [pixels] (default: 512)")
-    return parser
+def planning(*, masks: cli.Positive = 118287) -> None:
+    """Time the scripts that handle tables of masks and images, and measure their peak memory, on made-up tables.
+
+    Args:
+        masks: Number of masks (default: COCO-Stuff's; about four images each).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_tables(masks)
+        for script, options in COMMANDS.items():
+            if script == "filter_masks":
+                write_images()
+            seconds, megabytes = run(script, options.split())
+            cli.tell(f"{script}: {seconds:.1f} s, {megabytes:.0f} MB")
+        os.chdir(ROOT)
 
 
-def draw_masks(number: int, side: int) -> list[np.ndarray]:
-    """Masks (side, side) uint8 of blocks of labels 0..150, few labels each, as in scenes."""
+def write_tables(number: int) -> None:
+    """Label space, index, sums of loss and masks table of N masks with 12 classes each."""
     random = np.random.default_rng(0)
-    masks = []
-    for _ in range(number):
-        palette = random.choice(151, size=random.integers(2, 16), replace=False).astype(np.uint8)
-        blocks = palette[random.integers(0, len(palette), (16, 16))]
-        masks.append(np.kron(blocks, np.ones((side // 16, side // 16), np.uint8)))
-    return masks
+    names = tuple(f"class {label}" for label in range(CLASSES))
+    LabelSpace(tuple(range(CLASSES)), names, names, ((0, 0, 0),) * CLASSES, 255).write("label_space.json")
+    labels = np.sort(np.argsort(random.random((number, CLASSES)), axis=1)[:, :12], axis=1).tolist()
+    ids = [f"{position:012d}" for position in range(number)]
+    write_table("index.tsv", pd.DataFrame({"mask_id": ids, "image": "image.jpg", "mask": "mask.png"}))
+    sums = [" ".join(f"{label}:20000:{random.gamma(2) * 1000}" for label in held) for held in labels]
+    write_table("sums.tsv", pd.DataFrame({"mask_id": ids, "sums": sums}))
+    counts = [" ".join(f"{label}:20000" for label in held) for held in labels]
+    paths = [f"results/cocostuff164k/masks/{mask_id}.png" for mask_id in ids]
+    table = {"mask_id": ids, "mask": paths, "counts": counts, "mask_sha256": [f"{mask_id:0>64}" for mask_id in ids]}
+    write_table("masks.tsv", pd.DataFrame(table))
 
 
-def rate_plainly(masks: list[np.ndarray], number: int, class_loss: np.ndarray) -> np.ndarray:
-    """Hardness pixel by pixel: look up every pixel's class loss, average over the labelled ones."""
-    rated = np.empty(number)
-    for position in range(number):
-        mask = masks[position % len(masks)]
-        rated[position] = class_loss[mask[mask != 0]].mean()
-    return rated
+def write_images() -> None:
+    """A shard with all images of the plan."""
+    plan = read_table("plan.tsv", ["mask_id", "seed"])
+    folder = "results/cocostuff164k/synthesis/freestyle-cocostuff164k/images"
+    plan["image"] = [f"{folder}/{row.mask_id}/{row.seed}.jpg" for row in plan.itertuples()]
+    plan["sha256"] = [f"{row.mask_id}{row.seed:0>52}" for row in plan.itertuples()]
+    write_table("images.tsv", plan)
 
 
-def plan_plainly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
-    """The plan by sorting and looping."""
-    with open(hardness_path, newline="") as file:
-        table = csv.reader(file, delimiter="\t")
-        next(table)
-        rated = [(mask_id, float(value)) for mask_id, value, _ in table]
-    images = {}
-    for p, (mask_id, _) in enumerate(sorted(rated, key=lambda pair: pair[1]), start=1):
-        images[mask_id] = min(1 + round(n_max * p / len(rated)), n_max)
-    with open(plan_path, "w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["mask_id", "seed"])
-        for mask_id, _ in rated:
-            for seed in range(42, 42 + images[mask_id]):
-                writer.writerow([mask_id, seed])
-
-
-def plan_quickly(hardness_path: Path, plan_path: Path, n_max: int) -> None:
-    """What the script plan_synthesis does."""
-    ids, rank = plans.read_ranked(hardness_path)
-    plans.write_plan(plan_path, ids, hardness.images_at_rank(rank, n_max), 42)
-
-
-def time_plans(number: int, folder: Path) -> tuple[float, float]:
-    """Median seconds of both, and that they leave the same bytes."""
-    rated = np.random.default_rng(2).gamma(3.0, 0.2, number).round(6)
-    ids = [f"{position:012d}" for position in range(number)]  # as COCO's
-    table = pd.DataFrame({"mask_id": ids, "hardness": rated, "rank": hardness.ranks(rated)})
-    tables.write_table(folder / "hardness.tsv", table)
-    seconds = {}
-    for work in (plan_quickly, plan_plainly):
-        target = folder / f"{work.__name__}.tsv"
-        seconds[work] = np.median([timed(work, folder / "hardness.tsv", target, 6)[1] for _ in range(5)])
-    assert (folder / "plan_quickly.tsv").read_bytes() == (folder / "plan_plainly.tsv").read_bytes()
-    return tuple(seconds.values())
-
-
-def timed(work, *arguments):
-    """The result of a call, and its wall seconds."""
+def run(script: str, options: list[str]) -> tuple[float, float]:
+    """Wall time [s] and peak resident memory [MB] of a script."""
+    command = [sys.executable, "-c", WATCHED, str(ROOT / "scripts" / f"{script}.py"), *options]
     start = time.perf_counter()
-    return work(*arguments), time.perf_counter() - start
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Time both, compare, print."""
-    random = np.random.default_rng(1)
-    class_loss = random.gamma(2.0, 0.4, 256)
-    masks = draw_masks(64, arguments.side)  # used again and again: all 20,210 would take 5 GB
-    ids = [f"mask-{position:06d}" for position in range(arguments.masks)]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "masks.tsv"
-        counts = [count_labels(mask, ignored=0) for mask in masks]
-        table = pd.DataFrame({"mask_id": ids, "mask": "mask.png"})
-        tables.write_table(path, table.assign(counts=[counts[i % len(counts)] for i in range(arguments.masks)]))
-
-        def rate() -> np.ndarray:
-            return hardness.mask_hardness(read_masks(path)[1], class_loss)
-
-        fast, fast_s = timed(rate)
-    plain, plain_s = timed(rate_plainly, masks, arguments.masks, class_loss)
-    np.testing.assert_allclose(fast, plain, rtol=1e-9)
-    total = np.array([fast_s, plain_s])
-    report(f"hardness of {arguments.masks:,} masks of {arguments.side}x{arguments.side}", fast_s, plain_s)
-
-    with tempfile.TemporaryDirectory() as folder:
-        fast_s, plain_s = time_plans(arguments.planned, Path(folder))
-    report(f"plan over {arguments.planned:,} masks", fast_s, plain_s)
-    report("both", *(total + [fast_s, plain_s]))
-
-
-def report(what: str, fast: float, plain: float) -> None:
-    """Print one comparison."""
-    cli.tell(f"{what}: {fast:.3f} s, plain {plain:.3f} s, ratio {plain / fast:.1f}, same result")
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    if ran.returncode:
+        raise SystemExit(f"{script} failed")
+    return time.perf_counter() - start, int(re.search(r"VmHWM:\s+(\d+)", ran.stdout)[1]) / 1024
 
 
 if __name__ == "__main__":
-    main(options().parse_args())
+    cli.run(planning)
