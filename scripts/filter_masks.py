@@ -27,10 +27,10 @@ def filter_masks(
 ) -> None:
     """Filter the masks of a shard's synthetic images: pixels that can't be trusted become the ignored label.
 
-    Without a filter (none, or alpha inf) no mask is written; the manifest names the unfiltered masks.
+    Without a filter (none, or margin with alpha inf) no mask is written; the manifest names the unfiltered masks.
 
     Args:
-        alpha: Tolerance margin: a multiple of 0.05, or inf (no filter).
+        alpha: Tolerance margin: a multiple of 0.05, or inf.
         margins: Shard of measure_margins; a filter needs it.
         images: Shard of synthesize; needed without a filter.
         masks: Table of resize_masks; needed without a filter.
@@ -44,13 +44,13 @@ def filter_masks(
     import pandas as pd
 
     from freemask.data.label_space import LabelSpace
-    from freemask.filtering.filters import none
+    from freemask.filtering.filters import margin, none
     from freemask.filtering.margins import parse_alpha
     from freemask.filtering.shards import filter_shard, unfiltered_shard
     from freemask.tables import write_table
 
     rule, tolerance, space = plugins.find(FILTERS, filter, "filter"), parse_alpha(alpha), LabelSpace.read(label_space)
-    if rule is none or tolerance == float("inf"):
+    if rule is none or (rule is margin and tolerance == float("inf")):
         if not (images and masks):
             raise InputError(f"--filter {filter} --alpha {alpha} needs --images and --masks")
         table, pixels = unfiltered_shard(images, masks)

@@ -28,7 +28,7 @@ class ScoredMask:
     Attributes:
         mask: (H, W) uint8 raw labels.
         margin: (H, W) uint8 margin codes: number of the alphas 0.05, 0.10, ... that filter a pixel.
-        alpha: Tolerance margin of the synthetic set, finite.
+        alpha: Tolerance margin of the synthetic set; finite, or inf if the configuration says so.
         ignored: Raw label that means "ignored".
     """
 

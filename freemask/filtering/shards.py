@@ -55,7 +55,7 @@ def filter_shard(
         margins: Shard of measure_margins.
         folder: Folder of filtered masks.
         rule: One of FILTERS, or alike.
-        alpha: Tolerance margin, finite.
+        alpha: Tolerance margin.
         label_space: Label space of the data set.
         processes: Number of processes.
     """
