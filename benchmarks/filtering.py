@@ -1,18 +1,12 @@
-"""Time measure_margins and filter_masks against the plain batch-1 loop, in one run; the same pixels must be filtered.
+"""Time of measure_margins and filter_masks against the plain loop; see `filtering`."""
 
-Plain, as the released filter.py: one image at a time, model.predict, CrossEntropyLoss, a loop over all classes, one
-forward pass per alpha, PNGs written one after another. Ours: one pass for all alphas, batched, reading ahead, maps
-written meanwhile, then filter_masks once per alpha. Random weights and images; models are loaded before the clock
-starts, in both. On a GPU the model is SegFormer-B4 unless --model says otherwise.
-"""
-
-import argparse
 import os
 import tempfile
 import time
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,11 +14,12 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from freemask import cli, files, images
+from freemask import cli
 from freemask.data.label_space import LabelSpace
-from freemask.filtering import filters
-from freemask.filtering.margins import write_map
+from freemask.files import write_atomic
+from freemask.filtering.filters import FilterJob, filter_file, margin
 from freemask.filtering.scoring import margin_codes, thresholds
+from freemask.images import jpeg_bytes, png_bytes, read_mask, write_stamped
 from freemask.parallel import map_ahead, map_files
 from freemask.segmentation.config import base_config
 from freemask.segmentation.inference import load_segmentor, pair_losses
@@ -34,17 +29,66 @@ NORMAL = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # mean and deviatio
 BASES = {"b0": "segformer_mit-b0_8xb2-160k_ade20k-512x512", "b4": "segformer_mit-b4_8xb2-160k_ade20k-512x512"}
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=BASES, default="b4" if gpu else "b0", help="SegFormer's backbone")
-    parser.add_argument("--images", type=int, default=256 if gpu else 8, help="images (default: 256, on a CPU 8)")
-    parser.add_argument("--side", type=int, default=512, help="side of an image [pixels] (default: 512)")
-    parser.add_argument("--alphas", nargs="+", default=["1.25"], help="tolerance margins (default: 1.25)")
-    parser.add_argument("--batch-size", type=int, default=8 if gpu else 1, help="ours (default: 8, on a CPU 1)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
-    return parser
+GPU, CPUS = torch.cuda.is_available(), os.cpu_count() or 1
+
+
+def filtering(
+    *,
+    model: Literal["b0", "b4"] = "b4" if GPU else "b0",
+    images: cli.Positive = 256 if GPU else 8,
+    side: cli.Positive = 512,
+    alphas: list[float] | None = None,
+    batch_size: cli.Positive = 8 if GPU else 1,
+    threads: cli.Positive = CPUS,
+) -> None:
+    """Time measure_margins and filter_masks against the plain loop, in one run; both must filter the same pixels.
+
+    Plain, as the released filter.py: one image at a time, model.predict, CrossEntropyLoss, a loop over all classes, one
+    forward pass per alpha, PNGs written one after another. Ours: one pass for all alphas, batched, images read ahead
+    and maps written meanwhile, then filter_masks once per alpha. Random weights and images; loading the model isn't
+    timed.
+
+    Args:
+        model: Backbone of SegFormer.
+        images: Number of images.
+        side: Side of an image [pixels].
+        alphas: Tolerance margins (default: 1.25).
+        batch_size: Images that ours scores at once.
+        threads: CPU threads.
+    """
+    alphas = alphas or [1.25]
+    device = "cuda" if GPU else "cpu"
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("plain", "ours"):
+            (folder / part).mkdir()
+        segmentor, label_space = build(folder, model, device)
+        pairs = write_pairs(folder / "data", images, side)
+        class_loss = np.random.default_rng(1).uniform(3, 5, CLASSES)
+        work = {
+            "plain": partial(plain, segmentor, class_loss, device, folder / "plain"),
+            "ours": partial(ours, segmentor, label_space, class_loss, batch_size, max(2, threads), folder / "ours"),
+        }
+        seconds = {"plain": [], "ours": []}
+        for part in work:
+            work[part](pairs[:batch_size], alphas[:1])  # warm-up
+        for _ in range(3):
+            for path in (folder / "ours").glob("*.png"):
+                path.unlink()
+            for part in work:
+                start = time.perf_counter()
+                work[part](pairs, alphas)
+                seconds[part].append(time.perf_counter() - start)
+        differing, total = compare(folder, alphas, images)
+    fast, slow = (float(np.median(seconds[part])) for part in ("ours", "plain"))
+    where = torch.cuda.get_device_name() if GPU else f"CPU, {threads} threads"
+    cli.tell(
+        f"{where}, SegFormer-{model}, {images} images of {side}x{side}, alpha {' '.join(map(str, alphas))}:"
+        f" {fast:.2f} s, plain {slow:.2f} s, ratio {slow / fast:.2f}; {differing} of {total:,} pixels differ"
+    )
+    if differing > 1e-5 * total:  # the plain pass normalises in another order: a loss on a limit may flip
+        raise SystemExit("the masks differ")
 
 
 def build(folder: Path, model: str, device: str) -> tuple[torch.nn.Module, LabelSpace]:
@@ -67,13 +111,13 @@ def write_pairs(folder: Path, number: int, side: int) -> list[tuple[str, str]]:
         mask = np.kron(palette[random.integers(0, 12, (8, 8))], np.ones((side // 8, side // 8), np.uint8))
         image = np.repeat(mask[..., None], 3, axis=2) + random.integers(0, 60, (*mask.shape, 3), dtype=np.uint8)
         pairs.append((f"{folder}/{position}.jpg", f"{folder}/{position}.png"))
-        files.write_atomic(pairs[-1][0], images.jpeg_bytes(image, 95))
-        files.write_atomic(pairs[-1][1], images.png_bytes(mask))
+        write_atomic(pairs[-1][0], jpeg_bytes(image, 95))
+        write_atomic(pairs[-1][1], png_bytes(mask))
     return pairs
 
 
 @torch.no_grad()
-def plain(model, pairs, class_loss: np.ndarray, alphas: list[str], device: str, folder: Path) -> None:
+def plain(model, class_loss: np.ndarray, device: str, folder: Path, pairs, alphas: list[float]) -> None:
     """The released filter, once per alpha."""
     criterion = torch.nn.CrossEntropyLoss(ignore_index=255, reduction="none")
     mean, deviation = (torch.tensor(value, device=device) for value in NORMAL)
@@ -85,77 +129,45 @@ def plain(model, pairs, class_loss: np.ndarray, alphas: list[str], device: str, 
             logits = model.predict(((pixels - mean) / deviation).permute(2, 0, 1)[None])[0].seg_logits.data[None]
             loss = criterion(logits, train[None])[0]
             for label in range(CLASSES):
-                raw[(train == label) & (loss > class_loss[label] * float(alpha))] = 0
+                raw[(train == label) & (loss > class_loss[label] * alpha)] = 0
             Image.fromarray(raw.cpu().numpy()).save(folder / f"{alpha}-{position}.png")
 
 
-def ours(model, pairs, labels, class_loss: np.ndarray, chosen: argparse.Namespace, folder: Path) -> None:
+def ours(
+    model,
+    label_space: LabelSpace,
+    class_loss: np.ndarray,
+    batch_size: int,
+    threads: int,
+    folder: Path,
+    pairs,
+    alphas: list[float],
+) -> None:
     """What measure_margins and filter_masks do."""
-    device = next(model.parameters()).device
-    limits = thresholds(torch.from_numpy(class_loss)).to(device)
-    losses = pair_losses(model, pairs, labels, chosen.batch_size, max(2, chosen.threads), fill=True)
+    limits = thresholds(torch.from_numpy(class_loss)).to(next(model.parameters()).device)
+    losses = pair_losses(model, pairs, label_space, batch_size, threads, fill=True)
     codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-    threads = max(2, chosen.threads)
-    maps = map_ahead(
-        lambda made: write_map(folder / f"{made[0]}.png", made[1], "0" * 12), enumerate(codes), threads, 2 * threads
-    )
-    for _ in maps:
+    jobs = ((folder / f"{position}.png", code, "") for position, code in enumerate(codes))
+    for _ in map_ahead(lambda job: write_stamped(*job), jobs, threads, 2 * threads):
         pass
-    for alpha in chosen.alphas:
+    for alpha in alphas:
         jobs = [
-            filters.FilterJob(mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
+            FilterJob(mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
             for position, (_, mask) in enumerate(pairs)
         ]
-        work = partial(filters.filter_file, alpha=float(alpha), ignored=0)
-        for _ in map_files(work, jobs, chosen.threads, f"filter {alpha}", "mask"):
+        work = partial(filter_file, rule=margin, alpha=alpha, label_space=label_space)
+        for _ in map_files(work, jobs, threads, f"filter {alpha}", "mask"):
             pass
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Time both, compare every filtered mask, print."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("plain", "ours"):
-            (folder / part).mkdir()
-        model, labels = build(folder, arguments.model, device)
-        pairs = write_pairs(folder / "data", arguments.images, arguments.side)
-        class_loss = np.random.default_rng(1).uniform(3, 5, CLASSES)
-        seconds = {"plain": [], "ours": []}
-        warm = pairs[: arguments.batch_size]
-        plain(model, warm, class_loss, arguments.alphas[:1], device, folder / "plain")
-        ours(model, warm, labels, class_loss, arguments, folder / "ours")
-        for _ in range(3):
-            for path in (folder / "ours").glob("*.png"):
-                path.unlink()
-            for part in seconds:
-                start = time.perf_counter()
-                if part == "plain":
-                    plain(model, pairs, class_loss, arguments.alphas, device, folder / part)
-                else:
-                    ours(model, pairs, labels, class_loss, arguments, folder / part)
-                seconds[part].append(time.perf_counter() - start)
-        differing, total = compare(folder, arguments)
-    fast, slow = (float(np.median(seconds[part])) for part in ("ours", "plain"))
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {arguments.threads} threads"
-    cli.tell(
-        f"{where}, SegFormer-{arguments.model}, {arguments.images} images of {arguments.side}x{arguments.side}, alpha"
-        f" {' '.join(arguments.alphas)}: {fast:.2f} s, plain {slow:.2f} s, ratio {slow / fast:.2f};"
-        f" {differing} of {total:,} pixels differ"
-    )
-    if differing > 1e-5 * total:  # the plain pass normalises in another order: a loss on a limit may flip
-        raise SystemExit("the masks differ")
-
-
-def compare(folder: Path, arguments: argparse.Namespace) -> tuple[int, int]:
+def compare(folder: Path, alphas: list[float], number: int) -> tuple[int, int]:
     """Pixels that both filtered differently, and all pixels."""
     differing = total = 0
-    for alpha, position in product(arguments.alphas, range(arguments.images)):
-        one, other = (images.read_mask(folder / part / f"{alpha}-{position}.png") for part in ("plain", "ours"))
+    for alpha, position in product(alphas, range(number)):
+        one, other = (read_mask(folder / part / f"{alpha}-{position}.png") for part in ("plain", "ours"))
         differing, total = differing + int((one != other).sum()), total + one.size
     return differing, total
 
 
 if __name__ == "__main__":
-    main(options().parse_args())
+    cli.run(filtering)

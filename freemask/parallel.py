@@ -1,9 +1,8 @@
-"""The same function over many files, on several processes."""
+"""One function over many items, on several processes or threads; numbers of shards."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 from freemask import cli
@@ -22,50 +21,43 @@ def map_files(
     unit: str,
     total: int | None = None,
 ) -> Iterator[Result]:
-    """Yield work(item) in the items' order, with a progress bar; `work`: a module-level function or a partial of one.
+    """Yield work(item) in the items' order, computed on several processes, with a progress bar.
 
-    Items are taken as they are needed, so that memory doesn't grow with their number.
-    Args: total: how many items there are, where `items` has no length.
-    Raises: InputError if processes < 1; whatever `work` raises, at the turn of the item's chunk.
+    Args:
+        work: Function of a module, or a partial of one.
+        items: What it is called with.
+        processes: Number of processes; 1: none besides this one.
+        description: Label of the bar.
+        unit: What an item is called.
+        total: Number of items, if `items` has no length.
+    Raises: InputError if processes < 1; what `work` raises.
     """
     if processes < 1:
         raise InputError(f"--threads {processes}: want 1 or more")
     total = len(items) if total is None and hasattr(items, "__len__") else total
-    results = map(work, items) if processes == 1 else _spread(work, items, processes, total or 0)
-    yield from cli.progress(results, description, unit, total=total)
-
-
-def _spread(work: Callable, items: Iterable, processes: int, total: int) -> Iterator:
-    """`map` over several processes, a few chunks ahead."""
-    size = max(1, min(64, total // (processes * 4)))
-    remaining = iter(items)
+    if processes == 1:
+        yield from cli.progress(map(work, items), description, unit, total)
+        return
+    chunk = max(1, min(64, (total or 0) // (processes * 4)))
     with ProcessPoolExecutor(processes) as pool:
-        waiting: deque[Future] = deque()
-        try:
-            while chunk := list(islice(remaining, size)):
-                waiting.append(pool.submit(_each, work, chunk))
-                if len(waiting) >= 3 * processes:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _each(work: Callable, items: list) -> list:
-    return [work(item) for item in items]
+        yield from cli.progress(pool.map(work, items, chunksize=chunk), description, unit, total)
 
 
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Result]:
     """Yield work(item) in the items' order, computed on threads, at most `ahead` items before their turn.
 
-    Items are taken by the caller's thread. For work that waits or lets go of Python's lock: reading, decoding, writing.
+    For work that waits or releases Python's lock: reading, decoding, writing.
+
+    Args:
+        work: Any function.
+        items: What it is called with; taken by the caller's thread.
+        threads: Number of threads.
+        ahead: Maximum number of items in work or waiting for their turn.
     """
-    remaining = iter(items)
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for item in remaining:
+            for item in items:
                 waiting.append(pool.submit(work, item))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
@@ -78,7 +70,7 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: in
 def shard_number(item: str) -> tuple[int, int]:
     """Read a scatter item 'i-of-n' as (i, n).
 
-    Raises: InputError for one that isn't.
+    Raises: InputError for another form, or a number outside 1..n.
     """
     try:
         number, count = (int(part) for part in item.split("-of-"))
@@ -90,6 +82,6 @@ def shard_number(item: str) -> tuple[int, int]:
 
 
 def some(offenders: Sequence[object]) -> str:
-    """The first few offenders as text, and how many more there are: 'a, b, c (and 12 more)'."""
+    """Join the first few offenders, and say how many more there are: 'a, b, c (and 12 more)'."""
     shown = ", ".join(str(offender) for offender in offenders[:LISTED])
     return shown if len(offenders) <= LISTED else f"{shown} (and {len(offenders) - LISTED} more)"

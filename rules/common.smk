@@ -92,7 +92,7 @@ wildcard_constraints:
     synthetic_set=any_of(config["synthetic_sets"]),
     experiment=any_of(EXPERIMENTS.experiment.unique()),
     train_seed=r"\d+",
-    alpha=r"inf|\d+(\.\d+)?",
+    filter=r"[\w.]+-(inf|\d+(\.\d+)?)",
 
 
 scattergather:

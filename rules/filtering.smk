@@ -2,13 +2,32 @@
 
 
 def set_alpha(synthetic_set):
-    """The tolerance margin of a synthetic set as it stands in paths: 1.25, 0.9, inf."""
+    """The tolerance margin of a synthetic set as paths have it: 1.25, 0.9, inf."""
     alpha = config["synthetic_sets"][synthetic_set]["alpha"]
     return "inf" if math.isinf(alpha) else f"{alpha:g}"
 
 
+def set_filter(synthetic_set):
+    """The filter of a synthetic set as paths have it: alpha-1.25, alpha-inf (none), or package.module.object-1.25."""
+    name = config["synthetic_sets"][synthetic_set].get("filter", "margin")
+    if name == "none":
+        return "alpha-inf"
+    return f"{'alpha' if name == 'margin' else name.replace(':', '.')}-{set_alpha(synthetic_set)}"
+
+
+def filter_rule(wildcards):
+    """The name of the filter rule in {filter}: margin, package.module:object."""
+    name = wildcards.filter.rpartition("-")[0]
+    return "margin" if name == "alpha" else ":".join(name.rsplit(".", 1))
+
+
+def filter_alpha(wildcards):
+    """The tolerance margin in {filter}."""
+    return wildcards.filter.rpartition("-")[2]
+
+
 def set_shards(pattern):
-    """The shards that a synthetic set gathers; {generator}, {plan} and {alpha} are the set's."""
+    """The shards that a synthetic set gathers; {generator}, {plan} and {filter} are the set's."""
 
     def paths(wildcards):
         chosen = config["synthetic_sets"][wildcards.synthetic_set]
@@ -16,7 +35,7 @@ def set_shards(pattern):
             dataset=wildcards.dataset,
             generator=chosen["generator"],
             plan=chosen["plan"],
-            alpha=set_alpha(wildcards.synthetic_set),
+            filter=set_filter(wildcards.synthetic_set),
             scatteritem="{scatteritem}",
         )
         return gather.shard(filled)
@@ -29,15 +48,15 @@ def set_plan(wildcards):
     return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
 
 
-def margins_unless_infinite(wildcards):
-    """No filtering (alpha = inf) needs no margin maps."""
-    if wildcards.alpha == "inf":
+def margins_to_filter(wildcards):
+    """The margin maps of a shard; nothing if there is no filter."""
+    if wildcards.filter == "alpha-inf":
         return []
     return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
 
 
 rule measure_margins:
-    """Margin map of every synthetic image in a shard: which tolerance margins would filter a pixel (8 bit, steps of 0.05)."""
+    """Margin map of every synthetic image in a shard: number of tolerance margins that filter a pixel (steps of 0.05)."""
     input:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
@@ -69,29 +88,31 @@ rule measure_margins:
 
 
 rule filter_masks:
-    """Masks of a shard in which pixels with loss > alpha * class-wise mean loss are ignored; the share of them."""
+    """Masks of a shard without the pixels that can't be trusted (loss > alpha * class-wise mean loss); their share."""
     input:
         images="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
-        margins=margins_unless_infinite,
+        margins=margins_to_filter,
         label_space="results/{dataset}/label_space.json",
     output:
-        manifest="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv",
-        class_shares="results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv",
+        manifest="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv",
+        class_shares="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv",
     log:
-        "logs/{dataset}/filter_masks/{generator}/{plan}/alpha-{alpha}/{scatteritem}.log",
+        "logs/{dataset}/filter_masks/{generator}/{plan}/{filter}/{scatteritem}.log",
     benchmark:
-        "logs/{dataset}/filter_masks/{generator}/{plan}/alpha-{alpha}/{scatteritem}.benchmark.tsv"
+        "logs/{dataset}/filter_masks/{generator}/{plan}/{filter}/{scatteritem}.benchmark.tsv"
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]
     params:
-        code=code_of("filter_masks"),
+        code=code_of("filter_masks", filter_rule),
+        filter=filter_rule,
+        alpha=filter_alpha,
         margins=lambda wildcards, input: option("--margins", input.margins),
-        filtered_dir="results/{dataset}/filtered/{generator}/alpha-{alpha}",
+        filtered_dir="results/{dataset}/filtered/{generator}/{filter}",
     shell:
-        "python {SCRIPTS}/filter_masks.py --alpha {wildcards.alpha} --images {input.images:q} --masks {input.masks:q}"
-        " {params.margins} --label-space {input.label_space:q}"
+        "python {SCRIPTS}/filter_masks.py --filter {params.filter:q} --alpha {params.alpha}"
+        " --images {input.images:q} --masks {input.masks:q} {params.margins} --label-space {input.label_space:q}"
         " --filtered-dir {params.filtered_dir:q} --manifest {output.manifest:q}"
         " --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
 
@@ -100,8 +121,8 @@ rule synthetic_set:
     """Gather the shards of a synthetic set in plan order: names of images and masks, no copies."""
     input:
         plan=set_plan,
-        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.tsv"),
-        class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/alpha-{alpha}/{scatteritem}.classes.tsv"),
+        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv"),
+        class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv"),
         label_space="results/{dataset}/label_space.json",
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",

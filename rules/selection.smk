@@ -7,7 +7,7 @@ def plan_setting(key):
 
 
 rule class_loss:
-    """Loss [nats] of a segmentor on the real training images it was trained on, summed per image and class: one shard."""
+    """Loss [nats] of a segmentor on its real training images, summed per image and class: one shard."""
     input:
         index="results/{dataset}/index/train.tsv",
         label_space="results/{dataset}/label_space.json",
@@ -76,7 +76,7 @@ rule mask_hardness:
 
 
 rule plan_synthesis:
-    """Which seeds each mask is synthesized with: harder masks get more images."""
+    """The images to synthesize, mask and seed of each: harder masks get more images."""
     input:
         hardness="results/{dataset}/hardness.tsv",
         masks="results/{dataset}/masks.tsv",
@@ -90,17 +90,17 @@ rule plan_synthesis:
     conda:
         "../envs/cpu.yaml"
     resources:
-        seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: an estimate makes no plan old
+        seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: another estimate makes no plan outdated
     params:
-        code=code_of("plan_synthesis"),
+        code=code_of("plan_synthesis", plan_setting("strategy")),
         strategy=plan_setting("strategy"),
         n_max=plan_setting("n_max"),
         first_seed=plan_setting("first_seed"),
         mask_size=dataset_setting("mask_size"),
-        synthesis_logs="logs/{dataset}/synthesize",  # not an input: an estimate makes no plan old
+        synthesis_logs="logs/{dataset}/synthesize",  # not an input, for the same reason
     shell:
         "python {SCRIPTS}/plan_synthesis.py --hardness {input.hardness:q} --masks {input.masks:q}"
-        " --class-loss {input.class_loss:q} --strategy {params.strategy} --n-max {params.n_max}"
+        " --class-loss {input.class_loss:q} --strategy {params.strategy:q} --n-max {params.n_max}"
         " --first-seed {params.first_seed} --mask-size {params.mask_size}"
         " --seconds-per-image {resources.seconds_per_image} --synthesis-logs {params.synthesis_logs:q}"
         " --plan {output.plan:q} --log {log:q}"

@@ -1,54 +1,58 @@
-"""One shard's loss of a trained segmentor on the real training images: mask_id, sums ("label:pixels:loss ...").
+"""Loss of a trained segmentor on the real training images: one shard; see `class_loss`."""
 
-Cross-entropy in nats, from full-resolution logits at the images' own size, summed per image and class in float64.
-gather_class_loss adds the shards up. A shard holds every n-th block of 32 rows of the index.
-"""
-
-import argparse
 from pathlib import Path
 
 from freemask import cli
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config.py of the segmentor")
-    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the segmentor")
-    parser.add_argument("--index", type=Path, required=True, help="table of real training pairs: mask_id, image, mask")
-    parser.add_argument("--shard", default="1-of-1", help="which part of the index: i-of-n (default: all of it)")
-    parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
-    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--sums", type=Path, required=True, help="output: table of mask_id, sums")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of one size at once (default: 1)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads, and threads that read (default: as torch likes, 2)")
-    return parser
+def class_loss(
+    *,
+    config: Path,
+    weights: Path,
+    index: Path,
+    shard: str = "1-of-1",
+    label_space: Path,
+    sums: Path,
+    batch_size: cli.Positive = 1,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Sum the loss of a trained segmentor on real training images, per image and class: one shard.
 
+    Cross-entropy [nats] from full-resolution logits at each image's own size, summed in float64. gather_class_loss
+    adds the shards up. A shard holds every n-th block of 32 rows of the index.
 
-def main(arguments: argparse.Namespace) -> None:
-    """Score the shard's pairs, write each one's sums as it comes."""
-    from itertools import tee
+    Args:
+        config: config.py of the segmentor.
+        weights: weights.pth of the segmentor.
+        index: Table of real training pairs: mask_id, image, mask.
+        shard: Part of the index, i-of-n.
+        label_space: Label space of the data set.
+        sums: Output: table of mask_id, sums ("label:pixels:loss label:pixels:loss ...").
+        batch_size: Images of one size that are scored at once.
+        device: cpu, cuda, ...; auto: a GPU if there is one.
+        threads: CPU threads, and threads that read images. Without it, PyTorch chooses and 2 threads read.
+    """
+    import pandas as pd
 
     from freemask.data.label_space import LabelSpace
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
-    from freemask.selection import class_loss
+    from freemask.selection.class_loss import image_sums, shard_rows
+    from freemask.tables import read_table, write_table
 
-    device = pick_device(arguments.device, arguments.threads)
-    labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    total = sum(1 for _ in class_loss.shard_rows(arguments.index, arguments.shard))
-    model = load_segmentor(read_config(arguments.config), arguments.weights, device)
-    rows, again = tee(class_loss.shard_rows(arguments.index, arguments.shard))
-    pairs = ((image, mask) for _, image, mask in rows)
-    losses = pair_losses(model, pairs, labels, arguments.batch_size, max(2, arguments.threads or 0))
-    scored = cli.progress(zip(again, losses, strict=True), f"class loss {arguments.shard}", "image", total)
-    sums = (
-        (mask_id, class_loss.image_sums(loss.cpu().numpy(), train.cpu().numpy(), labels))
-        for (mask_id, *_), (loss, train) in scored
-    )
-    class_loss.write_sums(arguments.sums, sums)
+    chosen_device = pick_device(device, threads)
+    space = LabelSpace.read(label_space)
+    rows = shard_rows(read_table(index, ["mask_id", "image", "mask"], only=True), shard)
+    model = load_segmentor(read_config(config), weights, chosen_device)
+    pairs = zip(rows["image"], rows["mask"], strict=True)
+    losses = pair_losses(model, pairs, space, batch_size, max(2, threads or 0))
+    scored = [
+        image_sums(loss.cpu().numpy(), train.cpu().numpy(), space)
+        for loss, train in cli.progress(losses, f"class loss {shard}", "image", len(rows))
+    ]
+    write_table(sums, pd.DataFrame({"mask_id": rows.mask_id, "sums": scored}))
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args(), gpus=1)
+    cli.run(class_loss, gpus=1)

@@ -1,91 +1,91 @@
-"""Measure by which alphas each synthetic pixel of one shard is filtered: 8-bit margin maps and their manifest.
+"""Margin maps of one shard of synthetic images; see `measure_margins`."""
 
-A pixel of class j with loss l is filtered at alpha = k * 0.05 (l > alpha * class_loss_j) if and only if its code is k
-or more. Maps: <margins-dir>/<digest of scorer and class losses>/<mask_id>/<seed>.png. Maps that are there and were
-made from the same image and mask are kept. Manifest: mask_id, seed, image, mask, margin, and image_sha256, mask_sha256
-of what a map was made from.
-"""
-
-import argparse
 from pathlib import Path
 
-from freemask import cli, files, tables
+from freemask import cli
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--shard", type=Path, required=True, help="shard of mask_id, seed, image, sha256 (synthesize)")
-    parser.add_argument("--masks", type=Path, required=True, help="table of mask_id, mask (resize_masks)")
-    parser.add_argument("--class-loss", type=Path, required=True, help="class_loss.tsv of the same segmentor")
-    parser.add_argument("--config", type=Path, required=True, help="config.py of the segmentor")
-    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the segmentor")
-    parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
-    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--margins-dir", type=Path, required=True, help="output: folder of the maps")
-    parser.add_argument("--manifest", type=Path, required=True, help="output: mask_id, seed, image, mask, margin, ...")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of one size at once (default: 1)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: as torch likes)")
-    return parser
+def measure_margins(
+    *,
+    shard: Path,
+    masks: Path,
+    class_loss: Path,
+    label_space: Path,
+    config: Path,
+    weights: Path,
+    margins_dir: Path,
+    manifest: Path,
+    batch_size: cli.Positive = 1,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Measure by which tolerance margins each pixel of a shard's synthetic images is filtered.
 
+    A pixel of class j is filtered at alpha = k * 0.05 (loss > alpha * class_loss_j) if and only if its code in the
+    8-bit margin map is k or more. Maps that are there, made from the same image and mask, are kept.
 
-def main(arguments: argparse.Namespace) -> None:
-    """Measure what isn't there yet and write the manifest."""
-    from freemask.filtering.margins import is_current, mask_digests, stamps
+    Args:
+        shard: Shard of synthesize: mask_id, seed, image, sha256.
+        masks: Table of mask_id, mask (resize_masks).
+        class_loss: Class-wise mean loss of the same segmentor (gather_class_loss).
+        label_space: Label space of the data set.
+        config: config.py of the segmentor.
+        weights: weights.pth of the segmentor.
+        margins_dir: Output: folder of the maps, <digest of scorer and class losses>/<mask_id>/<seed>.png.
+        manifest: Output: table of mask_id, seed, image, mask, margin, and image_sha256, mask_sha256 of what the map was
+            made from.
+        batch_size: Images of one size that are scored at once.
+        device: cpu, cuda, ...; auto: a GPU if there is one.
+        threads: CPU threads, and threads that read and write files. Without it, PyTorch chooses and 2 threads read.
+    """
+    from freemask.files import digest, sha256_of_input
+    from freemask.filtering.shards import MARGINS, margin_maps
+    from freemask.images import is_current
+    from freemask.tables import write_table
 
-    shard = join_masks(arguments).rename(columns={"sha256": "image_sha256"})
-    shard["mask_sha256"] = mask_digests(shard)
-    scorer = [files.sha256_of_input(path) for path in (arguments.class_loss, arguments.weights)]
-    folder = arguments.margins_dir / files.digest(scorer)
-    shard["margin"] = [str(folder / row.mask_id / f"{row.seed}.png") for row in shard.itertuples()]
-    shard["stamp"] = stamps(shard)
-    current = [is_current(row.margin, row.stamp) for row in shard.itertuples()]
-    missing = shard[[not there for there in current]]
+    scorer = digest([sha256_of_input(class_loss), sha256_of_input(weights)])
+    maps = margin_maps(shard, masks, margins_dir / scorer)
+    missing = maps[[not is_current(row.margin, row.stamp) for row in maps.itertuples()]]
     if len(missing):
-        measure(missing, arguments)
-    columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
-    tables.write_table(arguments.manifest, shard[columns])
-    cli.tell(f"{arguments.manifest}: {len(missing)} margin maps measured, {sum(current)} were there")
+        measure(missing, class_loss, label_space, config, weights, batch_size, device, threads)
+    write_table(manifest, maps[MARGINS])
+    cli.tell(f"{manifest}: {len(missing)} margin maps measured, {len(maps) - len(missing)} were there")
 
 
-def join_masks(arguments: argparse.Namespace):
-    """The shard's rows with their mask's path; InputError for a mask that the table doesn't hold."""
-    from freemask.errors import InputError
-
-    shard = tables.read_table(arguments.shard, ["mask_id", "seed", "image", "sha256"])
-    masks = tables.read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
-    unknown = shard.mask_id[~shard.mask_id.isin(masks.index)]
-    if len(unknown):
-        raise InputError(f"{arguments.shard}: {arguments.masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
-    return shard.assign(mask=masks.reindex(shard.mask_id).to_numpy())
-
-
-def measure(rows, arguments: argparse.Namespace) -> None:
-    """Score the rows' pairs and write their maps; maps are compressed and written while the next pairs are scored."""
+def measure(
+    missing,
+    class_loss: Path,
+    label_space: Path,
+    config: Path,
+    weights: Path,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Score pairs and write their maps; maps are compressed and written while the next pairs are scored."""
     import torch
 
     from freemask.data.label_space import LabelSpace
-    from freemask.filtering.margins import write_map
     from freemask.filtering.scoring import margin_codes, thresholds
+    from freemask.images import write_stamped
     from freemask.parallel import map_ahead
     from freemask.segmentation.inference import load_segmentor, pair_losses
     from freemask.segmentation.runner import pick_device, read_config
     from freemask.selection.class_loss import read_class_loss
 
-    device = pick_device(arguments.device, arguments.threads)
-    labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    limits = thresholds(torch.tensor(read_class_loss(arguments.class_loss, labels))).to(device)
-    model = load_segmentor(read_config(arguments.config), arguments.weights, device)
-    pairs = zip(rows["image"], rows["mask"], strict=True)
-    threads = max(2, arguments.threads or 0)
-    losses = pair_losses(model, pairs, labels, arguments.batch_size, threads, fill=True)
+    chosen_device = pick_device(device, threads)
+    space = LabelSpace.read(label_space)
+    limits = thresholds(torch.tensor(read_class_loss(class_loss, label_space=space)[list(space.ids)])).to(chosen_device)
+    model = load_segmentor(read_config(config), weights, chosen_device)
+    workers = max(2, threads or 0)
+    pairs = zip(missing["image"], missing["mask"], strict=True)
+    losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
     codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-    maps = zip(rows.itertuples(), codes, strict=True)
-    written = map_ahead(lambda made: write_map(made[0].margin, made[1], made[0].stamp), maps, threads, 2 * threads)
-    for _ in cli.progress(written, "measure margins", "image", len(rows)):
+    jobs = zip(missing["margin"], codes, missing["stamp"], strict=True)
+    written = map_ahead(lambda job: write_stamped(*job), jobs, workers, 2 * workers)
+    for _ in cli.progress(written, "measure margins", "image", len(missing)):
         pass
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args(), gpus=1)
+    cli.run(measure_margins, gpus=1)

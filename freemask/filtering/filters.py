@@ -1,89 +1,88 @@
-"""Which pixels of a synthetic image a tolerance margin alpha takes out of training.
+"""Filter rules: the mask that a synthetic image is trained with. See docs/filtering.md.
 
-A pixel of class j is filtered where its loss exceeds alpha * h_j (h_j: class-wise mean loss of real images, nats).
-The margin map of an image holds, per pixel, how many of the multiples of 0.05 its loss exceeds as alpha, so that one
-forward pass serves every alpha. Source: FreeMask, section on filtering, and its preprocess/filter.py (alpha 1.25).
+A rule is a function ScoredMask -> mask (H, W) uint8 raw labels: it sets pixels that can't be trusted to the ignored
+label, or to another label of the data set. To add one, write a function and name it in FILTERS; one outside this
+package is named "package.module:function" in the configuration. For instance, a rule that also ignores all of label 7:
+
+    def without_seven(scored: ScoredMask) -> np.ndarray:
+        return np.where(scored.mask == 7, np.uint8(scored.ignored), margin(scored))
 """
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from freemask.data.label_space import LabelSpace
 from freemask.data.masks import write_mask
 from freemask.errors import InputError
 from freemask.files import sha256
+from freemask.filtering.margins import margin_code
 from freemask.images import read_mask
 
-STEP = 0.05  # margin code k: loss > (k * STEP) * h_j
-LARGEST_CODE = 255  # where codes saturate: it stands for 255 and more, so alpha 12.75 is still exact
 
+@dataclass(frozen=True)
+class ScoredMask:
+    """What a rule may look at: the mask of one synthetic image and how the scorer rates its pixels.
 
-def parse_alpha(text: str) -> float:
-    """Read a tolerance margin: a multiple of 0.05 from 0.05 to 12.75, or inf (no filtering).
-
-    Raises: InputError with the value.
+    Attributes:
+        mask: (H, W) uint8 raw labels.
+        margin: (H, W) uint8 margin codes: number of the alphas 0.05, 0.10, ... that filter a pixel.
+        alpha: Tolerance margin of the synthetic set; finite, or inf if the configuration says so.
+        ignored: Raw label that means "ignored".
     """
-    try:
-        alpha = float(text)
-    except ValueError:
-        alpha = math.nan
-    if alpha != math.inf and not (math.isfinite(alpha) and _is_code(alpha)):
-        raise InputError(f"alpha {text}: want a multiple of {STEP} from {STEP} to {LARGEST_CODE * STEP:g}, or inf")
-    return alpha
+
+    mask: np.ndarray
+    margin: np.ndarray
+    alpha: float
+    ignored: int
 
 
-def _is_code(alpha: float) -> bool:
-    code = round(alpha / STEP)
-    return 1 <= code <= LARGEST_CODE and math.isclose(alpha, code * STEP, rel_tol=1e-9)
+def margin(scored: ScoredMask) -> np.ndarray:
+    """The paper's rule: pixels with loss > alpha * class-wise mean loss become ignored.
 
-
-def margin_code(alpha: float) -> int:
-    """The smallest margin code that a finite alpha filters: k = alpha / 0.05."""
-    return round(alpha / STEP)
-
-
-def filter_mask(mask: np.ndarray, margin: np.ndarray, alpha: float, ignored: int) -> np.ndarray:
-    """Set the pixels that exceed the tolerance margin to the ignored label.
-
-    Args: mask: (H, W) uint8 raw labels; margin: (H, W) uint8 margin codes; alpha: see parse_alpha, finite.
-    Returns: (H, W) uint8 raw labels.
-    Raises: ValueError if the shapes differ.
+    Source: FreeMask, section on filtering, and its preprocess/filter.py (alpha 1.25).
     """
-    if mask.shape != margin.shape:
-        raise ValueError(f"mask has shape {mask.shape}, margin map {margin.shape}; want the same")
-    return np.where(margin >= margin_code(alpha), np.uint8(ignored), mask)
+    return np.where(scored.margin >= margin_code(scored.alpha), np.uint8(scored.ignored), scored.mask)
+
+
+def none(scored: ScoredMask) -> np.ndarray:
+    """No filtering. filter_masks names the square masks themselves and copies nothing."""
+    return scored.mask
+
+
+FILTERS = {"margin": margin, "none": none}
 
 
 @dataclass(frozen=True)
 class FilterJob:
-    """One image's files: mask (square, raw labels), its margin map, and where the filtered mask goes."""
+    """Paths of one image's mask (square, raw labels), its margin map, and the filtered mask (output)."""
 
     mask: str
     margin: str
     filtered: str
 
 
-def filter_file(job: FilterJob, alpha: float, ignored: int) -> tuple[np.ndarray, str]:
-    """Filter one image's mask and write it (not again where the file holds the same bytes).
+def filter_file(
+    job: FilterJob, rule: Callable[[ScoredMask], np.ndarray], alpha: float, label_space: LabelSpace
+) -> tuple[np.ndarray, str]:
+    """Filter one image's mask and write it, unless the file has these bytes already.
 
-    Returns: (2, 256) int64: each raw label's pixels in the mask, and how many of them were filtered (ignored: 0); and
-    the SHA-256 of the filtered mask's file.
-    Raises: InputError where mask and margin map are of different sizes.
+    Returns: (2, 256) int64, each raw label's pixels in the mask, and how many of them the rule changed (ignored label:
+        0); and the SHA-256 of the filtered mask's file.
+    Raises: InputError if mask and margin map differ in size, or the rule gives anything but labels of the data set.
     """
-    mask, margin = read_mask(job.mask), read_mask(job.margin)
-    if mask.shape != margin.shape:
-        sizes = f"{margin.shape[1]}x{margin.shape[0]}, its mask {job.mask} {mask.shape[1]}x{mask.shape[0]}"
+    mask, codes = read_mask(job.mask), read_mask(job.margin)
+    if mask.shape != codes.shape:
+        sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {job.mask} {mask.shape[1]}x{mask.shape[0]}"
         raise InputError(f"{job.margin}: the margin map is {sizes}; delete the map and measure it again")
-    filtered = filter_mask(mask, margin, alpha, ignored)
+    filtered = rule(ScoredMask(mask, codes, alpha, label_space.ignored))
+    if filtered.shape != mask.shape or filtered.dtype != np.uint8:
+        found = f"{filtered.dtype} {filtered.shape}"
+        raise InputError(f"{job.filtered}: the filter rule gives {found}, want uint8 {mask.shape}; correct the rule")
+    label_space.to_train(filtered, job.filtered)  # refuses unknown labels
     write_mask(job.filtered, filtered)
-    before, after = np.bincount(mask.ravel(), minlength=256), np.bincount(filtered.ravel(), minlength=256)
-    pixels = np.stack([before, before - after])
-    pixels[:, ignored] = 0
+    changed = mask[filtered != mask]
+    pixels = np.stack([np.bincount(mask.ravel(), minlength=256), np.bincount(changed, minlength=256)])
+    pixels[:, label_space.ignored] = 0
     return pixels, sha256(job.filtered)
-
-
-def filtered_path(folder: Path, mask_id: str, seed: int) -> str:
-    """Where an image's filtered mask is kept."""
-    return str(folder / mask_id / f"{seed}.png")

@@ -1,46 +1,32 @@
-"""Margin maps on disk: 8-bit PNGs, each stamped with what it was made from."""
+"""The grid of tolerance margins alpha: 0.05, 0.10, ..., 12.75, numbered by margin codes 1 to 255.
 
-import io
-from pathlib import Path
+A margin map holds, per pixel, the number of these alphas that filter it (8 bit, see freemask.filtering.scoring). So a
+pixel is filtered at an alpha if and only if its code is at least margin_code(alpha).
+"""
 
-import numpy as np
-import pandas as pd
-from PIL import Image, PngImagePlugin
+import math
 
-from freemask import files
+from freemask.errors import InputError
 
-STAMP = "freemask:source"  # PNG text chunk: digest of the image's and the mask's bytes
-
-
-def mask_digests(shard: pd.DataFrame) -> list[str]:
-    """SHA-256 of each row's mask; a mask that several rows name is read once. InputError where one is missing."""
-    masks = {path: files.sha256_of_input(path) for path in shard["mask"].unique()}
-    return [masks[path] for path in shard["mask"]]
+STEP = 0.05
+LARGEST_CODE = 255  # codes saturate here
+ALPHAS = tuple(round(STEP * code, 2) for code in range(1, LARGEST_CODE + 1))
 
 
-def stamps(shard: pd.DataFrame) -> list[str]:
-    """What each row's map must be stamped with: see stamp; from its columns image_sha256 and mask_sha256."""
-    return [stamp(row.image_sha256, row.mask_sha256) for row in shard.itertuples()]
+def parse_alpha(text: str) -> float:
+    """Read a tolerance margin: a multiple of 0.05 from 0.05 to 12.75, or inf (no filtering).
 
-
-def stamp(image_sha256: str, mask_sha256: str) -> str:
-    """What the map of an image and a mask must be stamped with."""
-    return files.digest([image_sha256, mask_sha256])
-
-
-def is_current(path: str | Path, stamp: str) -> bool:
-    """Whether a map is there and carries the stamp."""
+    Raises: InputError for another value.
+    """
     try:
-        with Image.open(path) as image:
-            return image.info.get(STAMP) == stamp
-    except OSError:  # not there, or no image
-        return False
+        alpha = float(text)
+    except ValueError:
+        alpha = math.nan
+    if alpha != math.inf and not any(math.isclose(alpha, known) for known in ALPHAS):
+        raise InputError(f"alpha {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf")
+    return alpha
 
 
-def write_map(path: str | Path, codes: np.ndarray, stamp: str) -> None:
-    """Write margin codes (H, W) uint8 as a stamped PNG, atomically."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text(STAMP, stamp)
-    buffer = io.BytesIO()
-    Image.fromarray(codes).save(buffer, format="PNG", pnginfo=text, compress_level=6)
-    files.write_atomic(path, buffer.getvalue())
+def margin_code(alpha: float) -> int:
+    """Smallest margin code that a finite alpha filters: alpha / 0.05."""
+    return round(alpha / STEP)

@@ -13,8 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from freemask.files import read_json, sha256
-from freemask.filtering.margins import STAMP, stamp
-from freemask.images import DAMAGED, decode
+from freemask.images import DAMAGED, STAMP, decode, stamp
 from freemask.parallel import map_files
 from freemask.tables import count_rows, stream_table
 

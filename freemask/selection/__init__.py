@@ -1,1 +1,1 @@
-"""Which masks deserve how many synthetic images: class-wise loss, hardness, plans."""
+"""Which masks get how many synthetic images: class-wise loss, hardness, plans."""

@@ -1,15 +1,18 @@
 """The tolerance margin, its scripts, and gathering the shards."""
 
+import sys
+
 import numpy as np
 import pytest
 from command_line import run_script
 
 from freemask import files, images, tables
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.filtering import filters
-from freemask.filtering.filters import filter_mask, margin_code, parse_alpha
+from freemask.filtering.filters import ScoredMask, margin
+from freemask.filtering.margins import ALPHAS, margin_code, parse_alpha
+from freemask.filtering.shards import in_plan_order
 from freemask.selection import plans
-from freemask.selection.plans import in_plan_order
 
 CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
 SHARD = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "sha256"]  # a margins and an images shard in one
@@ -32,6 +35,11 @@ def released_filter(mask, loss, alpha):
     return filtered
 
 
+def filter_mask(mask, codes, alpha, ignored):
+    """The paper's rule."""
+    return margin(ScoredMask(mask, codes, alpha, ignored))
+
+
 def test_filter_by_hand():
     mask = np.array([[1, 1, 2, 7, 0]], np.uint8)
     loss = np.array([[0.125001, 0.124, 0.3, 1.0, 5.0]])  # limits at alpha 1.25: 0.125, 0.125, 0.25, 1.125
@@ -50,16 +58,17 @@ def test_filter_is_the_released_rule(k):
 
 def test_a_larger_alpha_filters_less():
     random = np.random.default_rng(3)
-    mask, margin = np.ones((9, 9), np.uint8), random.integers(0, 256, (9, 9), dtype=np.uint8)
-    left = [filter_mask(mask, margin, alpha, 0) for alpha in (0.05, 1, 1.25, 6, 12.7)]
+    mask, codes = np.ones((9, 9), np.uint8), random.integers(0, 256, (9, 9), dtype=np.uint8)
+    left = [filter_mask(mask, codes, alpha, 0) for alpha in (0.05, 1, 1.25, 6, 12.7)]
     assert all((small <= large).all() for small, large in zip(left, left[1:], strict=False))
     with pytest.raises(ValueError, match="shape"):
-        filter_mask(mask, margin[1:], 1, 0)
+        filter_mask(mask, codes[1:], 1, 0)
 
 
 def test_alpha_is_a_multiple_of_0_05_or_inf():
     assert [margin_code(parse_alpha(text)) for text in ("0.05", "0.15", "1.25", "12.75")] == [1, 3, 25, 255]
     assert parse_alpha("inf") == float("inf")
+    assert list(ALPHAS) == [5 * k / 100 for k in range(1, 256)]
     for text in ("0", "-1", "1.26", "12.8", "nan", "-inf", "much", ""):
         with pytest.raises(InputError, match="want a multiple of 0.05"):
             parse_alpha(text)
@@ -75,6 +84,7 @@ def write_masks(folder):
 def shard(tmp_path):
     """Two masks, three images, in two shards."""
     (tmp_path / "classes.tsv").write_text(CLASSES)
+    LabelSpace.of_class_table(tmp_path / "classes.tsv", 0).write(tmp_path / "label_space.json")
     masks = {"a": [[1, 1], [2, 0]], "b": [[7, 2], [2, 2]]}
     margins = {("a", 42): [[25, 24], [0, 255]], ("a", 43): [[0, 0], [0, 0]], ("b", 42): [[30, 25], [3, 26]]}
     for mask_id, labels in masks.items():
@@ -95,17 +105,17 @@ def shard(tmp_path):
 
 
 def filter_shard(folder, number, alpha="1.25", **more):
-    run_script("filter_masks", alpha=alpha, margins=folder / f"margins-{number}.tsv",
-                images=folder / f"margins-{number}.tsv", masks=folder / "masks.tsv", classes=folder / "classes.tsv",
-                ignored_label=0, filtered_dir=folder / "filtered", manifest=folder / f"{number}.tsv",
-                class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
+    shard = folder / f"margins-{number}.tsv"
+    run_script("filter_masks", alpha=alpha, margins=shard, images=shard, masks=folder / "masks.tsv",
+               label_space=folder / "label_space.json", filtered_dir=folder / "filtered",
+               manifest=folder / f"{number}.tsv", class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
     return tables.read_table(folder / f"{number}.tsv", ["mask_id", "seed", "image", "mask", "filtered"])
 
 
 def gather(folder, shards=(0, 1)):
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
-                class_shards=[folder / f"{n}.classes.tsv" for n in shards], classes=folder / "classes.tsv",
-                ignored_label=0, train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
+               class_shards=[folder / f"{n}.classes.tsv" for n in shards], label_space=folder / "label_space.json",
+               train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
     return tables.read_table(
         folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
     )
@@ -141,7 +151,8 @@ def test_a_set_is_in_plan_order_with_shares_per_class(shard):
 
 
 def in_order(folder, *shards):
-    return in_plan_order(folder / "plan.tsv", [folder / name for name in shards], ["mask_id", "seed", "image"])
+    rows = in_plan_order(folder / "plan.tsv", [folder / name for name in shards], ["mask_id", "seed", "image"])
+    return list(rows.itertuples(index=False, name=None))
 
 
 def write_shards(folder, **shards):
@@ -154,19 +165,17 @@ def write_shards(folder, **shards):
 
 def test_shards_in_any_order_come_in_the_plans(tmp_path):
     write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43", whole="c43 a42 b43 b42 a43 c42", none="")
-    expected = [(row[0], row[1:], f"{row}.jpg") for row in ("a42", "a43", "b42", "b43", "c42", "c43")]
-    assert list(in_order(tmp_path, "one", "two")) == expected
-    assert list(in_order(tmp_path, "two", "none", "one")) == expected
-    assert list(in_order(tmp_path, "whole")) == expected
+    expected = [(row[0], int(row[1:]), f"{row}.jpg") for row in ("a42", "a43", "b42", "b43", "c42", "c43")]
+    assert in_order(tmp_path, "one", "two") == expected
+    assert in_order(tmp_path, "two", "none", "one") == expected
+    assert in_order(tmp_path, "whole") == expected
 
 
-def test_shards_are_read_no_further_than_needed(tmp_path):
+def test_a_line_that_was_cut_is_refused(tmp_path):
     write_shards(tmp_path, one="a42 b42 c42", two="a43 b43 c43")
-    (tmp_path / "two").write_text((tmp_path / "two").read_text().replace("\tc", ""))  # a line that can't be read
-    rows = in_order(tmp_path, "one", "two")
-    assert [next(rows)[2] for _ in range(4)] == ["a42.jpg", "a43.jpg", "b42.jpg", "b43.jpg"]
+    (tmp_path / "two").write_text((tmp_path / "two").read_text().replace("\tc", ""))
     with pytest.raises(InputError, match="two, line 4: 2 fields, want 3"):
-        list(rows)
+        in_order(tmp_path, "one", "two")
 
 
 MISFITS = {  # what the second of two shards holds, where the first holds a42 b42 c42 of a42 a43 b42 b43 c42 c43
@@ -183,7 +192,7 @@ MISFITS = {  # what the second of two shards holds, where the first holds a42 b4
 def test_shards_that_dont_fit_their_plan_are_refused(tmp_path, two, said):
     write_shards(tmp_path, one="a42 b42 c42", two=two)
     with pytest.raises(InputError, match=rf"the shards of .*plan\.tsv {said}"):
-        list(in_order(tmp_path, "one", "two"))
+        in_order(tmp_path, "one", "two")
 
 
 def test_a_plan_that_holds_a_row_twice_is_refused(tmp_path):
@@ -191,7 +200,7 @@ def test_a_plan_that_holds_a_row_twice_is_refused(tmp_path):
     with open(tmp_path / "plan.tsv", "a") as plan:
         plan.write("a\t42\n")
     with pytest.raises(InputError, match=r"plan\.tsv: mask a, seed 42 stands there twice"):
-        list(in_order(tmp_path, "one", "two"))
+        in_order(tmp_path, "one", "two")
 
 
 @pytest.mark.parametrize("alpha", ["1.25", "inf"])
@@ -255,4 +264,43 @@ def test_bad_filter_input_is_refused(shard):
     with pytest.raises(InputError, match=r"masks.tsv: counts aren't"):
         filter_shard(shard, 1, alpha="inf")
     assert not {"0.tsv", "1.tsv", "0.classes.tsv", "1.classes.tsv"} & {path.name for path in shard.iterdir()}
-    assert filters.STEP == 0.05
+
+
+TOY = """
+import numpy as np
+
+def relabel(scored):
+    return np.where(scored.margin >= 26, np.uint8(1), scored.mask)
+
+def shrink(scored):
+    return scored.mask[1:]
+
+def unknown(scored):
+    return np.full_like(scored.mask, 99)
+"""
+
+
+def test_a_filter_from_outside(shard, monkeypatch):
+    """A rule that relabels: what it changed counts as filtered."""
+    monkeypatch.chdir(shard)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (shard / "toy_filter.py").write_text(TOY)
+    table = filter_shard(shard, 1, filter="toy_filter:relabel", threads=2)
+    assert images.read_mask(table["mask"][0]).tolist() == [[1, 2], [2, 1]]
+    assert table.filtered.tolist() == [0.5]
+    classes = tables.read_table(shard / "1.classes.tsv", ["label", "pixels", "filtered"])
+    assert classes.values.tolist() == [[1, 0, 0], [2, 3, 1], [7, 1, 1]]
+    for rule, error in (
+        ("shrink", r"b/42.png: the filter rule gives uint8 \(1, 2\), want uint8 \(2, 2\)"),
+        ("unknown", r"b/42.png: label\(s\) \[99\]"),
+        ("missing", "filter 'toy_filter:missing' can't be imported"),
+    ):
+        with pytest.raises(InputError, match=error):
+            filter_shard(shard, 1, filter=f"toy_filter:{rule}")
+    with pytest.raises(InputError, match="filter 'best' isn't known; use one of margin, none, or"):
+        filter_shard(shard, 1, filter="best")
+
+
+def test_without_a_filter_the_masks_are_named(shard):
+    table = filter_shard(shard, 0, filter="none")
+    assert table["mask"].tolist() == [str(shard / "a.png")] * 2 and not (shard / "filtered").exists()

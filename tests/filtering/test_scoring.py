@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from freemask.data.label_space import LabelSpace
-from freemask.filtering.filters import filter_mask
+from freemask.filtering.filters import ScoredMask, margin
 from freemask.filtering.scoring import margin_codes, thresholds
 from freemask.segmentation.inference import pixel_loss
 from freemask.selection.hardness import class_wise_mean
@@ -72,7 +72,7 @@ def test_filtered_masks_are_the_released_ones_on_the_same_logits(alpha):
     for number in range(2):
         raw = space.to_raw(train[number].numpy())
         expected = released_filter(logits[number], train[number], mean.tolist(), alpha)
-        filtered = filter_mask(raw, codes[number].numpy(), alpha, ignored=255)
+        filtered = margin(ScoredMask(raw, codes[number].numpy(), alpha, ignored=255))
         assert np.array_equal(space.to_train(filtered), expected.numpy())
         assert (filtered != raw).any() or alpha > 6
 

@@ -1,9 +1,10 @@
 """Sums of loss per image and class, cut into shards and added up again."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from freemask import files
+from freemask import files, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.parallel import shard_number
@@ -42,8 +43,8 @@ def write(folder, number, count):
     (folder / "index.tsv").write_text("\n".join(["mask_id\timage\tmask", *lines]) + "\n")
     paths = [folder / f"{part}-of-{count}.tsv" for part in range(1, count + 1)]
     for path in paths:
-        rows = class_loss.shard_rows(folder / "index.tsv", path.stem)
-        class_loss.write_sums(path, ((mask_id, sums[mask_id]) for mask_id, *_ in rows))
+        rows = class_loss.shard_rows(tables.read_table(folder / "index.tsv", ["mask_id"]), path.stem)
+        tables.write_table(path, rows[["mask_id"]].assign(sums=rows.mask_id.map(sums)))
     return paths
 
 
@@ -75,7 +76,7 @@ def test_shards_that_do_not_belong_are_refused(tmp_path):
 @pytest.mark.parametrize("sums", ["3:1", "4:1:0.5", "3:1:nan", "3:1:-2.0", "x"])
 def test_broken_sums_are_refused(tmp_path, sums):
     (path,) = write(tmp_path, 1, 1)
-    class_loss.write_sums(path, [("m0", sums)])
+    tables.write_table(path, pd.DataFrame({"mask_id": ["m0"], "sums": [sums]}))
     with pytest.raises(InputError, match=r"1-of-1.tsv: the sums of m0"):
         class_loss.gather_sums(tmp_path / "index.tsv", [path], SPACE)
 

@@ -1,0 +1,139 @@
+"""Shards of margin maps and of filtered masks, and the synthetic sets that they make."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask.data.label_space import LabelSpace
+from freemask.data.masks import read_masks
+from freemask.errors import InputError
+from freemask.files import sha256_of_input
+from freemask.filtering.filters import FilterJob, filter_file
+from freemask.images import stamp
+from freemask.parallel import map_files, some
+from freemask.selection.plans import read_plan
+from freemask.tables import read_table
+
+KEY = ["mask_id", "seed"]
+MARGINS = [*KEY, "image", "mask", "margin", "image_sha256", "mask_sha256"]
+MANIFEST = [*KEY, "image", "mask", "filtered", "image_sha256", "mask_sha256"]
+Filtered = tuple[pd.DataFrame, np.ndarray]  # MANIFEST; (2, 256) int64: pixels of each raw label, filtered ones
+
+
+def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
+    """The margin maps of a shard.
+
+    Args:
+        shard: Shard of synthesize: mask_id, seed, image, sha256.
+        masks: Table of mask_id, mask.
+        folder: Folder of the maps.
+    Returns: MARGINS, and the `stamp` that each map must have.
+    Raises: InputError for a mask that the table doesn't hold, or that is missing.
+    """
+    table = read_table(shard, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
+    paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
+    unknown = table.mask_id[~table.mask_id.isin(paths.index)]
+    if len(unknown):
+        raise InputError(f"{shard}: {masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
+    table["mask"] = table.mask_id.map(paths)
+    digests = {path: sha256_of_input(path) for path in table["mask"].unique()}
+    table["mask_sha256"] = table["mask"].map(digests)
+    table["margin"] = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
+    table["stamp"] = [stamp(*pair) for pair in zip(table.image_sha256, table.mask_sha256, strict=True)]
+    return table[[*MARGINS, "stamp"]]
+
+
+def filter_shard(
+    margins: Path, folder: Path, rule: Callable, alpha: float, label_space: LabelSpace, processes: int
+) -> Filtered:
+    """Filter the masks of a shard and write them to <folder>/<mask_id>/<seed>.png.
+
+    Args:
+        margins: Shard of measure_margins.
+        folder: Folder of filtered masks.
+        rule: One of FILTERS, or alike.
+        alpha: Tolerance margin.
+        label_space: Label space of the data set.
+        processes: Number of processes.
+    """
+    table = read_table(margins, [*KEY, "image", "mask", "margin", "image_sha256"], only=True)
+    paths = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
+    jobs = [FilterJob(*job) for job in zip(table["mask"], table["margin"], paths, strict=True)]
+    work = partial(filter_file, rule=rule, alpha=alpha, label_space=label_space)
+    pixels = np.zeros((2, 256), np.int64)
+    shares, digests = [], []
+    for counted, digest in map_files(work, jobs, processes, "filter masks", "mask"):
+        pixels += counted
+        shares.append(counted[1].sum() / max(counted[0].sum(), 1))
+        digests.append(digest)
+    return table.assign(mask=paths, filtered=shares, mask_sha256=digests)[MANIFEST], pixels
+
+
+def unfiltered_shard(images: Path, masks: Path) -> Filtered:
+    """The square masks of a shard's images as they are.
+
+    Args:
+        images: Shard of synthesize: mask_id, seed, image, sha256.
+        masks: Table of resize_masks.
+    """
+    table = read_table(images, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
+    known, counts = read_masks(masks)
+    known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True).mask_sha256
+    unknown = table.mask_id[~table.mask_id.isin(known.mask_id)].unique()
+    if len(unknown):
+        raise InputError(f"{images}: {masks} doesn't hold mask(s) {some(unknown.tolist())}; plan again")
+    number = table.mask_id.value_counts().reindex(known.mask_id, fill_value=0).to_numpy()
+    pixels = np.zeros((2, 256), np.int64)
+    np.add.at(pixels[0], counts.label, counts.pixels * number[counts.row])
+    return table.merge(known, on="mask_id", how="left").assign(filtered=0)[MANIFEST], pixels
+
+
+def in_plan_order(plan: Path, shards: Sequence[Path], columns: Sequence[str] = MANIFEST) -> pd.DataFrame:
+    """Join the shards of a plan to one table in the plan's order.
+
+    Args:
+        plan: Table of mask_id, seed.
+        shards: Tables with `columns`, in any order.
+        columns: mask_id, seed, and what else a row has.
+    Raises: InputError for a repeated row of the plan, and unless the shards hold each row of the plan exactly once and
+        no other.
+    """
+    planned = read_plan(plan)
+    rows = pd.concat([read_table(shard, list(columns), only=True) for shard in shards])[list(columns)]
+    rows = rows.astype({"seed": planned.seed.dtype})  # shards without rows have no type
+    repeated = rows[rows.duplicated(KEY)].drop_duplicates(KEY)
+    if len(repeated):
+        raise InputError(f"the shards of {plan} hold {_names(repeated)} more than once; make the shards again")
+    joined = planned.merge(rows, on=KEY, how="outer", indicator="found")
+    for found, problem in (("left_only", "lack"), ("right_only", "hold, against the plan,")):
+        misfits = joined[joined.found == found]
+        if len(misfits):
+            names = _names(misfits)
+            raise InputError(f"the shards of {plan} {problem} {names}; give all its shards, or make them again")
+    return planned.merge(rows, on=KEY)
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return some([f"mask {row.mask_id} seed {row.seed}" for row in rows.itertuples()])
+
+
+def filtered_shares(shards: Sequence[Path], label_space: LabelSpace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Share of each class's pixels that is filtered in a synthetic set, and in each shard.
+
+    Args:
+        shards: Tables of label, pixels, filtered (filter_masks).
+        label_space: Label space of the data set.
+    Returns: label, name, pixels, filtered, share (0 to 1; NaN for a class without pixels); and the same for each shard,
+        with its number from 1 in the column `shard`.
+    """
+    read = [read_table(shard, ["label", "pixels", "filtered"]) for shard in shards]
+    parts = pd.concat([part.assign(shard=number) for number, part in enumerate(read, start=1)])
+    parts["name"] = parts.label.map(dict(zip(label_space.ids, label_space.names, strict=True)))
+    pixels = parts.groupby("label")[["pixels", "filtered"]].sum().reindex(label_space.ids, fill_value=0)
+    whole = pd.DataFrame({"label": label_space.ids, "name": label_space.names}).join(pixels, on="label")
+    columns = ["label", "name", "pixels", "filtered", "share"]
+    whole, parts = (table.assign(share=table.filtered / table.pixels) for table in (whole, parts))
+    return whole[columns], parts[["shard", *columns]]

@@ -1,0 +1,54 @@
+"""Estimated cost of a plan: GPU time and disk space."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+SECONDS_PER_IMAGE = 5.8  # one V100, 512x512, 50 steps; source: FreeMask, implementation details
+BYTES_PER_PIXEL = 0.9  # JPEG at quality 95 without chroma subsampling, its margin map and filtered mask; an estimate
+
+
+def cost(images: int, side: int, seconds_per_image: float) -> str:
+    """Describe what a plan costs: images, GPU time, disk space.
+
+    Args:
+        images: Number of images.
+        side: Side of an image [pixels].
+        seconds_per_image: On one GPU.
+    """
+    size = images * side**2 * BYTES_PER_PIXEL
+    disk = f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return (
+        f"{images:,} images of {side}x{side}: about {gpu_time(images * seconds_per_image)} at {seconds_per_image:g} s"
+        f" an image (less where images are there already) and {disk} on disk"
+    )
+
+
+def gpu_time(seconds: float) -> str:
+    """Seconds as text: GPU hours, or minutes below an hour."""
+    return f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"
+
+
+def measured_seconds(logs: Path) -> pd.DataFrame:
+    """Seconds per image that finished synthesis jobs took.
+
+    From the log of each shard ("... 30 images made, ...") and Snakemake's benchmark file beside it: wall time of the
+    whole job, loading included. Shards that made no image don't count.
+
+    Args:
+        logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
+    Returns: images, seconds_per_image by generator.
+    """
+    jobs = []
+    for path in sorted(logs.glob("*/*/*.benchmark.tsv")):
+        log = path.with_name(path.name.replace(".benchmark.tsv", ".log"))
+        try:
+            made = re.findall(r"^synthesize \S+: (\d+) images made", log.read_text(errors="replace"), re.MULTILINE)
+            seconds = float(path.read_text().splitlines()[1].split("\t")[0])
+        except (OSError, IndexError, ValueError):  # a job that is running or was killed
+            continue
+        if made and int(made[-1]):
+            jobs.append((path.parts[-3], int(made[-1]), seconds))
+    totals = pd.DataFrame(jobs, columns=["generator", "images", "seconds"]).groupby("generator").sum()
+    return totals.assign(seconds_per_image=totals.seconds / totals.images)[["images", "seconds_per_image"]]
