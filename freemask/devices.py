@@ -1,8 +1,8 @@
 """GPUs for the jobs of a workstation: each job takes free ones before torch is imported and sees no others.
 
-Snakemake counts GPUs (`--resources gpu=4`) but doesn't say which one a job gets. A job locks free ones with flock, which
-the kernel releases when the process dies, and sets CUDA_VISIBLE_DEVICES. Jobs of several processes start through
-`python -m freemask.devices --gpus 4 -- torchrun ...`, whose processes share the locks.
+Snakemake counts GPUs (`--resources gpu=4`) but doesn't say which one a job gets. A job locks free ones with flock, sets
+CUDA_VISIBLE_DEVICES, and holds the locks until its process ends, however it ends. Jobs of several processes start
+through `python -m freemask.devices --gpus 4 -- torchrun ...` and share the locks.
 """
 
 import argparse
@@ -28,10 +28,10 @@ _locks: list[int] = []  # open file descriptors, one per lock of this process
 
 
 def take(count: int) -> list[str]:
-    """Take free devices for this process, waiting until enough are free; CUDA sees only these. Call before importing torch.
+    """Take free devices for this process, waiting until enough are free; CUDA sees only these.
 
-    Takes nothing on a machine without GPUs, and where the devices are chosen already: by Slurm, by a parent process, or
-    by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
+    Call it before importing torch. Takes nothing on a machine without GPUs, and where the devices are chosen already:
+    by Slurm, by a parent process, or by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
 
     Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
     Raises: InputError where the machine has fewer devices.
@@ -97,10 +97,9 @@ def _wait_for(devices: list[str], count: int) -> list[str]:
     queue, told, taken = _open(folder / "queue"), False, {}
     while True:
         if _lock(queue):  # stays locked once it is
-            for device in devices:
-                if device not in taken and len(taken) < count:
-                    if (descriptor := _lock_free(folder, device)) is not None:
-                        taken[device] = descriptor
+            for device in [device for device in devices if device not in taken]:
+                if len(taken) < count and (descriptor := _lock_free(folder, device)) is not None:
+                    taken[device] = descriptor
         if len(taken) == count:
             break
         if not told:
