@@ -197,7 +197,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     sizes, dtype = SIZES[arguments.size], getattr(torch, arguments.dtype)
     space = LabelSpace.read(CLASSES, IGNORED)
-    words = dict(zip(space.ids, space.words, strict=True))
+    words = space.words_by_label()
     labels = draw_masks(words, arguments.batch_size, arguments.classes, sizes["side"])
     pipeline = build_pipeline(sizes, arguments.device, dtype)
     arrange(pipeline, arguments.device, compiled=False)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their hashes, and tab-separated tables."""
+"""Files written whole or not at all, their digests, JSON."""
 
 import hashlib
 import json
@@ -35,14 +35,14 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
 
 
 def writer() -> str:
-    """This process as it stands in the names of its temporary files: host@process id."""
+    """Name of this process in the names of its temporary files: host@process id."""
     return f"{socket.gethostname()}@{os.getpid()}"
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files that a killed process left in a folder.
+    """Remove temporary files that killed processes left in a folder.
 
-    Known dead: a process of this host that is no more. Another host's file counts as left after an hour.
+    A file of this host is removed if its process no longer runs, a file of another host if it is older than an hour.
     """
     for stray in folder.glob(".*.tmp"):
         host, _, process = stray.name.rsplit(".", 2)[0].rpartition("@")
@@ -55,7 +55,7 @@ def sweep(folder: Path) -> None:
 
 
 def current_umask() -> int:
-    """The process's umask: what temporary files don't heed and final ones must."""
+    """The umask of this process; mkstemp ignores it, final files respect it."""
     current = os.umask(0)
     os.umask(current)
     return current
@@ -68,9 +68,9 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_of_input(path: str | Path) -> str:
-    """sha256 of a file that must be there.
+    """SHA-256 of a file that another rule makes.
 
-    Raises: InputError where it can't be read.
+    Raises: InputError if the file can't be read.
     """
     try:
         return sha256(path)
@@ -78,19 +78,23 @@ def sha256_of_input(path: str | Path) -> str:
         raise InputError(f"{path}: {error.strerror or error}; run the rule that makes it, or check the path") from None
 
 
-def check_sha256(path: str | Path, expected: str, remedy: str) -> str:
-    """The SHA-256 of a file, which must be the expected one: the full digest, or its first hex digits.
+def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
+    """Compare a file's SHA-256 with an expected one; returns the file's.
 
-    Raises: InputError with both digests and the remedy where it is another one, or the file can't be read.
+    Args:
+        path: The file.
+        expected: Hex digest or its first digits; None or "" accepts any file.
+        remedy: What to do, the end of the message.
+    Raises: InputError if the digest differs or the file can't be read.
     """
     found = sha256_of_input(path)
-    if not found.startswith(expected.lower()):
+    if not found.startswith((expected or "").lower()):
         raise InputError(f"{path}: SHA-256 is {found}, want {expected}; {remedy}")
     return found
 
 
 def digest(settings: Any) -> str:
-    """First 12 hex digits of the SHA-256 of a JSON-able value, the same whatever the order of its keys."""
+    """First 12 hex digits of the SHA-256 of a JSON-able value; the order of keys doesn't matter."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -100,7 +104,10 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; InputError names the file where it is missing or broken."""
+    """Read a JSON file.
+
+    Raises: InputError if the file is missing or isn't JSON.
+    """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
@@ -110,5 +117,5 @@ def read_json(path: str | Path) -> Any:
 
 
 def file_name(url: str) -> str:
-    """The last part of an address's path."""
+    """Last part of an address's path."""
     return PurePosixPath(urlsplit(url).path).name

@@ -6,9 +6,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from freemask.errors import InputError
+from freemask.files import digest, write_atomic
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -62,3 +63,29 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
     except DAMAGED as error:
         raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None
+
+
+STAMP = "freemask:source"  # PNG text chunk
+
+
+def stamp(image_sha256: str, mask_sha256: str) -> str:
+    """Stamp of a file made from an image and a mask: a digest of theirs."""
+    return digest([image_sha256, mask_sha256])
+
+
+def write_stamped(path: str | Path, array: np.ndarray, stamp: str) -> None:
+    """Write (H, W) uint8 as PNG with a stamp, atomically."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text(STAMP, stamp)
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", pnginfo=text, compress_level=6)
+    write_atomic(path, buffer.getvalue())
+
+
+def is_current(path: str | Path, stamp: str) -> bool:
+    """Whether an image file is there and has this stamp."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get(STAMP) == stamp
+    except OSError:  # missing, or not an image
+        return False
