@@ -68,15 +68,6 @@ def to_share_out() -> list[str]:
     return listed[: listed.index("-1")] if "-1" in listed else listed  # as CUDA reads it
 
 
-def refuse_emulated_bfloat16() -> None:
-    """Raises: InputError on a GPU that emulates bfloat16, slowly (torch.cuda.is_bf16_supported() is true there)."""
-    import torch
-
-    if torch.cuda.is_available() and (found := torch.cuda.get_device_capability()) < (8, 0):
-        name, capability = torch.cuda.get_device_name(), ".".join(map(str, found))
-        raise InputError(f"bfloat16 needs compute capability 8.0, {name} has {capability}; use float16 or float32")
-
-
 def _machine() -> list[str]:
     """Numbers of the machine's GPUs, from nvidia-smi; [] where it isn't installed or finds none."""
     try:

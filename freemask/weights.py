@@ -1,4 +1,4 @@
-"""Files of weights, read without executing anything that they hold.
+"""Weights: files read without executing anything that they hold, and the arithmetic that GPUs have.
 
 mmengine's own loader falls back to full unpickling, and what it allows contains getattr. Here torch's weights-only
 unpickler is used. Beside tensors and plain values it accepts the names in PLACEHOLDERS and of the packages in
@@ -84,4 +84,8 @@ def _only(names: Sequence[str]) -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
-load_harmless = load_safely  # the former name
+def refuse_emulated_bfloat16() -> None:
+    """Raises: InputError on a GPU that emulates bfloat16, slowly (torch.cuda.is_bf16_supported() is true there)."""
+    if torch.cuda.is_available() and (found := torch.cuda.get_device_capability()) < (8, 0):
+        name, capability = torch.cuda.get_device_name(), ".".join(map(str, found))
+        raise InputError(f"bfloat16 needs compute capability 8.0, {name} has {capability}; use float16 or float32")

@@ -63,12 +63,12 @@ def synthesize(
 
     from freemask import plugins
     from freemask.data.label_space import LabelSpace
-    from freemask.devices import refuse_emulated_bfloat16
     from freemask.generation import shard as shards
     from freemask.generation.freestyle.loading import weights_sha256
     from freemask.generation.freestyle.prompt import read_parts
     from freemask.generation.generators import GENERATORS, Sampling, load_generator
     from freemask.tables import read_table, write_table
+    from freemask.weights import refuse_emulated_bfloat16
 
     torch.set_num_threads(threads)
     space, kind = LabelSpace.read(label_space), plugins.find(GENERATORS, method, "generator method")

@@ -11,7 +11,6 @@ import numpy as np
 
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
-from freemask.devices import refuse_emulated_bfloat16
 from freemask.generation.freestyle.prompt import Part
 from freemask.generation.schedulers import other_scheduler
 
@@ -102,6 +101,8 @@ def load_generator(
     Raises: InputError for a damaged folder, an unknown method or scheduler, or arithmetic that the GPU doesn't have.
     """
     import torch
+
+    from freemask.weights import refuse_emulated_bfloat16
 
     kind = plugins.find(GENERATORS, method, "generator method")
     if dtype is torch.bfloat16:

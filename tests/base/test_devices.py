@@ -1,6 +1,5 @@
 """A device of its own for every job: six jobs on three made-up devices, killed ones, launchers, lists chosen before."""
 
-import contextlib
 import json
 import os
 import re
@@ -183,18 +182,6 @@ def test_a_machine_without_gpus_waits_for_none(here):
 def test_more_than_there_are_is_an_error(here):
     with pytest.raises(InputError, match=r"4 GPUs requested, 2 there \(0, 1\); request fewer"):
         devices.take(4)
-
-
-@pytest.mark.parametrize(("capability", "refused"), [((7, 0), True), ((8, 0), False)])
-def test_bfloat16_needs_capability_8(monkeypatch, capability, refused):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "V100")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    expected = pytest.raises(InputError, match="V100 has 7.0") if refused else contextlib.nullcontext()
-    with expected:
-        devices.refuse_emulated_bfloat16()
 
 
 def test_a_folder_of_someone_else_is_refused(here):

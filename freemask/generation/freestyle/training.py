@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
 from freemask.data.label_space import LabelSpace
-from freemask.devices import refuse_emulated_bfloat16
 from freemask.errors import InputError
 from freemask.files import read_json, write_atomic, write_json
 from freemask.generation.freestyle.autoencoder import AutoencoderSettings, to_unit
@@ -34,6 +33,7 @@ from freemask.generation.freestyle.pairs import Batch, PairStream, draw, numbers
 from freemask.generation.freestyle.pipeline import FreestylePipeline
 from freemask.generation.freestyle.prompt import Prompt
 from freemask.images import png_bytes
+from freemask.weights import refuse_emulated_bfloat16
 
 
 @dataclass(frozen=True)
