@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from freemask.errors import InputError
@@ -27,12 +28,19 @@ PAUSE = 0.2  # seconds between attempts while devices are in use
 _locks: list[int] = []  # open file descriptors, one per lock of this process
 
 
-def take(count: int) -> list[str]:
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def take(count: int, tell: Callable[[str], None] = _print) -> list[str]:
     """Take free devices for this process, waiting until enough are free; CUDA sees only these.
 
     Call it before importing torch. Takes nothing on a machine without GPUs, and where the devices are chosen already:
     by Slurm, by a parent process, or by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
 
+    Args:
+        count: Number of devices.
+        tell: Prints a line for people: that this process waits.
     Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
     Raises: InputError where the machine has fewer devices.
     """
@@ -48,7 +56,7 @@ def take(count: int) -> list[str]:
             f"{count} GPUs requested, {len(devices)} there ({', '.join(devices)}); request fewer (training_gpus), or "
             f"name more in {VISIBLE}"
         )
-    taken = _wait_for(devices, count)
+    taken = _wait_for(devices, count, tell)
     os.environ[VISIBLE] = os.environ[HELD] = ",".join(taken)
     logger.info("GPU %s of %s", ",".join(taken), ",".join(devices))
     return taken
@@ -77,13 +85,11 @@ def _machine() -> list[str]:
     return [str(number) for number in range(sum(line.startswith("GPU ") for line in found.splitlines()))]
 
 
-def _wait_for(devices: list[str], count: int) -> list[str]:
+def _wait_for(devices: list[str], count: int, tell: Callable[[str], None]) -> list[str]:
     """Lock `count` of the devices.
 
     The lock "queue" lets one job at a time take devices, so two jobs that need several never hold a part each.
     """
-    from freemask.cli import tell
-
     folder = _locks_folder()
     queue, told, taken = _open(folder / "queue"), False, {}
     while True:

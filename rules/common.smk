@@ -124,7 +124,7 @@ def generator_options(wildcards):
     """Options of the generator's settings that have a default, where they are given."""
     generator = config["generators"][wildcards.generator]
     parts = generator.get("prompt_parts")
-    given = [option("--method", generator.get("method")), "--compile" if generator.get("compile") else ""]
+    given = [option("--kind", generator.get("kind")), "--compile" if generator.get("compile") else ""]
     return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
 
 
