@@ -28,11 +28,11 @@ PAUSE = 0.2  # seconds between attempts while devices are in use
 _locks: list[int] = []  # open file descriptors, one per lock of this process
 
 
-def _print(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _to_stderr(message: str) -> None:
+    sys.stderr.write(message + "\n")
 
 
-def take(count: int, tell: Callable[[str], None] = _print) -> list[str]:
+def take(count: int, tell: Callable[[str], None] = _to_stderr) -> list[str]:
     """Take free devices for this process, waiting until enough are free; CUDA sees only these.
 
     Call it before importing torch. Takes nothing on a machine without GPUs, and where the devices are chosen already:
