@@ -1,4 +1,4 @@
-"""FreestyleNet's UNet pass as the original code makes it, re-stated plainly, for benchmarks/synthesis.py.
+"""FreestyleNet's UNet pass as in the original code, restated plainly, for benchmarks/synthesis.py.
 
 Masks are rebuilt in Python in every layer of every call, attention isn't fused, and guidance takes two passes.
 """
@@ -11,7 +11,7 @@ from freemask.generation.freestyle.prompt import Prompt
 
 
 class PlainAttnProcessor(RectifiedAttnProcessor):
-    """Attention as the original computes it: scores in full, masks made anew from the layout at every call."""
+    """Attention as the original computes it: scores in full, masks made again from the layout at every call."""
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, layout=None):
         """Attend from (B, h * w, C) to text or to itself; layout: labels (B, H, W) and each image's prompt."""

@@ -1,4 +1,4 @@
-"""A FreestyleNet with random weights and masks to paint, of Stable Diffusion 1.4's size or a small one."""
+"""A FreestyleNet with random weights and masks, of Stable Diffusion 1.4's size or a small one."""
 
 import numpy as np
 import torch
@@ -7,8 +7,9 @@ from plain_freestyle import PlainAttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import clip_tokenizer
+from freemask.generation.freestyle.loading import shipped_tokenizer
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.schedulers import make_scheduler
 
 SIZES = {  # UNet's and VAE's channels, UNet's and VAE's blocks per level, text width and layers, image side [pixels]
     "sd14": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "blocks": 2, "text": (768, 12), "side": 512},
@@ -42,7 +43,7 @@ def build_pipeline(sizes: dict, device: str, dtype: torch.dtype) -> FreestylePip
         vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=width // 64, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
     )  # fmt: skip
-    parts = [vae.eval(), CLIPTextModel(text).eval(), clip_tokenizer(), build_unet(sizes).eval()]
+    parts = [vae.eval(), CLIPTextModel(text).eval(), shipped_tokenizer(), build_unet(sizes).eval()]
     pipeline = FreestylePipeline(*parts, make_scheduler("plms"))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device, dtype)

@@ -5,8 +5,8 @@ over plain cross-attention; the UNet's share of the machine's measured matrix-mu
 code's way (plain_freestyle.py), whose predictions must agree; and, in a run of the real shard over --shard-batches
 batches, the share of the time in which the device waits for input or output. Each with its target.
 
-Every call is made once untimed, then --repeats times, all ways in turn. An image has 51 UNet calls (50 PLMS steps); the
-sampler's own 50 steps are timed as a whole. CPU: --dtype float32; --size sd14 takes minutes on two cores.
+Every call is made once untimed, then --repeats times, all ways in turn. An image takes 51 UNet calls (50 PLMS steps);
+the scheduler's own 50 steps are timed as a whole. CPU: --dtype float32; --size sd14 takes minutes on two cores.
 """
 
 import argparse
@@ -24,11 +24,13 @@ from plain_freestyle import predict_plainly
 from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
 from synthesis_report import report
 
-from freemask import files, images
 from freemask.data.label_space import LabelSpace
+from freemask.files import write_json
+from freemask.generation.freestyle.generator import FreestyleGenerator
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.generators import Generator, Sampling, arrange, freestyle, keep_memory
+from freemask.generation.generators import Sampling, arrange, cache_memory
 from freemask.generation.shard import Request, Shard
+from freemask.images import jpeg_bytes, png_bytes
 
 CLASSES = Path(__file__).parents[1] / "config" / "datasets" / "ade20k.tsv"
 IGNORED = 0
@@ -58,27 +60,27 @@ def options() -> argparse.ArgumentParser:
 
 
 class Clock:
-    """Seconds spent in watched functions, the device's work included."""
+    """Seconds of timed calls, the device's work included."""
 
     def __init__(self, device: str, kind: str = "wall"):
         self.device, self.read = device, {"wall": time.perf_counter, "cpu": time.process_time}[kind]
         self.seconds = defaultdict(list)
 
     def now(self) -> float:
-        """Seconds, once the device is done."""
+        """Seconds, after the device has finished."""
         if self.device == "cuda":
             torch.cuda.synchronize()
         return self.read()
 
     def timed(self, name: str, work: Callable, *arguments, **named):
-        """The result of a call; its time is noted under the name."""
+        """Call a function and record its time under the name."""
         start = self.now()
         result = work(*arguments, **named)
         self.seconds[name].append(self.now() - start)
         return result
 
     def best(self, name: str) -> float:
-        """Seconds of the quickest call under a name: what else runs on the machine only ever adds."""
+        """Seconds of the quickest call under a name: other programs only add to it."""
         return min(self.seconds[name])
 
     def ratio(self, name: str, other: str) -> float:
@@ -86,7 +88,7 @@ class Clock:
         return self.best(name) / self.best(other)
 
     def spread(self) -> float:
-        """The slowest call of the UNet to the quickest, the largest of all ways: far from 1 on a busy machine."""
+        """Slowest call of the UNet over the quickest, the largest of all ways: far from 1 on a busy machine."""
         ways = [seconds for name, seconds in self.seconds.items() if "UNet" in name]
         return max(max(seconds) / min(seconds) for seconds in ways)
 
@@ -95,11 +97,11 @@ class Clock:
 def measure(pipeline: FreestylePipeline, words, labels, clock: Clock, plain_first: bool) -> float:
     """Time each part of one batch, and one UNet call of a step three ways: ours, without masks, the reference's.
 
-    plain_first: order of the three, changed from round to round.
-    Returns: by how much ours and the reference's predictions differ, as a share of the largest value.
+    plain_first: Order of the three, alternated between rounds.
+    Returns: the largest difference between ours and the reference's prediction, as a share of the largest value.
     """
     names = [f"mask-{number}" for number in range(len(labels))]
-    pipeline.forget_contexts()  # so that every caption is encoded, as for masks never seen before
+    pipeline.forget_contexts()  # so that every caption is encoded, as for new masks
     each = list(zip(labels, names, strict=True))
     prompts = clock.timed("prompt", lambda: [pipeline.prompt(mask, words, IGNORED, name) for mask, name in each])
     both = [pipeline.empty_prompt()] * len(prompts) + prompts
@@ -113,11 +115,11 @@ def measure(pipeline: FreestylePipeline, words, labels, clock: Clock, plain_firs
         return pipeline.unet(torch.cat([sample, sample]), TIME, context, cross_attention_kwargs=given).sample
 
     def call_plainly(layout):
-        keep_memory(False)  # as the original leaves it to the C library
+        cache_memory(False)  # as in the original
         try:
             return predict_plainly(pipeline, sample, TIME, context, layout)
         finally:
-            keep_memory(clock.device == "cpu")
+            cache_memory(clock.device == "cpu")
 
     layout = (torch.from_numpy(labels), prompts)
     ways = [("UNet", call, masks), ("UNet without masks", call, None), ("plain UNet", call_plainly, layout)]
@@ -142,7 +144,7 @@ def finish(pipeline: FreestylePipeline, side: int, batch: int, clock: Clock) -> 
     """Time the VAE and JPEG."""
     latents = pipeline.initial_noise(["mask"] * batch, range(batch), (side, side))
     images = clock.timed("VAE", pipeline.decode_latents, latents)
-    clock.timed("JPEG", lambda: [images.jpeg_bytes(image, 95) for image in images])
+    clock.timed("JPEG", lambda: [jpeg_bytes(image, 95) for image in images])
 
 
 def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
@@ -155,29 +157,30 @@ def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
 
 
 def share_waiting(pipeline: FreestylePipeline, space: LabelSpace, labels: np.ndarray, batches: int) -> float:
-    """Run the real shard, and find what part of its time lies outside of painting: reading, preparing, writing.
+    """Share of a real shard's time outside of sampling: reading, preparing, writing.
 
-    On a GPU with all 50 steps; on a CPU with 2, where painting is slow and shares the cores.
+    With all 50 steps on a GPU; with 2 on a CPU, where sampling is slow and shares the cores.
     """
-    steps = STEPS if pipeline.device.type == "cuda" else 2
-    generator, painting = freestyle(pipeline, space, Sampling("plms", steps, GUIDANCE)), []
+    seconds = []
 
-    def paint(prepared):
-        start = time.perf_counter()
-        images = generator.paint(prepared)  # ends with the images on the CPU, so the device is done
-        painting.append(time.perf_counter() - start)
-        return images
+    class Timed(FreestyleGenerator):
+        def generate(self, prepared):
+            start = time.perf_counter()
+            images = super().generate(prepared)  # ends with the images on the CPU, so the device is done
+            seconds.append(time.perf_counter() - start)
+            return images
 
+    generator = Timed(pipeline, space, Sampling("plms", STEPS if pipeline.device.type == "cuda" else 2, GUIDANCE))
     with tempfile.TemporaryDirectory() as name:
-        folder, wanted = Path(name), []
+        folder, requested = Path(name), []
         for number in range(batches * len(labels)):
             mask = folder / f"{number}.png"
-            mask.write_bytes(images.png_bytes(labels[number % len(labels)]))
-            wanted.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
+            mask.write_bytes(png_bytes(labels[number % len(labels)]))
+            requested.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
         pipeline.forget_contexts()
         start = time.perf_counter()
-        Shard(Generator(generator.prepare, paint), None, len(labels), 95).make(wanted, "shard")
-        return 1 - sum(painting) / (time.perf_counter() - start)
+        Shard(lambda: generator, None, len(labels), 95).make(requested, "shard")
+        return 1 - sum(seconds) / (time.perf_counter() - start)
 
 
 @torch.no_grad()
@@ -187,17 +190,17 @@ def measure_compiled(pipeline: FreestylePipeline, side: int, batch: int, repeats
     masks = np.ones((batch, side, side), np.uint8)
     given = pipeline.prepare(masks, {1: "sky"}, ["mask"] * batch, [0] * batch, IGNORED)
     sample = torch.cat([given.noise, given.noise]).to(pipeline.unet.dtype)
+    masks = {"visibility": given.masks}
     for name in ["compilation", *["compiled UNet"] * repeats]:
-        kept = {"visibility": given.masks}
-        clock.timed(name, pipeline.unet, sample, TIME, given.context, cross_attention_kwargs=kept)
+        clock.timed(name, pipeline.unet, sample, TIME, given.context, cross_attention_kwargs=masks)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Time, compare, report."""
     torch.set_num_threads(arguments.threads)
     sizes, dtype = SIZES[arguments.size], getattr(torch, arguments.dtype)
-    space = LabelSpace.read(CLASSES, IGNORED)
-    words = dict(zip(space.ids, space.words, strict=True))
+    space = LabelSpace.of_class_table(CLASSES, IGNORED)
+    words = space.words_by_label()
     labels = draw_masks(words, arguments.batch_size, arguments.classes, sizes["side"])
     pipeline = build_pipeline(sizes, arguments.device, dtype)
     arrange(pipeline, arguments.device, compiled=False)
@@ -218,7 +221,7 @@ def main(arguments: argparse.Namespace) -> None:
         numbers |= compiled_summary(clock, arguments.batch_size)
     report(numbers, arguments)
     if arguments.json:
-        files.write_json(arguments.json, numbers | {"calls": dict(clock.seconds)})
+        write_json(arguments.json, numbers | {"calls": dict(clock.seconds)})
 
 
 def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: float) -> dict[str, float]:
@@ -245,7 +248,7 @@ def summary(clock: Clock, arguments: argparse.Namespace, flops: float, rate: flo
 
 
 def compiled_summary(clock: Clock, batch: int) -> dict[str, float]:
-    """What torch.compile costs and brings, and the images after which it has paid (inf: it never does)."""
+    """Cost and gain of torch.compile, and the images after which it pays (inf: never)."""
     saved = (clock.best("UNet") - clock.best("compiled UNet")) * CALLS / batch
     cost = clock.best("compilation") - clock.best("compiled UNet")
     speed = clock.best("UNet") / clock.best("compiled UNet")

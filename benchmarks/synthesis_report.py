@@ -1,4 +1,4 @@
-"""What benchmarks/synthesis.py found, for people, with the targets."""
+"""Report of benchmarks/synthesis.py, with targets."""
 
 import argparse
 import platform
@@ -42,13 +42,13 @@ def verdicts(numbers: dict[str, float], device: str) -> list[str]:
             met = found >= target.value if target.least else found <= target.value
             side, scale = ("least" if target.least else "most"), 100 if target.unit == " %" else 1
             shown = f"{found * scale:.{target.digits}f}{target.unit}"
-            wanted = f"at {side} {target.value * scale:g}{target.unit}"
-            lines.append(f"{target.name}: {shown} (target: {wanted}; {'met' if met else 'missed'})")
+            bound = f"at {side} {target.value * scale:g}{target.unit}"
+            lines.append(f"{target.name}: {shown} (target: {bound}; {'met' if met else 'missed'})")
     return lines
 
 
 def report(numbers: dict[str, float], arguments: argparse.Namespace) -> None:
-    """Print what was found."""
+    """Print the numbers."""
     on_gpu = arguments.device == "cuda"
     where = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     cli.tell(

@@ -65,7 +65,7 @@ def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], in
     _start_log(options.pop("log", None))
     try:
         if count := gpus(options) if callable(gpus) else gpus:
-            devices.take(count)
+            devices.take(count, tell)
         function(**options)
     except InputError as error:
         message = str(error)

@@ -1,12 +1,12 @@
-"""Endless draws from a set, the same for the same seed."""
+"""Endless draws from a set, reproducible by seed."""
 
 import numpy as np
 
 
 class Stream:
-    """Endless draws from n items: every pass through them in an order of its own, each item once in a pass.
+    """Endless draws from n items: each pass takes every item once, in its own order.
 
-    entropy: whole numbers that the orders follow from: the seed, and what tells streams of one seed apart.
+    entropy: Integers that determine the orders: the seed, and what distinguishes streams of one seed.
     """
 
     def __init__(self, size: int, *entropy: int) -> None:
@@ -15,7 +15,7 @@ class Stream:
         self._order = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> int:
-        """Which of 0..n-1 is drawn at a position."""
+        """The item, 0..n-1, at a position."""
         number, place = divmod(position, self.size)
         if number != self._pass:
             order = np.random.default_rng((*self.entropy, number))

@@ -68,9 +68,9 @@ rule train_generator:
 
 
 rule prepare_generator:
-    """Make the diffusers pipeline folder that synthesizes: check and convert, or link what is one already."""
+    """Make the diffusers pipeline folder that generates: convert a checkpoint, or check and link a folder."""
     input:
-        source=generator_source,
+        path=generator_source,
         weights=generator_weights,
     output:
         pipeline="results/{dataset}/generator/{generator}/model_index.json",
@@ -83,16 +83,17 @@ rule prepare_generator:
         "../envs/synthesis.yaml"
     params:
         code=code_of("prepare_generator"),
-        kind=generator_setting("source"),
-        paints_as=lambda wildcards: option("--paints-as", config["generators"][wildcards.generator].get("kind")),
+        source=generator_setting("source"),
+        path=lambda wildcards, input: option("--path", input.path),
+        method=lambda wildcards: option("--method", config["generators"][wildcards.generator].get("method")),
         sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
     shell:
-        "python {SCRIPTS}/prepare_generator.py --source {input.source:q} --kind {params.kind} {params.paints_as} {params.sha256}"
+        "python {SCRIPTS}/prepare_generator.py --source {params.source} {params.path} {params.method} {params.sha256}"
         " --pipeline {output.pipeline:q} --weights {output.weights:q} --log {log:q}"
 
 
 rule synthesize:
-    """Synthesize one shard of the plan on one GPU; images that are there already aren't made again."""
+    """Synthesize one shard of the plan on one GPU; existing images aren't made again."""
     input:
         plan="results/{dataset}/plans/{plan}.tsv",
         masks="results/{dataset}/masks.tsv",
@@ -113,7 +114,7 @@ rule synthesize:
         mem_mb=24000,
         runtime="48h",
     params:
-        torch_threads=config["threads"],  # not {threads}, which --cores may cap: their number changes bytes on a CPU
+        torch_threads=config["threads"],  # --cores may lower {threads}, and their number changes bytes on a CPU
         images_dir="results/{dataset}/synthesis/{generator}/images",
         scheduler=generator_setting("scheduler"),
         steps=generator_setting("steps"),
@@ -134,7 +135,7 @@ rule synthesize:
 
 for dataset in DATASETS:
 
-    # No output and no benchmark: it runs whenever it is asked for. No input: it looks at what is there, and makes nothing.
+    # Without output, so that it runs whenever it is requested; without input, since it checks what exists.
     rule:
         name:
             f"verify_{dataset}"

@@ -1,105 +1,106 @@
-"""Synthetic images of one shard of the plan, as JPEG, and the shard's manifest: mask_id, seed, image, sha256.
+"""Synthesize one shard of a plan; see `synthesize`."""
 
-Images that are there already are kept; a killed run loses at most the batch it was making.
-"""
-
-import argparse
-import functools
-import json
-import random
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from freemask import cli
 
-
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--plan", type=Path, required=True, help="table of mask_id, seed (plan_synthesis)")
-    parser.add_argument("--shard", required=True, help="which part of the plan: i-of-n")
-    parser.add_argument("--masks", type=Path, required=True, help="table of mask_id, mask (resize_masks)")
-    parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
-    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--generator", type=Path, required=True, help="model_index.json of the pipeline folder")
-    parser.add_argument("--kind", default="freestyle", help="freestyle (default) or controlnet: what that folder holds")
-    parser.add_argument("--scheduler", default="plms", help="plms (default), ddim or dpmsolver++")
-    parser.add_argument("--steps", type=int, default=50, help="sampling steps (default: 50)")
-    parser.add_argument("--guidance-scale", type=float, default=2.0, help="classifier-free guidance (default: 2.0)")
-    parser.add_argument("--image-size", type=int, required=True, help="side of masks and images [pixels]")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: minutes first, then quicker")
-    parser.add_argument("--batch-size", type=int, default=8, help="images per batch (default: 8)")
-    parser.add_argument("--jpeg-quality", type=int, default=95, help="1..100 (default: 95)")
-    parser.add_argument("--images-dir", type=Path, required=True, help="output: folder of <mask_id>/<seed>.jpg")
-    parser.add_argument("--manifest", type=Path, required=True, help="output: the shard's table")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument(
-        "--prompt-parts", type=json.loads, default=[], help='JSON: [{"text": ..., "label": ..., "seeds": [...]}, ...]'
-    )
-    return parser
+Quality = Annotated[int, Parameter(validator=Number(gte=1, lte=100))]
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Find what is there, make what isn't, write the manifest."""
+def synthesize(
+    *,
+    plan: Path,
+    shard: str,
+    masks: Path,
+    label_space: Path,
+    generator: Path,
+    method: str = "freestyle",
+    scheduler: str = "plms",
+    steps: int = 50,
+    guidance_scale: float = 2.0,
+    image_size: cli.Positive,
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    compile: bool = False,
+    batch_size: cli.Positive = 8,
+    jpeg_quality: Quality = 95,
+    prompt_parts: cli.Json = (),
+    images_dir: Path,
+    manifest: Path,
+    threads: cli.Positive = 1,
+) -> None:
+    """Synthesize one shard of a plan: images as JPEG, and the shard's manifest with mask_id, seed, image, sha256.
+
+    Existing images are kept. A killed run loses at most the batch that it was making.
+
+    Args:
+        plan: Table of mask_id, seed (plan_synthesis).
+        shard: Which part of the plan: i-of-n.
+        masks: Table of mask_id, mask (resize_masks).
+        label_space: Classes and ignored label (write_label_space).
+        generator: model_index.json of the pipeline folder (prepare_generator).
+        method: Generator that the folder holds: freestyle, controlnet or package.module:Class.
+        scheduler: Sampler: plms, ddim, dpmsolver++ or package.module:Class.
+        steps: Sampling steps.
+        guidance_scale: Classifier-free guidance; 1 is none.
+        image_size: Side of masks and images [pixels].
+        dtype: Arithmetic of the networks.
+        compile: Compile the networks with torch.compile: takes minutes first, then saves time.
+        batch_size: Images per batch.
+        jpeg_quality: 1..100.
+        prompt_parts: Extra text in prompts, JSON: [{"text": ..., "label": ..., "seeds": [...]}, ...].
+        images_dir: Output: folder of <mask_id>/<seed>.jpg.
+        manifest: Output: the shard's table.
+        threads: CPU threads.
+    """
+    import random
+    from functools import partial
+
     import torch
 
+    from freemask import plugins
     from freemask.data.label_space import LabelSpace
-    from freemask.errors import InputError
+    from freemask.generation import shard as shards
     from freemask.generation.freestyle.loading import weights_sha256
-    from freemask.generation.shard import Shard, claim_folder, manifest, requests, shard_rows
-    from freemask.tables import read_table, write_table
-
-    for name, low, high in (("batch_size", 1, 4096), ("jpeg_quality", 1, 100), ("threads", 1, 1024)):
-        if not low <= getattr(arguments, name) <= high:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: want {low}..{high}")
-    labels = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    words = dict(zip(labels.ids, labels.words, strict=True))
-    if arguments.kind == "controlnet":  # there the palette shapes the image too, so another one makes it again
-        words = {label: f"{words[label]} {color}" for label, color in zip(labels.ids, labels.colors, strict=True)}
-    rows = shard_rows(read_table(arguments.plan, ["mask_id", "seed"]), arguments.shard)
-    masks = read_table(arguments.masks, ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
-    wanted = requests(rows, masks, words, arguments.images_dir)
-    chosen = ("scheduler", "steps", "guidance_scale", "image_size", "dtype", "batch_size", "jpeg_quality")
-    settings = {key: getattr(arguments, key) for key in chosen}
-    settings["weights_sha256"] = weights_sha256(arguments.generator.parent)
-    settings["cpu_threads"] = None if torch.cuda.is_available() else arguments.threads  # they change bytes on a CPU
-    for key, usual in (("prompt_parts", []), ("kind", "freestyle"), ("compile", False)):
-        if getattr(arguments, key) != usual:  # recorded where it is not what it was before there was a choice
-            settings[key] = getattr(arguments, key)
-    both = painters(arguments, labels)
-    claim_folder(arguments.images_dir, settings)
-    shard = Shard(*both, arguments.batch_size, arguments.jpeg_quality, arguments.image_size)
-    # Plans that share a folder and are made at the same time paint little twice where each goes its own way through it.
-    order = random.Random(str(arguments.manifest)).sample(wanted, len(wanted))
-    made = shard.make(order, f"synthesize {arguments.shard}")
-    cli.tell(f"synthesize {arguments.shard}: {made} images made, {len(wanted) - made} were there")
-    write_table(arguments.manifest, manifest(wanted))
-
-
-def painters(arguments: argparse.Namespace, labels):
-    """Generators that are loaded when first used: in the chosen arithmetic, and in float32 for blank images."""
-    import torch
-
     from freemask.generation.freestyle.prompt import read_parts
-    from freemask.generation.generators import Generator, Sampling, check_arithmetic, load_generator, loader
+    from freemask.generation.generators import GENERATORS, Sampling, load_generator
+    from freemask.tables import read_table, write_table
+    from freemask.weights import refuse_emulated_bfloat16
 
-    words = dict(zip(labels.ids, labels.words, strict=True))
-    parts_of = read_parts(arguments.prompt_parts, words)
-    sampling = Sampling(arguments.scheduler, arguments.steps, arguments.guidance_scale, parts_of)
-    torch.set_num_threads(arguments.threads)
-    dtype = getattr(torch, arguments.dtype)
-    check_arithmetic(dtype, "cuda" if torch.cuda.is_available() else "cpu")
-    loader(arguments.kind)  # a kind that there isn't is refused before any work
-
-    def painter(dtype: torch.dtype, compiled: bool):
-        @functools.cache  # only a shard that has something to make pays for loading
-        def loaded():
-            return load_generator(arguments.kind, arguments.generator.parent, labels, sampling, dtype, compiled)
-
-        return Generator(lambda *given: loaded().prepare(*given), lambda prepared: loaded().paint(prepared))
-
-    return painter(dtype, arguments.compile), None if dtype is torch.float32 else painter(torch.float32, False)
+    torch.set_num_threads(threads)
+    space, kind = LabelSpace.read(label_space), plugins.find(GENERATORS, method, "generator method")
+    if dtype == "bfloat16":
+        refuse_emulated_bfloat16()
+    settings = {
+        "scheduler": scheduler,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "image_size": image_size,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "jpeg_quality": jpeg_quality,
+        "weights_sha256": weights_sha256(generator.parent),
+        "cpu_threads": None if torch.cuda.is_available() else threads,  # they change bytes on a CPU
+    }
+    optional = {"prompt_parts": (list(prompt_parts), []), "kind": (method, "freestyle"), "compile": (compile, False)}
+    settings |= {key: value for key, (value, default) in optional.items() if value != default}
+    rows = shards.shard_rows(read_table(plan, ["mask_id", "seed"]), shard)
+    paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
+    requested = shards.requests(rows, paths, kind.class_settings(space), images_dir)
+    sampling = Sampling(scheduler, steps, guidance_scale, read_parts(prompt_parts, space.words_by_label()))
+    shards.claim_folder(images_dir, settings)
+    load = partial(load_generator, method, generator.parent, space, sampling)
+    first = partial(load, getattr(torch, dtype), compile)
+    maker = shards.Shard(first, None if dtype == "float32" else load, batch_size, jpeg_quality, image_size)
+    # Shuffled, so that concurrent jobs whose plans share a folder rarely generate the same image.
+    order = random.Random(str(manifest)).sample(requested, len(requested))
+    made = maker.make(order, f"synthesize {shard}")
+    cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
+    write_table(manifest, shards.manifest(requested))
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args(), gpus=1)
+    cli.run(synthesize, gpus=1)

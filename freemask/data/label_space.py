@@ -104,6 +104,10 @@ class LabelSpace:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def words_by_label(self) -> dict[int, str]:
+        """The word of each raw label."""
+        return dict(zip(self.ids, self.words, strict=True))
+
     def to_train(self, raw: np.ndarray, source: str = "mask") -> np.ndarray:
         """Map raw labels (any shape, uint8) to train ids (uint8).
 

@@ -1,4 +1,4 @@
-"""ControlNet-seg on a Stable Diffusion as a generator: the mask, painted in the data set's palette, steers the image.
+"""ControlNet-seg on a Stable Diffusion as a generator: the mask in the data set's palette steers the image.
 
 Source: ControlNet (ICCV 2023), in diffusers' StableDiffusionControlNetPipeline. Its public segmentation weights were
 trained with ADE20K's palette, which is the one in config/datasets/ade20k.tsv.
@@ -16,60 +16,61 @@ from transformers import CLIPTextModel
 from freemask.data.label_space import LabelSpace
 from freemask.generation.freestyle.loading import load_network, load_tokenizer, loading_from, noise_levels
 from freemask.generation.freestyle.pipeline import (
-    KEPT_CONTEXTS,
+    CACHED_CONTEXTS,
     check_request,
     check_sampling,
-    make_scheduler,
     noise_of,
     to_pixels,
 )
 from freemask.generation.freestyle.prompt import Part, make_prompt, present_labels, warn_if_cut
+from freemask.generation.generators import Generator, Sampling
+from freemask.generation.schedulers import make_scheduler
 
 
-def load_controlnet(folder: str | Path, dtype: torch.dtype = torch.float32) -> StableDiffusionControlNetPipeline:
-    """Load a diffusers folder of a StableDiffusionControlNetPipeline (Stable Diffusion 1.x or 2.x), strictly.
+class ControlNetGenerator(Generator):
+    """Generates with a StableDiffusionControlNetPipeline; caption and noise are FreestyleNet's.
 
-    Raises: InputError where it isn't one, or its weights are damaged.
-    """
-    with loading_from(folder) as source:
-        pipeline = StableDiffusionControlNetPipeline(
-            vae=load_network(AutoencoderKL, source / "vae", dtype),
-            text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
-            tokenizer=load_tokenizer(source),
-            unet=load_network(UNet2DConditionModel, source / "unet", dtype),
-            controlnet=load_network(ControlNetModel, source / "controlnet", dtype),
-            scheduler=make_scheduler("plms", **noise_levels(source)),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-class ControlNetPainter:
-    """Paints masks with such a pipeline: caption and noise as FreestyleNet has them, so plans and seeds mean the same.
-
-    Nothing binds a word to its pixels here: a prompt part with a label stands before its class's word, seen by all.
+    Words aren't bound to pixels: a prompt part with a label stands before its class's word, visible to all.
     """
 
-    def __init__(self, pipeline: StableDiffusionControlNetPipeline, labels: LabelSpace):
-        self.pipeline, self.labels = pipeline, labels
-        self.words = dict(zip(labels.ids, labels.words, strict=True))
-        self._context = lru_cache(KEPT_CONTEXTS)(self._encode)
+    def __init__(self, pipeline: StableDiffusionControlNetPipeline, label_space: LabelSpace, sampling: Sampling):
+        super().__init__(pipeline, label_space, sampling)
+        self._context = lru_cache(CACHED_CONTEXTS)(self._encode)
         self._warned: set[str] = set()
 
-    @torch.no_grad()
-    def prepare(
-        self, masks: np.ndarray, mask_ids: Sequence[str], seeds: Sequence[int], parts: Sequence[Sequence[Part]]
-    ) -> dict[str, torch.Tensor]:
-        """What comes before sampling, as the pipeline's arguments. Another thread may do it while a batch is painted.
+    @staticmethod
+    def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> StableDiffusionControlNetPipeline:
+        """Load a diffusers folder of a StableDiffusionControlNetPipeline (Stable Diffusion 1.x or 2.x), strictly.
 
-        Args: masks: (B, H, W) uint8 raw labels.
-        Raises: InputError for sizes or labels that can't be painted.
+        Raises: InputError where it isn't one, or its weights are damaged.
         """
+        with loading_from(folder) as source:
+            pipeline = StableDiffusionControlNetPipeline(
+                vae=load_network(AutoencoderKL, source / "vae", dtype),
+                text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
+                tokenizer=load_tokenizer(source),
+                unet=load_network(UNet2DConditionModel, source / "unet", dtype),
+                controlnet=load_network(ControlNetModel, source / "controlnet", dtype),
+                scheduler=make_scheduler("plms", **noise_levels(source)),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @classmethod
+    def class_settings(cls, label_space: LabelSpace) -> dict[int, str]:
+        """The words and, since the palette shapes the image, the colors."""
+        words = super().class_settings(label_space)
+        return {label: f"{words[label]} {color}" for label, color in zip(words, label_space.colors, strict=True)}
+
+    @torch.no_grad()
+    def prepare(self, masks: np.ndarray, mask_ids: Sequence[str], seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The pipeline's arguments; see Generator."""
         pipeline, scale = self.pipeline, self.pipeline.vae_scale_factor
-        check_request(masks, self.words, mask_ids, seeds, self.labels.ignored, parts, scale)
+        parts = [self.sampling.parts_of(seed) for seed in seeds]
+        check_request(masks, self.words, mask_ids, seeds, self.label_space.ignored, parts, scale)
         captions = [self._caption(*each) for each in zip(masks, mask_ids, parts, strict=True)]
         shape = (pipeline.unet.config.in_channels, masks.shape[1] // scale, masks.shape[2] // scale)
         return {
@@ -80,17 +81,14 @@ class ControlNetPainter:
         }
 
     @torch.no_grad()
-    def paint(self, prepared: dict[str, torch.Tensor], steps: int, guidance_scale: float) -> np.ndarray:
-        """The images of a prepared batch, (B, H, W, 3) uint8; black where a NaN came up.
-
-        Raises: InputError for a number of steps or a guidance that the sampler can't do.
-        """
-        pipeline = self.pipeline
-        check_sampling(pipeline.scheduler, steps, guidance_scale)
+    def generate(self, prepared: dict[str, torch.Tensor]) -> np.ndarray:
+        """See Generator."""
+        pipeline, sampling = self.pipeline, self.sampling
+        check_sampling(pipeline.scheduler, sampling.steps, sampling.guidance_scale)
         latents = pipeline(
             **prepared,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
             output_type="latent",
             return_dict=False,
         )[0]
@@ -98,11 +96,12 @@ class ControlNetPainter:
 
     def controls(self, masks: np.ndarray) -> torch.Tensor:
         """Masks in the palette of the class table, ignored pixels black: (B, 3, H, W) float32 in 0..1."""
-        colors = np.stack([self.labels.colorize(mask) for mask in masks])
+        colors = np.stack([self.label_space.colorize(mask) for mask in masks])
         return torch.from_numpy(colors).permute(0, 3, 1, 2).float() / 255
 
     def _caption(self, mask: np.ndarray, mask_id: str, parts: Sequence[Part]) -> str:
-        prompt = make_prompt(present_labels(mask, self.labels.ignored), self.words, self.pipeline.tokenizer, parts)
+        present = present_labels(mask, self.label_space.ignored)
+        prompt = make_prompt(present, self.words, self.pipeline.tokenizer, parts)
         if prompt.cut and mask_id not in self._warned:
             self._warned.add(mask_id)
             warn_if_cut(prompt, mask_id)

@@ -1,13 +1,15 @@
-"""Synthesizing one shard of a plan: what is there is found again, what is missing is made, nothing is made twice."""
+"""Synthesis of one shard of a plan: existing images are found again, missing ones are made, none is made twice."""
 
+import functools
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,25 +19,16 @@ from tqdm import tqdm
 from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import digest, read_json, sha256, sweep, write_atomic, write_json
+from freemask.generation.generators import Generator
 from freemask.images import jpeg_bytes, read_mask
-from freemask.parallel import shard_number, some
+from freemask.parallel import map_ahead, shard_number, some
 
 logger = logging.getLogger(__name__)
 
 
-class Painter(Protocol):
-    """A freemask.generators.Generator, or what stands in for one."""
-
-    def prepare(self, labels: np.ndarray, mask_ids: list[str], seeds: list[int]) -> Any:
-        """Make ready what paint wants of labels (B, H, W) uint8; called in a thread of its own."""
-
-    def paint(self, prepared: Any) -> np.ndarray:
-        """Paint what was made ready: (B, H, W, 3) uint8."""
-
-
 @dataclass(frozen=True)
 class Request:
-    """One image of the plan. stamp: digest of the mask's pixels and words, kept in the JPEG's comment."""
+    """One image of the plan. stamp: digest of the mask's pixels and words, written to the JPEG's comment."""
 
     mask_id: str
     seed: int
@@ -45,9 +38,9 @@ class Request:
 
 
 def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
-    """Rows i, i + n, i + 2n, ... of a plan for the scatter item 'i-of-n', so that shards have like work.
+    """Rows i, i + n, i + 2n, ... of a plan for the scatter item 'i-of-n', so that shards have similar work.
 
-    Raises: InputError for an item that isn't one, or a (mask_id, seed) that stands twice in the plan.
+    Raises: InputError for another item, or a plan with a (mask_id, seed) twice.
     """
     number, count = shard_number(item)
     twice = plan[plan.duplicated(["mask_id", "seed"])]
@@ -58,8 +51,13 @@ def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
 
 
 def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, str], images_dir: Path) -> list[Request]:
-    """The images that rows ask for.
+    """The images that rows of a plan request.
 
+    Args:
+        rows: Columns mask_id, seed.
+        masks: Path of each mask.
+        words: What an image depends on of each class (Generator.class_settings).
+        images_dir: Output folder.
     Raises: InputError where a mask of the plan isn't in the table of masks.
     """
     stamps: dict[str, str] = {}
@@ -75,7 +73,7 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
 
 
 def claim_folder(images_dir: Path, settings: dict) -> None:
-    """Record the settings that make the images of a folder; refuse a folder that holds images made with others.
+    """Record the settings of a folder of images; refuse a folder that holds images made with other settings.
 
     Raises: InputError naming the setting and both values.
     """
@@ -83,7 +81,7 @@ def claim_folder(images_dir: Path, settings: dict) -> None:
     found = read_json(path) if path.exists() else None
     if found == settings:
         return
-    if next(images_dir.glob("*/*.jpg"), None) is None:  # settings of a run that made nothing bind no one
+    if next(images_dir.glob("*/*.jpg"), None) is None:  # without images, recorded settings don't count
         write_json(path, settings)
         return
     if found is None:
@@ -97,7 +95,7 @@ def claim_folder(images_dir: Path, settings: dict) -> None:
 
 
 def is_made(request: Request) -> bool:
-    """Whether the image is there and was made from this very mask and these words."""
+    """Whether the image exists and was made from this mask and these words."""
     try:
         with Image.open(request.image) as image:
             return image.info.get("comment") == request.stamp.encode()
@@ -109,13 +107,17 @@ def is_made(request: Request) -> bool:
 
 
 def is_blank(image: np.ndarray) -> bool:
-    """Whether an image (H, W, 3) is black or one colour, what NaN and overflow in half precision look like."""
+    """Whether an image (H, W, 3) is black or of one colour, as after NaN or overflow in half precision."""
     return bool(image.reshape(-1, 3).std(axis=0).max() < 1.0)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to paint together. given: labels, mask ids and seeds, filled up; prepared: what the painter made of it."""
+    """Images to generate together.
+
+    given: Masks, mask ids and seeds, filled up to the batch size.
+    prepared: What the generator prepared of them.
+    """
 
     requests: list[Request]
     given: tuple[np.ndarray, list[str], list[int]]
@@ -123,49 +125,57 @@ class Batch:
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: what was being made is written, the rest is left to the next run."""
+    """SIGTERM came: the current batch is written, the next run makes the rest."""
 
 
 class Shard:
     """Makes the missing images of a shard in batches of one fixed shape, the last one filled up by repetition.
 
-    The shape matters: in float32 on a CPU an image has the same bytes wherever it stands in a batch, whatever its
-    neighbours, but a batch of another size (or another number of threads) changes 1 byte in 10,000 by one level.
+    In float32 on a CPU an image has the same bytes anywhere in a batch, whatever its neighbours. Another batch size or
+    number of threads changes 1 byte in 10,000 by one level.
     """
 
     def __init__(
-        self, painter: Painter, again: Painter | None, batch_size: int, quality: int, image_size: int | None = None
+        self,
+        load: Callable[[], Generator],
+        load_again: Callable[[], Generator] | None,
+        batch_size: int,
+        quality: int,
+        image_size: int | None = None,
     ):
-        """again: for images that come out blank, in float32; None where the painter is float32 already.
+        """Make nothing yet.
 
-        image_size: side that masks must have [pixels]; None: any.
+        Args:
+            load: Loads the generator; called once, if an image is missing.
+            load_again: Loads it in float32, for images that come out blank; None where `load` does.
+            batch_size: Images per batch.
+            quality: JPEG quality, 1..100.
+            image_size: Side that masks must have [pixels]; None: any.
         """
-        self.painter, self.again = painter, again
+        self.generator = functools.cache(load)
+        self.again = load_again and functools.cache(load_again)
         self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
         self.stop = False
-        self.found = 0  # images that others made since `make` began
+        self.found = 0  # images that other jobs made since `make` began
         self.retried: list[Request] = []
         self.blank: list[Request] = []
 
-    def make(self, wanted: list[Request], description: str) -> int:
-        """Make what isn't there; returns how many images were made.
+    def make(self, requested: list[Request], description: str) -> int:
+        """Make the missing images; returns how many were made.
 
         Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
         well (they aren't written).
         """
-        self.found, missing = 0, [request for request in wanted if not is_made(request)]
-        for folder in {request.image.parent for request in wanted}:
+        self.found, missing = 0, [request for request in requested if not is_made(request)]
+        for folder in {request.image.parent for request in requested}:
             sweep(folder)
         previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
-            with (
-                ThreadPoolExecutor(1) as preparing,  # one: batches come in order, and a generator is loaded once
-                ThreadPoolExecutor(2) as writing,
-                bar(description, len(wanted), "image") as shown,
-            ):
-                shown.initial = shown.n = len(wanted) - len(missing)  # found, so they don't count as speed
-                batches = self._batches(missing, shown)
-                self._make_batches(_ahead(preparing, batches, self._prepare), writing, shown)
+            with ThreadPoolExecutor(2) as writing, bar(description, len(requested), "image") as shown:
+                shown.initial = shown.n = len(requested) - len(missing)  # excluded from the speed
+                # one thread and one batch ahead: batches come in order, and the generator is loaded once
+                with closing(map_ahead(self._prepare, self._batches(missing, shown), threads=1, ahead=2)) as ready:
+                    self._make_batches(ready, writing, shown)
         finally:
             signal.signal(signal.SIGTERM, previous)
             if self.retried:
@@ -181,7 +191,7 @@ class Shard:
         return len(missing) - self.found
 
     def _batches(self, missing: list[Request], shown: tqdm) -> Iterator[list[Request]]:
-        """Batches of what is still missing at its turn: another plan's job may be filling the same folder."""
+        """Batches of images that are still missing at their turn: another job may fill the same folder."""
         batch: list[Request] = []
         for request in missing:
             if is_made(request):
@@ -195,11 +205,11 @@ class Shard:
             yield batch
 
     def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm) -> None:
-        """The next batch is prepared, and images of the last one are written, while a batch is being painted."""
+        """Generate batches. Meanwhile the next one is prepared, and the images of the last one are written."""
         writing: list[Future] = []
         for batch in ready:
-            images = self._paint_batch(batch)
-            self._settle(writing)  # raises here where it failed: a full disk is noticed within a batch
+            images = self._generate(batch)
+            self._settle(writing)  # raises if it failed: a full disk is noticed within a batch
             writing = [
                 pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
             ]
@@ -209,7 +219,7 @@ class Shard:
         self._settle(writing)
 
     def _settle(self, writing: list[Future]) -> None:
-        """Wait for images being written, and count those that weren't since another job had made them."""
+        """Wait for images being written; count those that another job had made."""
         self.found += sum(not done.result() for done in writing)
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
@@ -217,10 +227,10 @@ class Shard:
         self.stop = True
 
     def _prepare(self, batch: list[Request]) -> Batch:
-        """Read a batch's masks, fill it up, and make ready what its painting needs."""
+        """Read a batch's masks, fill it up, and let the generator prepare it."""
         index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
         given = (self._load(batch)[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index])
-        return Batch(batch, given, self.painter.prepare(*given))
+        return Batch(batch, given, self.generator().prepare(*given))
 
     def _load(self, batch: list[Request]) -> np.ndarray:
         labels = [read_mask(request.mask) for request in batch]
@@ -230,14 +240,15 @@ class Shard:
                 raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
         return np.stack(labels)
 
-    def _paint_batch(self, batch: Batch) -> list[np.ndarray | None]:
-        """Paint a batch; None for an image that is blank in float32 as well."""
-        images = self.painter.paint(batch.prepared)[: len(batch.requests)]
+    def _generate(self, batch: Batch) -> list[np.ndarray | None]:
+        """Images of a batch; None for one that is blank in float32 as well."""
+        images = self.generator().generate(batch.prepared)[: len(batch.requests)]
         blank = [i for i, image in enumerate(images) if is_blank(image)]
         if blank and self.again is not None:
             logger.warning("blank, again in float32: %s", _names([batch.requests[i] for i in blank]))
             self.retried += [batch.requests[i] for i in blank]
-            images[blank] = self.again.paint(self.again.prepare(*batch.given))[blank]
+            again = self.again()
+            images[blank] = again.generate(again.prepare(*batch.given))[blank]
             blank = [i for i in blank if is_blank(images[i])]
         for i in blank:
             logger.error("blank in float32, not written: %s", _names([batch.requests[i]]))
@@ -245,7 +256,7 @@ class Shard:
         return [None if i in blank else image for i, image in enumerate(images)]
 
     def _write(self, request: Request, image: np.ndarray) -> bool:
-        """Write an image unless another job has made it meanwhile, whose manifest may hold its SHA-256 already."""
+        """Write an image, unless another job has made it, whose manifest may hold its SHA-256 already."""
         content = jpeg_bytes(image, self.quality, comment=request.stamp)
         if is_made(request):
             return False
@@ -254,25 +265,11 @@ class Shard:
         return True
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, batches: Iterable[list[Request]], prepare: Callable[[list[Request]], Batch]
-) -> Iterator[Batch]:
-    """Batches, each prepared while the one before is being painted."""
-    waiting: Future | None = None
-    for batch in batches:
-        following = pool.submit(prepare, batch)
-        if waiting is not None:
-            yield waiting.result()
-        waiting = following
-    if waiting is not None:
-        yield waiting.result()
-
-
 def _names(requests: list[Request]) -> str:
     return some([f"{request.mask_id}/{request.seed}" for request in requests])
 
 
-def manifest(wanted: list[Request]) -> pd.DataFrame:
+def manifest(requested: list[Request]) -> pd.DataFrame:
     """The shard's table in plan order: mask_id, seed, image, sha256."""
-    rows = [(r.mask_id, r.seed, str(r.image), sha256(r.image)) for r in wanted]
+    rows = [(r.mask_id, r.seed, str(r.image), sha256(r.image)) for r in requested]
     return pd.DataFrame(rows, columns=["mask_id", "seed", "image", "sha256"])

@@ -1,8 +1,7 @@
-"""Whether what a data set's manifests name is still there and whole; what isn't is set aside to be made again.
+"""Check that the files named by a data set's manifests exist and are whole; set the others aside to be made again.
 
-A damaged file is moved away, and every table that names a missing or damaged file is removed with it. The rules that
-make these tables then count as not run: where a later job needs them, or someone asks for them, they find all other
-files again and make exactly the missing ones.
+Damaged files are moved away, and every table that names a missing or damaged file is removed. Snakemake then reruns the
+rules that make these tables; they find all other files again and make exactly the missing ones.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,7 +29,7 @@ DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"
 
 @dataclass(frozen=True)
 class Item:
-    """A file and what is known of it: SHA-256; of a margin map, which has none, stamp and side [pixels; 0: unknown]."""
+    """A file and its SHA-256; a margin map's stamp and side instead [pixels; 0: unknown]."""
 
     path: str
     sha256: str = ""
@@ -40,7 +39,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file; damaged: it is there, and is moved away."""
+    """What is wrong with a file. damaged: it exists and is moved away."""
 
     path: str
     what: str
@@ -48,7 +47,7 @@ class Finding:
 
 
 def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Every table below results/{dataset} that names made files, with the columns that do."""
+    """Tables below results/{dataset} that name made files, and the columns that do."""
     for pattern, columns in TABLES.items():
         for path in sorted(folder.glob(pattern)):
             if not path.name.endswith(".classes.tsv"):
@@ -56,11 +55,11 @@ def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
 
 
 def items(folder: Path) -> Iterator[Item]:
-    """Every file that is checked, once, by the newest table that names it.
+    """Every file to check, once, as the newest table that names it describes it.
 
-    Plans share files: the table of one that was made before a change still holds what they were then.
+    Plans share files, and the table of an older plan may describe a former version.
     """
-    done: set[int] = set()  # hashes of paths: a tenth of the memory that the paths would take
+    done: set[int] = set()  # hashes of paths take a tenth of the paths' memory
     for table, _ in sorted(tables(folder), key=lambda named: -named[0].stat().st_mtime_ns):
         for item in _made(table, folder):
             if hash(item.path) not in done:
@@ -81,12 +80,12 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
 
 
 def _side(settings: Path) -> int:
-    """Side of a generator's images and of all that is made for them [pixels]; 0 where no settings are left."""
+    """Side of a generator's images, margin maps and filtered masks [pixels]; 0 without settings.json."""
     return int(read_json(settings)["image_size"]) if settings.exists() else 0
 
 
 def examine(item: Item) -> Finding | None:
-    """Check one file; None for a good one."""
+    """Check one file; None for a whole one."""
     try:
         if item.sha256:
             found = sha256(item.path)
@@ -106,7 +105,7 @@ def examine(item: Item) -> Finding | None:
 
 
 def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
-    """Check every file that the manifests below `folder` name: how many, and what is wrong with which."""
+    """Check every file that the manifests below `folder` name; returns their number and the findings."""
     total = sum(count_rows(table) for table, _ in tables(folder) if table.name != "train.tsv")
     checked, found = 0, []
     for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
@@ -117,7 +116,7 @@ def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
 
 
 def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
-    """Tables that name a missing or damaged file, with the files that they name."""
+    """Tables that name missing or damaged files, and those files."""
     bad = {finding.path for finding in findings}
     named = {}
     for table, columns in tables(folder):

@@ -180,7 +180,7 @@ def test_a_machine_without_gpus_waits_for_none(here):
 
 
 def test_more_than_there_are_is_an_error(here):
-    with pytest.raises(InputError, match=r"4 GPUs wanted, 2 there \(0, 1\); ask for fewer"):
+    with pytest.raises(InputError, match=r"4 GPUs requested, 2 there \(0, 1\); request fewer"):
         devices.take(4)
 
 

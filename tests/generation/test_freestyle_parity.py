@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 
 from freemask.generation.freestyle.attention import rectify, resolutions, visibilities, visibility
 from freemask.generation.freestyle.checkpoint import Architecture, convert_unet
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import clip_tokenizer, make_prompt, present_labels
+from freemask.generation.freestyle.loading import shipped_tokenizer
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.freestyle.prompt import make_prompt, present_labels
+from freemask.generation.schedulers import make_scheduler
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "reference"
 MICRO = Architecture(widths=(32, 32, 64, 64), layers_per_block=1, context=64)
@@ -46,7 +48,7 @@ def words() -> dict[int, str]:
 
 def condition(recorded, words, shift: int = 0):
     """Masks of [unconditional, conditional]; shift: move every class's tokens, an error that tests must notice."""
-    prompt = make_prompt(present_labels(recorded["label"], 0), words, clip_tokenizer())
+    prompt = make_prompt(present_labels(recorded["label"], 0), words, shipped_tokenizer())
     owners = np.roll(prompt.token_labels, shift)
     token_labels = torch.from_numpy(np.stack([np.full(77, -1), owners]))
     labels = torch.from_numpy(np.stack([recorded["label"]] * 2))
@@ -72,7 +74,7 @@ def predict(unet, recorded, masks, latents, t) -> np.ndarray:
 def test_caption_and_tokens(recorded, words):
     present = present_labels(recorded["label"], 0)
     assert present == tuple(recorded["ids"])
-    prompt = make_prompt(present, words, clip_tokenizer())
+    prompt = make_prompt(present, words, shipped_tokenizer())
     assert prompt.text == str(recorded["caption"])
     assert prompt.tokens.tolist() == recorded["tokens"][0].tolist()
 

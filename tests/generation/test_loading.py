@@ -1,11 +1,11 @@
 """Pipeline folders: loaded strictly, adopted into results/, replaced as a whole; and scripts/prepare_generator.py."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_script
 from diffusers import PNDMScheduler
 from safetensors.torch import load_file, save_file
 from tiny_generator import tiny_pipeline
@@ -13,9 +13,9 @@ from tiny_generator import tiny_pipeline
 from freemask import files
 from freemask.errors import InputError
 from freemask.generation.freestyle import loading
+from freemask.generation.freestyle.pipeline import TOKENIZER, FreestylePipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
-SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_generator.py"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,29 @@ def test_a_truncated_file_is_refused(folder):
         loading.load_pipeline(folder)
 
 
+def test_a_folder_without_a_tokenizer_is_refused(folder):
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(InputError, match=r"generator: no tokenizer .*copy .*resources/miniature-generator/tokenizer"):
+        loading.load_pipeline(folder)
+    with pytest.raises(InputError, match=r"tokenizer of \d tokens, the text encoder has 49408"):
+        FreestylePipeline.from_pretrained(folder)
+
+
+def test_folders_hold_the_tokenizer_that_their_captions_need(folder, tmp_path):
+    """The standard way to load gives it, for the shipped generator, a saved folder and an adopted one."""
+    loading.adopt_pipeline(folder, tmp_path / "adopted", loading.load_pipeline)
+    shipped = TOKENIZER.parent
+    for source in (shipped, folder, tmp_path / "adopted"):
+        tokenizer = FreestylePipeline.from_pretrained(source).tokenizer
+        assert len(tokenizer) == 49408
+        assert tokenizer("a swimming pool at 8 o'clock").input_ids == [
+            49406, 320, 7411, 2831, 536, 279, 334, 262, 6716, 49407,
+        ]  # fmt: skip
+    small = [path for path in shipped.rglob("*") if path.is_file() and path.parent.name != "tokenizer"]
+    assert sum(path.stat().st_size for path in small) < 8e6
+    assert sum(path.stat().st_size for path in TOKENIZER.iterdir()) < 1.5e6
+
+
 def test_a_missing_file_is_refused(folder):
     (folder / UNET).unlink()
     with pytest.raises(InputError, match="can't be loaded"):
@@ -90,7 +113,7 @@ def test_noise_levels_of_the_folder_are_kept(folder):
 def test_adopted_folder_stands_on_its_own(folder, tmp_path):
     (folder / "unet" / "notes.md").write_text("not needed")
     adopted = tmp_path / "adopted"
-    loading.adopt_pipeline(folder, adopted)
+    loading.adopt_pipeline(folder, adopted, loading.load_pipeline)
     found = contents(adopted)
     assert found.pop("model_index.json")
     assert set(found) == set(contents(folder)) - {"unet/notes.md", "model_index.json"}
@@ -101,7 +124,7 @@ def test_adopted_folder_stands_on_its_own(folder, tmp_path):
 
 def test_large_files_are_linked(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "COPIED", 10_000)
-    loading.adopt_pipeline(folder, tmp_path / "adopted")
+    loading.adopt_pipeline(folder, tmp_path / "adopted", loading.load_pipeline)
     assert (tmp_path / "adopted" / UNET).stat().st_ino == (folder / UNET).stat().st_ino
     assert (tmp_path / "adopted/unet/config.json").stat().st_ino != (folder / "unet/config.json").stat().st_ino
 
@@ -112,14 +135,14 @@ def test_large_files_are_copied_to_another_disk(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loading, "COPIED", 10_000)
     monkeypatch.setattr(loading.os, "link", refuse)
-    loading.adopt_pipeline(folder, tmp_path / "adopted")
+    loading.adopt_pipeline(folder, tmp_path / "adopted", loading.load_pipeline)
     assert (tmp_path / "adopted" / UNET).read_bytes() == (folder / UNET).read_bytes()
 
 
 def test_weights_that_are_no_numbers_are_refused(folder, tmp_path):
     change_weights(folder / UNET, lambda tensors: tensors["conv_in.bias"].fill_(float("nan")))
     with pytest.raises(InputError, match=r"unet: conv_in\.bias holds NaN"):
-        loading.adopt_pipeline(folder, tmp_path / "adopted")
+        loading.adopt_pipeline(folder, tmp_path / "adopted", loading.load_pipeline)
 
 
 def test_a_failure_changes_nothing(folder, tmp_path):
@@ -139,31 +162,27 @@ def test_a_folder_is_replaced_as_a_whole_and_leftovers_are_swept(folder, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["generator"]
 
 
-def prepare(*words: str) -> None:
-    spec = importlib.util.spec_from_file_location("prepare_generator_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main(script.options().parse_args(words))
-
-
 def test_script_adopts_a_folder(folder, tmp_path):
     made = tmp_path / "results" / "mini" / "model_index.json"
-    prepare("--source", str(folder / "model_index.json"), "--kind", "pipeline", "--pipeline", str(made))
+    run_script("prepare_generator", path=folder / "model_index.json", source="pipeline", pipeline=made)
     loading.load_pipeline(made.parent)
 
 
-@pytest.mark.parametrize("source", [[], ["--source"], ["--source", "weights/none.ckpt"]])
-def test_script_says_where_weights_come_from(tmp_path, source):
+@pytest.mark.parametrize("path", [None, "weights/none.ckpt"])
+def test_script_says_where_weights_come_from(tmp_path, path):
     with pytest.raises(InputError, match="generator mini: nothing at .*address in the config"):
-        prepare(*source, "--kind", "checkpoint", "--pipeline", str(tmp_path / "mini" / "model_index.json"))
+        run_script("prepare_generator", path=path, source="checkpoint", pipeline=tmp_path / "mini" / "model_index.json")
 
 
 def test_script_refuses_another_digest_and_makes_nothing(tmp_path):
-    (tmp_path / "weights.ckpt").write_bytes(b"weights")
-    found, made = files.sha256(tmp_path / "weights.ckpt"), tmp_path / "mini" / "model_index.json"
-    with pytest.raises(InputError, match=f"{found}, want {'0' * 64}"):
-        prepare(
-            "--source", str(tmp_path / "weights.ckpt"), "--kind", "checkpoint", "--sha256", "0" * 64,
-            "--pipeline", str(made),
-        )  # fmt: skip
+    weights, made = tmp_path / "weights.ckpt", tmp_path / "mini" / "model_index.json"
+    weights.write_bytes(b"weights")
+    with pytest.raises(InputError, match=f"{files.sha256(weights)}, want {'0' * 64}"):
+        run_script("prepare_generator", path=weights, source="checkpoint", sha256="0" * 64, pipeline=made)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.ckpt"]
+
+
+def test_script_wants_a_digest_of_checkpoints_only(folder, tmp_path):
+    options = {"path": folder / "model_index.json", "pipeline": tmp_path / "mini" / "model_index.json"}
+    with pytest.raises(InputError, match="--sha256 is of a checkpoint"):
+        run_script("prepare_generator", source="pipeline", sha256="0" * 64, **options)

@@ -9,8 +9,9 @@ from tiny_generator import WORDS, tiny_pipeline
 
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import load_pipeline, save_pipeline
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler, noise_for
+from freemask.generation.freestyle.pipeline import FreestylePipeline, noise_for
 from freemask.generation.freestyle.prompt import Part
+from freemask.generation.schedulers import make_scheduler
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def layouts(count: int, height: int = 32, width: int = 32) -> np.ndarray:
     return blocks.repeat(8, 1).repeat(8, 2)
 
 
-def paint(pipeline, order, steps=2, **options):
+def generate(pipeline, order, steps=2, **options):
     masks = layouts(6)
     return pipeline(masks[order], WORDS, [f"m{i}" for i in order], [40 + i for i in order], 0, steps, **options)
 
@@ -48,14 +49,14 @@ def test_noise_is_a_function_of_mask_and_seed():
 
 @pytest.mark.parametrize("order", [[5, 4, 3, 2, 1, 0], [2, 2, 2, 2, 2, 2], [3, 0, 1, 5, 5, 5]])
 def test_bytes_do_not_depend_on_place_or_neighbours(pipeline, order):
-    together = paint(pipeline, list(range(6)))
-    for image, number in zip(paint(pipeline, order), order, strict=True):
+    together = generate(pipeline, list(range(6)))
+    for image, number in zip(generate(pipeline, order), order, strict=True):
         assert image.tobytes() == together[number].tobytes()
 
 
 def test_another_batch_size_changes_at_most_one_level(pipeline):
-    together = paint(pipeline, list(range(6))).astype(int)
-    alone = np.concatenate([paint(pipeline, [number]) for number in range(6)]).astype(int)
+    together = generate(pipeline, list(range(6))).astype(int)
+    alone = np.concatenate([generate(pipeline, [number]) for number in range(6)]).astype(int)
     assert np.abs(alone - together).max() <= 1
 
 
@@ -94,7 +95,7 @@ def test_any_size(pipeline, size):
     assert images.shape == (2, *size, 3) and images.dtype == np.uint8
 
 
-def test_a_mask_without_classes_is_painted_without_words(pipeline):
+def test_a_mask_without_classes_gets_no_words(pipeline):
     """Rectification and words gone, both halves of the guided pass are the same: any guidance gives one image."""
     nothing = np.full((1, 32, 32), 255, np.uint8)
     images = [pipeline(nothing, WORDS, ["a"], [1], 255, 2, guidance_scale=scale) for scale in (1.0, 7.0)]
@@ -156,23 +157,22 @@ def test_one_broken_pixel_makes_its_image_black_and_no_other(pipeline):
     assert images[0].std() > 0 and (images[1] == 0).all()
 
 
-def test_saved_and_loaded_paints_the_same(pipeline, tmp_path):
+def test_saved_and_loaded_generates_the_same(pipeline, tmp_path):
     """The standard way: safetensors of every component, in full precision."""
     pipeline.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 3 and not list(tmp_path.glob("*/*.bin"))
     loaded = FreestylePipeline.from_pretrained(tmp_path, use_safetensors=True, local_files_only=True)
     loaded.set_progress_bar_config(disable=True)
-    assert paint(loaded, [0, 1]).tobytes() == paint(pipeline, [0, 1]).tobytes()
+    assert generate(loaded, [0, 1]).tobytes() == generate(pipeline, [0, 1]).tobytes()
 
 
-def test_the_projects_folder_is_half_precision_without_tokenizer(pipeline, tmp_path):
+def test_the_projects_folder_is_half_precision(pipeline, tmp_path):
     save_pipeline(pipeline, tmp_path)
-    assert not (tmp_path / "tokenizer").exists()
     loaded = load_pipeline(tmp_path)
     assert loaded.unet.dtype == torch.float32
-    images = paint(loaded, [0, 1])
+    images = generate(loaded, [0, 1])
     assert images.shape == (2, 32, 32, 3)
-    assert paint(load_pipeline(tmp_path), [0, 1]).tobytes() == images.tobytes()
+    assert generate(load_pipeline(tmp_path), [0, 1]).tobytes() == images.tobytes()
 
 
 def test_captions_are_encoded_once(pipeline, monkeypatch):
@@ -180,16 +180,16 @@ def test_captions_are_encoded_once(pipeline, monkeypatch):
     encoder = pipeline.text_encoder.forward
     monkeypatch.setattr(pipeline.text_encoder, "forward", lambda *a, **k: calls.append(1) or encoder(*a, **k))
     pipeline.forget_contexts()
-    paint(pipeline, [0, 0, 1])
-    paint(pipeline, [1, 0, 0])
+    generate(pipeline, [0, 0, 1])
+    generate(pipeline, [1, 0, 0])
     assert len(calls) <= 3  # at most two captions and the empty one
 
 
-def test_kept_captions_are_bounded(pipeline, monkeypatch):
-    monkeypatch.setattr("freemask.generation.freestyle.pipeline.KEPT_CONTEXTS", 2)
+def test_cached_captions_are_bounded(pipeline, monkeypatch):
+    monkeypatch.setattr("freemask.generation.freestyle.pipeline.CACHED_CONTEXTS", 2)
     bounded = FreestylePipeline(**pipeline.components)
     bounded.set_progress_bar_config(disable=True)
-    assert paint(bounded, list(range(6))).tobytes() == paint(pipeline, list(range(6))).tobytes()
+    assert generate(bounded, list(range(6))).tobytes() == generate(pipeline, list(range(6))).tobytes()
     assert bounded._context.cache_info().currsize == 2
 
 
@@ -229,7 +229,7 @@ def test_input_is_checked_first(pipeline, change, message):
 
 
 def test_unknown_scheduler_is_named(pipeline):
-    with pytest.raises(InputError, match="scheduler 'euler' is not known; use one of plms, ddim"):
+    with pytest.raises(InputError, match="scheduler 'euler' isn't known; use one of plms, ddim"):
         pipeline.use_scheduler("euler")
 
 

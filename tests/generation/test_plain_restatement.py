@@ -11,7 +11,8 @@ import torch
 from test_freestyle_parity import PER_CALL, unet, words  # noqa: F401 - fixtures
 
 from freemask.generation.freestyle.attention import rectify, resolutions, visibilities
-from freemask.generation.freestyle.prompt import clip_tokenizer, make_prompt, present_labels
+from freemask.generation.freestyle.loading import shipped_tokenizer
+from freemask.generation.freestyle.prompt import make_prompt, present_labels
 
 SIDES = [(32, 32), (24, 40), (20, 36)]  # latents; an eighth of the image
 SKYSCRAPER, POOL, SCREEN, OTHER_SCREEN, SKY = 49, 110, 131, 142, 3  # 3 tokens, 2, 1, 1 and 1
@@ -64,7 +65,7 @@ class PlainProcessor:
 def test_one_batched_pass_is_the_two_plain_ones(unet, words, height, width):  # noqa: F811
     labels = layout(height, width)
     sizes = resolutions(unet, height, width)
-    prompt = make_prompt(present_labels(labels, 0), words, clip_tokenizer())
+    prompt = make_prompt(present_labels(labels, 0), words, shipped_tokenizer())
     lowest = labels[np.ix_(*(np.arange(n) * 8 * side // n for n, side in zip(sizes[-1], (height, width), strict=True)))]
     assert POOL in labels and POOL not in lowest and 0 in lowest
     tokens = {SKY: 1, SKYSCRAPER: 3, POOL: 2, SCREEN: 1, OTHER_SCREEN: 1}  # as the original has them typed in

@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from freemask.errors import InputError
-from freemask.generation.freestyle import prompt as module
-from freemask.generation.freestyle.prompt import (
-    Part,
-    caption,
-    clip_tokenizer,
-    make_prompt,
-    present_labels,
-    read_parts,
-    warn_if_cut,
-)
+from freemask.generation.freestyle.loading import shipped_tokenizer
+from freemask.generation.freestyle.prompt import Part, make_prompt, present_labels, read_parts, warn_if_cut
 from freemask.tables import read_table
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"
@@ -30,15 +22,20 @@ def words_of(name: str) -> dict[int, str]:
         return {int(row["label"]): row["word"] for row in csv.DictReader(file)}
 
 
+def caption(labels, words):
+    """FreestyleNet's captions: the words of the classes present, ascending label order, joined by one space."""
+    return " ".join(words[label] for label in sorted(labels))
+
+
 def spans(labels, words, parts=()):
     """Label -> positions of its tokens; FREE ones between the start token and the padding under "free"."""
-    prompt = make_prompt(labels, words, clip_tokenizer(), parts)
+    prompt = make_prompt(labels, words, shipped_tokenizer(), parts)
     found = {label: np.flatnonzero(prompt.token_labels == label).tolist() for label in labels}
     return prompt, found
 
 
 def test_vocabulary_is_clips():
-    tokenizer = clip_tokenizer()
+    tokenizer = shipped_tokenizer()
     assert len(tokenizer) == 49408
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (BOS, EOS, EOS)
     # OpenAI's own tokenizer on its README's captions
@@ -56,7 +53,9 @@ def test_vocabulary_is_clips():
 def test_token_counts_of_all_words(name, counts, three):
     """The counts that the original has typed in: 26 words of two tokens and 1 of three; 33 and 2."""
     words = words_of(name)
-    length = {label: len(clip_tokenizer()(word, add_special_tokens=False).input_ids) for label, word in words.items()}
+    length = {
+        label: len(shipped_tokenizer()(word, add_special_tokens=False).input_ids) for label, word in words.items()
+    }
     assert Counter(length.values()) == counts
     assert sorted(words[label] for label, tokens in length.items() if tokens == 3) == three
 
@@ -92,14 +91,16 @@ def test_word_by_word_equals_the_whole_caption(name):
     rng = np.random.default_rng(0)
     for _ in range(50):
         labels = tuple(rng.choice(sorted(words), size=rng.integers(1, 40), replace=False).tolist())
-        whole = clip_tokenizer()(caption(labels, words), padding="max_length", max_length=77, truncation=True).input_ids
-        assert make_prompt(labels, words, clip_tokenizer()).tokens.tolist() == whole
+        whole = shipped_tokenizer()(
+            caption(labels, words), padding="max_length", max_length=77, truncation=True
+        ).input_ids
+        assert make_prompt(labels, words, shipped_tokenizer()).tokens.tolist() == whole
 
 
 @pytest.mark.parametrize(("count", "cut"), [(74, 0), (75, 0), (76, 1), (77, 2), (120, 45)])
 def test_captions_over_75_tokens_lose_their_last_words(count, cut, caplog):
     words = dict.fromkeys(range(1, 151), "tree")
-    prompt = make_prompt(range(1, count + 1), words, clip_tokenizer())
+    prompt = make_prompt(range(1, count + 1), words, shipped_tokenizer())
     kept = min(count, 75)
     assert prompt.cut == cut
     assert prompt.token_labels.tolist() == [-1, *range(1, kept + 1), *[-1] * (76 - kept)]
@@ -123,13 +124,13 @@ def test_parts_are_free_or_bound_to_a_class():
 
 def test_free_parts_are_cut_before_class_words():
     words = dict.fromkeys(range(1, 75), "tree")
-    prompt = make_prompt(range(1, 75), words, clip_tokenizer(), [Part("at night"), Part("old", 1)])
+    prompt = make_prompt(range(1, 75), words, shipped_tokenizer(), [Part("at night"), Part("old", 1)])
     assert prompt.cut == 2  # 74 words and "old" fill the room
     assert prompt.token_labels[1:76].tolist() == [1, *range(1, 75)]
 
 
 def test_no_class_gives_the_empty_caption():
-    prompt = make_prompt((), {}, clip_tokenizer())
+    prompt = make_prompt((), {}, shipped_tokenizer())
     assert prompt.tokens.tolist() == [BOS, *[EOS] * 76] and (prompt.token_labels == -1).all() and prompt.text == ""
 
 
@@ -137,12 +138,6 @@ def test_present_labels_leave_the_ignored_one_out():
     assert present_labels(np.array([[0, 5], [255, 2]], np.uint8), ignored=0) == (2, 5, 255)
     assert present_labels(np.array([[0, 5], [255, 2]], np.uint8), ignored=255) == (0, 2, 5)
     assert present_labels(np.full((2, 2), 7, np.uint8), ignored=7) == ()
-
-
-def test_missing_vocabulary_is_named(monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="vocabulary, isn't installed"):
-        module._vocabulary()
 
 
 def test_parts_by_seed():

@@ -19,25 +19,25 @@ from freemask.images import png_bytes
 WORDS = {3: "sky", 7: "road"}
 
 
-class Painter:
+class Noise:
     """Stands in for a generator: pixels depend on mask, name and seed only; counts its calls."""
 
     def __init__(self, blank=(), on_call=None):
-        self.calls, self.painted, self.blank, self.on_call = 0, [], set(blank), on_call
+        self.calls, self.generated, self.blank, self.on_call = 0, [], set(blank), on_call
 
     def prepare(self, labels, names, seeds):
         return labels, names, seeds
 
-    def paint(self, prepared):
+    def generate(self, prepared):
         labels, names, seeds = prepared
         self.calls += 1
-        self.painted += list(zip(names, seeds, strict=True))
+        self.generated += list(zip(names, seeds, strict=True))
         if self.on_call:
             self.on_call(self.calls)
         images = []
         for mask, name, seed in zip(labels, names, seeds, strict=True):
-            noise = np.random.default_rng([int(name[1:]), seed, int(mask.sum())]).integers(0, 255, (8, 8, 3))
-            images.append(np.zeros((8, 8, 3)) if (name, seed) in self.blank else noise)
+            pixels = np.random.default_rng([int(name[1:]), seed, int(mask.sum())]).integers(0, 255, (8, 8, 3))
+            images.append(np.zeros((8, 8, 3)) if (name, seed) in self.blank else pixels)
         return np.array(images, np.uint8)
 
 
@@ -52,98 +52,99 @@ def world(tmp_path):
     return plan, masks, tmp_path / "images"
 
 
-def wanted(world, item="1-of-1"):
+def requested(world, item="1-of-1"):
     plan, masks, images = world
     return requests(shard_rows(plan, item), masks, WORDS, images)
 
 
-def make(world, painter, item="1-of-1", again=None):
-    return Shard(painter, again, batch_size=4, quality=95).make(wanted(world, item), "test")
+def make(world, noise, item="1-of-1", again=None):
+    load_again = again and (lambda: again)
+    return Shard(lambda: noise, load_again, batch_size=4, quality=95).make(requested(world, item), "test")
 
 
 def test_a_second_run_makes_nothing(world):
-    assert make(world, Painter()) == 10
-    painter = Painter()
-    assert make(world, painter) == 0 and painter.calls == 0
+    assert make(world, Noise()) == 10
+    noise = Noise()
+    assert make(world, noise) == 0 and noise.calls == 0
 
 
 def test_shards_cut_the_plan_without_overlap_and_give_the_same_bytes(world, tmp_path):
-    make(world, Painter())
-    whole = manifest(wanted(world))
+    make(world, Noise())
+    whole = manifest(requested(world))
     cut = (world[0], world[1], tmp_path / "cut")
-    painter = Painter()
+    noise = Noise()
     for number in (1, 2, 3):
-        make(cut, painter, f"{number}-of-3")
-    assert manifest(wanted(cut)).sha256.tolist() == whole.sha256.tolist()
-    assert len(set(painter.painted)) == 10
+        make(cut, noise, f"{number}-of-3")
+    assert manifest(requested(cut)).sha256.tolist() == whole.sha256.tolist()
+    assert len(set(noise.generated)) == 10
 
 
 def test_every_batch_has_one_shape(world):
     """10 images in batches of 4: the last one is filled up by repeating its last image."""
-    painter = Painter()
-    make(world, painter)
-    assert painter.calls == 3 and len(painter.painted) == 12
-    assert painter.painted[9:] == [("m4", 43)] * 3
+    noise = Noise()
+    make(world, noise)
+    assert noise.calls == 3 and len(noise.generated) == 12
+    assert noise.generated[9:] == [("m4", 43)] * 3
 
 
-def test_what_another_job_makes_meanwhile_is_not_painted_again(world, tmp_path):
-    """Rows 4 and 6 come from another job while the first batch is painted and the second is ready."""
-    make((*world[:2], tmp_path / "alone"), Painter())
-    rows = wanted(world)
+def test_what_another_job_makes_meanwhile_is_not_generated_again(world, tmp_path):
+    """Rows 4 and 6 come from another job while the first batch is generated and the second is ready."""
+    make((*world[:2], tmp_path / "alone"), Noise())
+    rows = requested(world)
 
     def meanwhile(call):
         if call == 1:
-            Shard(Painter(), None, batch_size=3, quality=95).make([rows[4], rows[6]], "other")
+            Shard(Noise, None, batch_size=3, quality=95).make([rows[4], rows[6]], "other")
 
-    painter = Painter(on_call=meanwhile)
-    assert Shard(painter, None, batch_size=2, quality=95).make(rows, "test") == 8
-    assert painter.painted == [tuple(world[0].iloc[row]) for row in (0, 1, 2, 3, 5, 7, 8, 9)]
-    assert manifest(rows).sha256.tolist() == manifest(wanted((*world[:2], tmp_path / "alone"))).sha256.tolist()
+    noise = Noise(on_call=meanwhile)
+    assert Shard(lambda: noise, None, batch_size=2, quality=95).make(rows, "test") == 8
+    assert noise.generated == [tuple(world[0].iloc[row]) for row in (0, 1, 2, 3, 5, 7, 8, 9)]
+    assert manifest(rows).sha256.tolist() == manifest(requested((*world[:2], tmp_path / "alone"))).sha256.tolist()
 
 
-def test_an_image_that_another_job_made_while_it_was_painted_stays(world):
+def test_an_image_that_another_job_made_while_it_was_generated_stays(world):
     """The other job, on another machine, makes other bytes, and its manifest holds their digest."""
-    rows, theirs = wanted(world), []
+    rows, theirs = requested(world), []
 
     def meanwhile(call):
         if call == 1:
-            other = Painter()
-            other.paint = lambda prepared: 255 - Painter().paint(prepared)
-            Shard(other, None, batch_size=3, quality=95).make(rows[:2], "other")
+            other = Noise()
+            other.generate = lambda prepared: 255 - Noise().generate(prepared)
+            Shard(lambda: other, None, batch_size=3, quality=95).make(rows[:2], "other")
             theirs.extend(manifest(rows[:2]).sha256)
 
-    assert Shard(Painter(on_call=meanwhile), None, batch_size=2, quality=95).make(rows, "test") == 8
+    assert Shard(lambda: Noise(on_call=meanwhile), None, batch_size=2, quality=95).make(rows, "test") == 8
     assert manifest(rows[:2]).sha256.tolist() == theirs
 
 
 def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
-    killer = Painter(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
+    killer = Noise(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
     with pytest.raises(Terminated) as stopped:
         make(world, killer)
     assert stopped.value.code == 143
-    there = [request for request in wanted(world) if is_made(request)]
+    there = [request for request in requested(world) if is_made(request)]
     assert len(there) == 4
-    painter = Painter()
-    assert make(world, painter) == 6
-    assert not set(painter.painted) & {(request.mask_id, request.seed) for request in there}
+    noise = Noise()
+    assert make(world, noise) == 6
+    assert not set(noise.generated) & {(request.mask_id, request.seed) for request in there}
 
 
 def test_a_changed_mask_or_a_damaged_image_is_made_again(world):
-    make(world, Painter())
+    make(world, Noise())
     masks = world[1]
     with open(masks["m0"], "wb") as file:
         file.write(png_bytes(np.full((8, 8), 3, np.uint8)))
-    damaged = wanted(world)[9].image
+    damaged = requested(world)[9].image
     damaged.write_bytes(b"not a picture")
-    painter = Painter()
-    assert make(world, painter) == 3
-    assert set(painter.painted) == {("m0", 42), ("m0", 43), ("m4", 43)}
+    noise = Noise()
+    assert make(world, noise) == 3
+    assert set(noise.generated) == {("m0", 42), ("m0", 43), ("m4", 43)}
 
 
-def test_blank_images_are_painted_again_in_float32_and_named_at_the_end(world, monkeypatch):
-    again, told = Painter(), []
+def test_blank_images_are_generated_again_in_float32_and_named_at_the_end(world, monkeypatch):
+    again, told = Noise(), []
     monkeypatch.setattr("freemask.generation.shard.tell", told.append)
-    assert make(world, Painter(blank=[("m1", 42), ("m3", 43)]), again=again) == 10
+    assert make(world, Noise(blank=[("m1", 42), ("m3", 43)]), again=again) == 10
     assert again.calls == 2
     assert told == ["2 images came out blank and were made again in float32: m1/42, m3/43"]
 
@@ -162,9 +163,9 @@ def test_jpegs_have_the_quality_that_was_asked_for(world):
     sizes = []
     for quality in (60, 95):
         folder = world[2] / str(quality)
-        wanted_here = requests(world[0], world[1], WORDS, folder)
-        Shard(Painter(), None, batch_size=4, quality=quality).make(wanted_here, "test")
-        tables = [Image.open(request.image).quantization for request in wanted_here]
+        here = requests(world[0], world[1], WORDS, folder)
+        Shard(Noise, None, batch_size=4, quality=quality).make(here, "test")
+        tables = [Image.open(request.image).quantization for request in here]
         assert all(table == tables[0] for table in tables)
         sizes.append(sum(tables[0][0]))
     plain = io.BytesIO()
@@ -174,8 +175,8 @@ def test_jpegs_have_the_quality_that_was_asked_for(world):
 
 def test_progress_says_images_a_second_and_what_remains(world, capsys, monkeypatch):
     monkeypatch.setattr("freemask.cli._terminal", sys.stderr)
-    make(world, Painter(), "1-of-2")
-    make(world, Painter())
+    make(world, Noise(), "1-of-2")
+    make(world, Noise())
     shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test:")][-1]
     assert re.search(r"100%\|.*\| 10/10 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+image/s\]", shown), shown
 
@@ -183,12 +184,12 @@ def test_progress_says_images_a_second_and_what_remains(world, capsys, monkeypat
 def test_images_that_stay_blank_are_named_once_the_others_are_made(world):
     blank = [("m1", 42), ("m3", 43)]
     with pytest.raises(InputError, match="2 blank images, in float32 too: m1/42, m3/43;"):
-        make(world, Painter(blank), again=Painter(blank))
-    there = [(request.mask_id, request.seed) for request in wanted(world) if is_made(request)]
+        make(world, Noise(blank), again=Noise(blank))
+    there = [(request.mask_id, request.seed) for request in requested(world) if is_made(request)]
     assert len(there) == 8 and not set(blank) & set(there)
 
 
-def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
+def test_writing_goes_on_while_the_next_batch_is_generated(world, monkeypatch):
     """The first batch's writes can't end before the second batch has begun; they must not be waited for."""
     second_begun = threading.Event()
     write = Shard._write
@@ -198,14 +199,14 @@ def test_writing_goes_on_while_the_next_batch_is_painted(world, monkeypatch):
         return write(self, request, image)
 
     monkeypatch.setattr(Shard, "_write", slow_write)
-    assert make(world, Painter(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
+    assert make(world, Noise(on_call=lambda call: second_begun.set() if call == 2 else None)) == 10
 
 
-def test_the_next_batch_is_prepared_while_one_is_painted(world):
-    """The first batch's painting can't end before the second has been prepared; one is prepared after the other."""
+def test_the_next_batch_is_prepared_while_one_is_generated(world):
+    """The first batch's sampling can't end before the second has been prepared; one is prepared after the other."""
     prepared, running = threading.Event(), threading.Lock()
 
-    class Careful(Painter):
+    class Careful(Noise):
         preparing = 0
 
         def prepare(self, labels, names, seeds):
@@ -216,9 +217,9 @@ def test_the_next_batch_is_prepared_while_one_is_painted(world):
             running.release()
             return labels, names, seeds
 
-    painter = Careful(on_call=lambda call: None if prepared.wait(timeout=20) else pytest.fail("not prepared"))
-    assert make(world, painter) == 10
-    assert painter.preparing == painter.calls == 3
+    noise = Careful(on_call=lambda call: None if prepared.wait(timeout=20) else pytest.fail("not prepared"))
+    assert make(world, noise) == 10
+    assert noise.preparing == noise.calls == 3
 
 
 def test_a_failed_write_stops_the_shard(world, monkeypatch):
@@ -226,17 +227,17 @@ def test_a_failed_write_stops_the_shard(world, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Shard, "_write", full)
-    painter = Painter()
+    noise = Noise()
     with pytest.raises(OSError, match="No space left"):
-        make(world, painter)
-    assert painter.calls == 2  # noticed after the batch that was being painted
+        make(world, noise)
+    assert noise.calls == 2  # noticed after the batch that was being generated
 
 
 def test_a_mask_of_another_size_is_named(world):
     with open(world[1]["m2"], "wb") as file:
         file.write(png_bytes(np.full((8, 4), 3, np.uint8)))
     with pytest.raises(InputError, match=r"m2\.png: 8x4 pixels, want 8x8"):
-        Shard(Painter(), None, batch_size=4, quality=95, image_size=8).make(wanted(world), "test")
+        Shard(Noise, None, batch_size=4, quality=95, image_size=8).make(requested(world), "test")
 
 
 def test_old_temporary_files_are_swept_and_young_ones_left(world):
@@ -246,7 +247,7 @@ def test_old_temporary_files_are_swept_and_young_ones_left(world):
     for path in (old, young):
         path.write_bytes(b"half an image")
     os.utime(old, (1, 1))
-    make(world, Painter())
+    make(world, Noise())
     assert not old.exists() and young.exists()
 
 

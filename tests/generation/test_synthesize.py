@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import load, run_script
+from cyclopts import CycloptsError
 from PIL import Image
 from tiny_generator import WORDS, tiny_pipeline
 
 from freemask import files, images, tables
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -25,23 +28,17 @@ HANGS = 120  # seconds
 
 
 def run(options: dict) -> None:
-    """Run the script as its command line would."""
-    import importlib.util
-
+    """Run the script as its command line would, with a log or in this process."""
     import torch
 
     from freemask import cli
 
     torch.set_num_threads(1)
-    spec = importlib.util.spec_from_file_location("synthesize_script", SCRIPTS / "synthesize.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    argv = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    arguments = script.options().parse_args(argv)
-    if arguments.log:
-        cli.run(script.main, arguments)
-    else:
-        script.main(arguments)
+    if "log" not in options:
+        run_script("synthesize", **{key.replace("-", "_"): value for key, value in options.items()})
+        return
+    sys.argv = ["synthesize", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+    cli.run(load("synthesize").synthesize)
 
 
 class World:
@@ -59,16 +56,17 @@ class World:
         rows = {
             "masks": ["mask_id\tmask", *masks],
             "plan": ["mask_id\tseed", *(f"{name}\t{seed}" for name, seed in self.plan)],
-            "classes": ["label\tname\tword\tcolor", *(f"{k}\t{w}\t{w}\t#0000{k:02d}" for k, w in WORDS.items())],
         }
         for name, lines in rows.items():
             (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+        words, colors = tuple(WORDS.values()), tuple((0, 0, label) for label in WORDS)
+        LabelSpace(tuple(WORDS), words, words, colors, ignored=0).write(folder / "label_space.json")
         tiny_pipeline().save_pretrained(folder / "generator")
 
     def options(self, out: str, shard: str = "1-of-1", **changed) -> dict:
         folder, images = self.folder, self.folder / out
-        chosen = {"plan": folder / "plan.tsv", "shard": shard, "masks": folder / "masks.tsv", "ignored-label": 0}
-        chosen |= {"classes": folder / "classes.tsv", "generator": folder / "generator" / "model_index.json"}
+        chosen = {"plan": folder / "plan.tsv", "shard": shard, "masks": folder / "masks.tsv"}
+        chosen |= {"label-space": folder / "label_space.json", "generator": folder / "generator" / "model_index.json"}
         chosen |= {"scheduler": "ddim", "steps": 8, "image-size": 32, "batch-size": 3, "images-dir": images / "images"}
         return chosen | {"manifest": images / f"{shard}.tsv"} | changed
 
@@ -134,7 +132,7 @@ def test_same_bytes_however_sharded(world, count):
 
 
 def kill_at_random(process, log: Path, images, moments: random.Random) -> None:
-    """SIGKILL while the libraries load the generator, or while images are painted and written."""
+    """SIGKILL while the libraries load the generator, or while images are generated and written."""
     before, awaited = len(images()), moments.choice([0, 1, 1, 2])
     while process.is_alive() and not (log.exists() and len(images()) >= before + awaited):
         time.sleep(0.002)
@@ -171,7 +169,7 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     assert manifests[0].replace("/killed/", "/uninterrupted/") == manifests[1]
 
 
-def test_two_plans_at_once_paint_little_twice(world, processes):
+def test_two_plans_at_once_make_few_images_twice(world, processes):
     """As jobs of two plans that fill one folder, from the same moment on."""
     rows = [(f"m{number}", seed) for number in range(8) for seed in range(42, 52)]
     plan, out = world.folder / "both.tsv", world.folder / "both"
@@ -182,7 +180,7 @@ def test_two_plans_at_once_paint_little_twice(world, processes):
         process.join()
     made = made_in([job["log"] for job in jobs])
     assert [process.exitcode for process in running] == [0, 0]
-    assert len(set(made)) == len(rows) <= len(made) < 1.5 * len(rows)  # 2 where both paint everything
+    assert len(set(made)) == len(rows) <= len(made) < 1.5 * len(rows)  # 2 where both make everything
     assert (out / "a.tsv").read_bytes() == (out / "b.tsv").read_bytes()
     images = world.images("both")
     assert {name: images[name] for name in world.images("whole")} == world.images("whole")
@@ -247,9 +245,8 @@ def test_other_weights_are_refused(world, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch-size": 0}, "--batch-size 0: want 1..4096"),
-        ({"jpeg-quality": 101}, "--jpeg-quality 101: want 1..100"),
-        ({"scheduler": "euler"}, "scheduler 'euler' is not known"),
+        ({"scheduler": "euler"}, "scheduler 'euler' isn't known"),
+        ({"method": "pix2pix"}, "generator method 'pix2pix' isn't known; use one of freestyle, controlnet, or package"),
         ({"steps": 7}, "steps = 7 doesn't divide"),
         ({"guidance-scale": 0}, "guidance_scale = 0.0"),
         ({"image-size": 64}, r"m\d\.png: 32x32 pixels, want 64x64"),
@@ -261,6 +258,12 @@ def test_bad_input_is_refused_before_any_image(world, changed, message):
     with pytest.raises(InputError, match=message):
         run(world.options("refused", **changed))
     assert world.images("refused") == {} and not (world.folder / "refused" / "1-of-1.tsv").exists()
+
+
+@pytest.mark.parametrize("changed", [{"batch-size": 0}, {"jpeg-quality": 101}, {"threads": 0}, {"dtype": "int8"}])
+def test_values_out_of_range_are_no_options(world, changed):
+    with pytest.raises(CycloptsError):
+        run(world.options("refused", **changed))
 
 
 def test_parts_change_the_image(world):

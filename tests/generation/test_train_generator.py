@@ -16,6 +16,7 @@ from command_line import run_script
 from tiny_generator import WORDS, killed_at, tiny_pipeline
 
 from freemask import files, images
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import load_pipeline
 from freemask.generation.freestyle.training import GeneratorTrainer
@@ -45,15 +46,15 @@ def options(tmp_path):
         files.write_atomic(tmp_path / f"{number}.jpg", images.jpeg_bytes(image, 95))
         rows.append(f"{tmp_path}/{number}.jpg\t{tmp_path}/{number}.png")
     (tmp_path / "index.tsv").write_text("\n".join(rows) + "\n")
-    classes = ["label\tname\tword\tcolor", *(f"{k}\t{w}\t{w}\t#0000{k:02d}" for k, w in WORDS.items())]
-    (tmp_path / "classes.tsv").write_text("\n".join(classes) + "\n")
+    words, colors = tuple(WORDS.values()), tuple((0, 0, label) for label in WORDS)
+    LabelSpace(tuple(WORDS), words, words, colors, ignored=0).write(tmp_path / "label_space.json")
     tiny_pipeline().save_pretrained(tmp_path / "sd")
 
     def given(out: str = "trained", **changed) -> dict:
         settings = {**SETTINGS, "init": str(tmp_path / "sd"), **changed}
         return {
-            "settings": json.dumps(settings), "index": tmp_path / "index.tsv", "classes": tmp_path / "classes.tsv",
-            "ignored_label": 0, "image_size": 32, "folder": tmp_path / out,
+            "settings": json.dumps(settings), "index": tmp_path / "index.tsv",
+            "label_space": tmp_path / "label_space.json", "image_size": 32, "folder": tmp_path / out,
         }  # fmt: skip
 
     return given
@@ -87,7 +88,7 @@ def test_a_folder_is_fine_tuned_on_files(train, tmp_path):
     assert made_by["settings"]["init"] == str(tmp_path / "sd") and made_by["classes"] == list(WORDS.values())
 
 
-def test_it_goes_on_from_the_last_state_and_keeps_no_other(train, tmp_path, capsys):
+def test_it_resumes_from_the_last_state_and_keeps_no_other(train, tmp_path, capsys):
     with killed_at(3):
         train()
     with open(tmp_path / "trained/loss.jsonl", "a") as log:
@@ -98,7 +99,7 @@ def test_it_goes_on_from_the_last_state_and_keeps_no_other(train, tmp_path, caps
     assert [path.name for path in (tmp_path / "trained").glob("state-*")] == ["state-4"]
 
 
-def test_a_state_of_other_settings_is_not_gone_on_from(train, capsys):
+def test_a_state_of_other_settings_is_not_resumed(train, capsys):
     train()
     train(learning_rate=1e-2)
     assert "resuming" not in capsys.readouterr().err
@@ -156,9 +157,11 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_one_left_alone(optio
     assert [path.name for path in (tmp_path / "killed").glob("state-*")] == ["state-45"]
 
 
-def test_the_miniature_goes_on_with_its_autoencoder_and_ends_with_the_same_bytes(options, tmp_path, monkeypatch):
+def test_the_miniature_resumes_with_its_autoencoder_and_ends_with_the_same_bytes(options, tmp_path, monkeypatch):
     def run(out: str) -> None:
-        settings = {"settings": json.dumps(STREAM), "classes": ROOT / "config/datasets/miniworld.tsv"}
+        space = LabelSpace.of_class_table(ROOT / "config/datasets/miniworld.tsv", 0)
+        space.write(tmp_path / "miniworld.json")
+        settings = {"settings": json.dumps(STREAM), "label_space": tmp_path / "miniworld.json"}
         run_script("train_generator", **options(out) | settings)
 
     def killed(trainer, *arguments):

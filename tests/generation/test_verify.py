@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from command_line import run_script
 
-from freemask import files, images, tables
-from freemask.filtering import margins
+from freemask import files, images
+from freemask.data.label_space import LabelSpace
 from freemask.generation.shard import Shard, claim_folder, manifest, requests, shard_rows
+from freemask.tables import read_table, write_table
 
 WORDS = {3: "sky", 7: "road"}
 FOLDER = Path("results/toy")
@@ -19,7 +20,7 @@ SYNTHESIS = FOLDER / "synthesis/noise"
 FILTERED = FOLDER / "filtered/noise"
 
 
-def paint(labels, names, seeds):
+def noise(labels, names, seeds):
     """Noise of the seed and the mask."""
     return np.stack(
         [
@@ -31,22 +32,21 @@ def paint(labels, names, seeds):
 
 def synthesize() -> int:
     """What synthesize.py does; how many images were made."""
-    masks = tables.read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
+    masks = read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
     plan = pd.DataFrame([(name, seed) for name in masks for seed in (42, 43)], columns=["mask_id", "seed"])
-    made = 0
+    made, generator = 0, SimpleNamespace(prepare=lambda *given: given, generate=lambda given: noise(*given))
     for item in ("1-of-2", "2-of-2"):
         target = SYNTHESIS / "plan" / f"{item}.tsv"
         if not target.exists():  # what Snakemake sees to
-            wanted = requests(shard_rows(plan, item), masks, WORDS, SYNTHESIS / "images")
-            painter = SimpleNamespace(prepare=lambda *given: given, paint=lambda given: paint(*given))
-            made += Shard(painter, None, batch_size=3, quality=95).make(wanted, item)
-            tables.write_table(target, manifest(wanted))
+            requested = requests(shard_rows(plan, item), masks, WORDS, SYNTHESIS / "images")
+            made += Shard(lambda: generator, None, batch_size=3, quality=95).make(requested, item)
+            write_table(target, manifest(requested))
     return made
 
 
 def resize():
     run_script("index_dataset", images="raw", masks="raw", image_suffix=".jpg", mask_suffix=".png", index="index.tsv")
-    run_script("resize_masks", index="index.tsv", classes="classes.tsv", ignored_label=0, mask_size=8,
+    run_script("resize_masks", index="index.tsv", label_space="label_space.json", mask_size=8,
                masks_dir=FOLDER / "masks", masks=FOLDER / "masks.tsv")  # fmt: skip
 
 
@@ -55,29 +55,31 @@ def filter_masks(alpha):
         shard = FOLDER / "margins/noise/plan" / f"{item}.tsv"
         target = FILTERED / "plan" / f"alpha-{alpha}"
         run_script("filter_masks", alpha=alpha, images=SYNTHESIS / "plan" / f"{item}.tsv", masks=FOLDER / "masks.tsv",
-                   margins=shard, classes="classes.tsv", ignored_label=0, filtered_dir=FILTERED / f"alpha-{alpha}",
+                   margins=shard, label_space="label_space.json", filtered_dir=FILTERED / f"alpha-{alpha}",
                    manifest=target / f"{item}.tsv", class_shares=target / f"{item}.classes.tsv")  # fmt: skip
 
 
 def measure():
     """Margin maps of zeros."""
-    masks = tables.read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"]
+    masks = read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"]
     for item in ("1-of-2", "2-of-2"):
-        shard = tables.read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
+        shard = read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
         shard["mask"] = masks.reindex(shard.mask_id).to_numpy()
         shard["margin"] = [f"{FOLDER}/margins/noise/abc/{row.mask_id}/{row.seed}.png" for row in shard.itertuples()]
         shard["image_sha256"] = shard.pop("sha256")
-        shard["mask_sha256"] = margins.mask_digests(shard)
-        for path, stamp in zip(shard.margin, margins.stamps(shard), strict=True):
-            margins.write_map(path, np.zeros((8, 8), np.uint8), stamp)
-        tables.write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
+        shard["mask_sha256"] = [files.sha256(path) for path in shard["mask"]]
+        for row in shard.itertuples():
+            stamp = images.stamp(row.image_sha256, row.mask_sha256)
+            images.write_stamped(row.margin, np.zeros((8, 8), np.uint8), stamp)
+        write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """Five masks, ten images in two shards, their margin maps and filtered masks."""
     monkeypatch.chdir(tmp_path)
-    Path("classes.tsv").write_text("label\tname\tword\tcolor\n3\tsky\tsky\t#80c0ff\n7\troad\troad\t#808080\n")
+    words = ("sky", "road")
+    LabelSpace((3, 7), words, words, ((128, 192, 255), (128, 128, 128)), ignored=0).write("label_space.json")
     for number in range(5):
         mask = np.full((6, 9), 3 if number % 2 else 7, np.uint8)
         mask[:2, : number + 2] = 0
@@ -90,15 +92,15 @@ def world(tmp_path, monkeypatch):
     filter_masks("1.25")
     filter_masks("inf")
     columns = ["mask_id", "seed", "image", "mask", "filtered"]
-    shards = [tables.read_table(FILTERED / f"plan/alpha-1.25/{i}-of-2.tsv", columns) for i in (1, 2)]
-    tables.write_table(FOLDER / "synthetic/set/train.tsv", pd.concat(shards)[["image", "mask"]])
+    shards = [read_table(FILTERED / f"plan/alpha-1.25/{i}-of-2.tsv", columns) for i in (1, 2)]
+    write_table(FOLDER / "synthetic/set/train.tsv", pd.concat(shards)[["image", "mask"]])
 
 
 def verify(*flags, threads=1):
     """Verify; the report."""
     options = {"folder": FOLDER, "report": FOLDER / "verify/report.tsv", "threads": threads}
-    run_script("verify", **options, **dict.fromkeys(flags, ()))
-    return tables.read_table(FOLDER / "verify/report.tsv", ["path", "what", "tables"])
+    run_script("verify", **options, **dict.fromkeys(flags, True))
+    return read_table(FOLDER / "verify/report.tsv", ["path", "what", "tables"])
 
 
 def tables():
@@ -120,9 +122,9 @@ def test_all_well(world, capfd):
 def test_a_file_is_judged_by_the_newest_table_that_names_it(world):
     """Plans share filtered masks: one was filtered before the masks changed, and not again since."""
     for shard in (FILTERED / "plan/alpha-1.25").glob("?-of-2.tsv"):
-        old = tables.read_table(shard, ["mask_sha256"]).assign(mask_sha256="0" * 64)
+        old = read_table(shard, ["mask_sha256"]).assign(mask_sha256="0" * 64)
         target = FILTERED / "a-plan/alpha-1.25" / shard.name
-        tables.write_table(target, old)
+        write_table(target, old)
         os.utime(target, (1, 1))
     assert len(verify()) == 0
 
@@ -160,7 +162,7 @@ def test_damaged_masks_and_margins(world):
     (FOLDER / "masks/m1.png").write_bytes(good + b"x")  # readable, the same labels
     (maps / "m0/42.png").write_bytes(b"")
     (maps / "m0/43.png").write_bytes((maps / "m1/43.png").read_bytes())
-    margins.write_map(maps / "m2/42.png", np.zeros((4, 4), np.uint8), "")
+    images.write_stamped(maps / "m2/42.png", np.zeros((4, 4), np.uint8), "")
     (FILTERED / "alpha-1.25/m3/43.png").write_bytes(images.png_bytes(np.full((8, 8), 7, np.uint8)))
     what = dict(verify()[["path", "what"]].itertuples(index=False, name=None))
     assert what.pop(str(FOLDER / "masks/m1.png")) == "other content than when it was made"

@@ -1,4 +1,4 @@
-"""A random FreestylePipeline that paints 32x32 images in milliseconds, and its weights in the original layout."""
+"""A random FreestylePipeline that generates 32x32 images in milliseconds, and its weights in the original layout."""
 
 import re
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from freemask.generation.freestyle.checkpoint import Architecture
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import clip_tokenizer
+from freemask.generation.freestyle.loading import shipped_tokenizer
+from freemask.generation.freestyle.pipeline import FreestylePipeline
 from freemask.generation.freestyle.training import GeneratorTrainer
+from freemask.generation.schedulers import make_scheduler
 
 WORDS = {1: "wall", 2: "sky", 7: "swimming pool", 9: "skyscraper"}
 # The original's group norms have 32 groups.
@@ -54,7 +55,7 @@ def tiny_pipeline(prediction_type: str = "epsilon", normalised: bool = False, se
         bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
     )  # fmt: skip
     scheduler = make_scheduler("plms", prediction_type)
-    pipeline = FreestylePipeline(vae.eval(), CLIPTextModel(text).eval(), clip_tokenizer(), unet.eval(), scheduler)
+    pipeline = FreestylePipeline(vae.eval(), CLIPTextModel(text).eval(), shipped_tokenizer(), unet.eval(), scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -1,7 +1,7 @@
 """Rectified cross-attention: a class's tokens are visible only to the pixels of that class.
 
-Source: FreestyleNet, section 3.2. The boolean masks are made once per batch and resolution; every cross-attention
-layer hands the one of its resolution to scaled_dot_product_attention.
+Source: FreestyleNet, section 3.2. The boolean masks are made once per batch and resolution. Every cross-attention layer
+passes the mask of its resolution to scaled_dot_product_attention.
 """
 
 import torch
@@ -11,25 +11,29 @@ from diffusers.models.attention_processor import Attention
 
 from freemask.errors import InputError
 
-# query pixels (h * w) -> (B, 1, h * w, 77) bool, True = visible. The number of pixels names a level of the UNet, also
-# where images aren't square: every level has fewer pixels than the one above.
+# Number of query pixels (h * w) -> (B, 1, h * w, 77) bool, True = visible. The number identifies a level of the UNet,
+# for images of any shape, since every level has fewer pixels than the one above.
 Visibility = dict[int, torch.Tensor]
 
 
 def nearest(labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Resize labels (B, H, W) to (B, height, width) as the reference does: label[floor(i * H / height)]."""
+    """Resize labels (B, H, W) to (B, height, width) like the reference: label[floor(i * H / height)]."""
     rows = torch.arange(height, device=labels.device) * labels.shape[1] // height
     columns = torch.arange(width, device=labels.device) * labels.shape[2] // width
     return labels[:, rows][:, :, columns]
 
 
 def visibility(labels: torch.Tensor, token_labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Which text token each query pixel may look at.
+    """Which text tokens each query pixel sees.
 
-    A token of label -1 (start, end, padding, free words) is visible to all; so no row is ever empty. A class that
-    vanishes at a small resolution becomes a column nobody sees; ignored pixels see only what all see.
+    A token of label -1 (start, end, padding, free words) is visible to all pixels, so no row is empty. Tokens of a
+    class that vanishes at a small resolution are visible to none. Ignored pixels see the tokens of label -1 only.
 
-    Args: labels: (B, H, W) integer raw labels; token_labels: (B, 77) integer.
+    Args:
+        labels: (B, H, W) integer raw labels.
+        token_labels: (B, 77) integer.
+        height: Query pixels, vertically.
+        width: Query pixels, horizontally.
     Returns: (B, 1, height * width, 77) bool, the 1 broadcasting over heads.
     """
     pixels = nearest(labels.long(), height, width).flatten(1)
@@ -42,7 +46,7 @@ def resolutions(unet: UNet2DConditionModel, height: int, width: int) -> list[tup
     sizes = []
     for _level in range(len(unet.config.block_out_channels)):
         sizes.append((height, width))
-        height, width = (height + 1) // 2, (width + 1) // 2  # as a convolution of stride 2 and padding 1 rounds
+        height, width = (height + 1) // 2, (width + 1) // 2  # rounding of a convolution with stride 2, padding 1
     return sizes
 
 
@@ -83,7 +87,7 @@ class RectifiedAttnProcessor:
 def rectify(unet: UNet2DConditionModel) -> None:
     """Give every attention layer of a UNet the rectified processor.
 
-    Self-attention layers too, since diffusers hands cross_attention_kwargs to both; they ignore the masks.
+    Self-attention layers get it too, since diffusers passes cross_attention_kwargs to both; they ignore the masks.
 
     Raises: InputError for a UNet with attention that Stable Diffusion 1.x doesn't have.
     """
@@ -94,6 +98,6 @@ def rectify(unet: UNet2DConditionModel) -> None:
         used = [extra for extra in extras if getattr(layer, extra, None) is not None]
         if used or layer.residual_connection or layer.rescale_output_factor != 1:
             raise InputError(
-                f"UNet layer {name} has {used or 'a residual'}, which Stable Diffusion 1.x has not; use its UNet"
+                f"UNet layer {name} has {used or 'a residual'}, which Stable Diffusion 1.x doesn't have; use its UNet"
             )
     unet.set_attn_processor(RectifiedAttnProcessor())

@@ -15,8 +15,9 @@ from freemask.cli import bar, progress, tell
 class AutoencoderSettings:
     """How the autoencoder is trained.
 
-    kl_weight: per latent value; small, since only the scale needs taming; crop: side of the random crops [pixels]
-    that all but the last fifth of the steps see (cheaper; the last see whole images, as sampling does).
+    kl_weight: Weight of the KL term per latent value; small, since it limits only the scale.
+    crop: Side of the random crops of the first four fifths of the steps [pixels]. The last fifth sees whole images, as
+        sampling does.
     """
 
     steps: int
@@ -55,11 +56,11 @@ def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, settings: Autoenco
             if step % 500 == 0 or step == settings.steps - 1:
                 tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr(decoded.detach(), batch):.1f} dB")
     vae.eval()
-    _normalise(vae, images[:2048], settings.batch_size, device)
+    _record_statistics(vae, images[:2048], settings.batch_size, device)
 
 
 def _crops(rng: np.random.Generator, images: np.ndarray, count: int, side: int) -> np.ndarray:
-    """(count, side, side, 3) crops of random images; at multiples of four, where the patches of latents begin."""
+    """(count, side, side, 3) crops of random images, at multiples of four pixels, where latents begin."""
     corners = 4 * rng.integers(0, (images.shape[1] - side) // 4 + 1, size=(count, 2))
     chosen = rng.integers(len(images), size=count)
     return np.stack([images[i, y : y + side, x : x + side] for i, (y, x) in zip(chosen, corners, strict=True)])
@@ -83,9 +84,9 @@ def _gradient_loss(decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def encode_stream(
     encode: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, device: str, seed: int
 ) -> np.ndarray:
-    """Latents of all images, (N, C, h, w) float16: encoded once, since the stream is never augmented.
+    """Latents of all images, (N, C, h, w) float16: encoded once, since the stream isn't augmented.
 
-    seed: of the autoencoder's noise, so that a run which goes on with a trained autoencoder sees the same latents.
+    seed: Seed of the autoencoder's noise, so that a resumed training sees the same latents.
     """
     torch.manual_seed(seed)
     batches = range(0, len(images), 64)
@@ -97,7 +98,7 @@ def encode_stream(
 
 
 @torch.no_grad()
-def _normalise(vae: AutoencoderKL, images: np.ndarray, batch_size: int, device: str) -> None:
+def _record_statistics(vae: AutoencoderKL, images: np.ndarray, batch_size: int, device: str) -> None:
     """Record the mean and deviation of every latent channel, so that diffusion sees unit variance."""
     latents = torch.cat(
         [

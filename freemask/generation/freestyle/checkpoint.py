@@ -1,18 +1,15 @@
-"""The original checkpoint layout (LDM: model.diffusion_model.*, first_stage_model.*, ...) to a diffusers folder.
+"""Original FreestyleNet checkpoints (LDM keys: model.diffusion_model.*, first_stage_model.*, ...) to diffusers folders.
 
-Offline: the keys are renamed by diffusers' single-file converters, the architecture stands here. Nothing is skipped:
-every key of the file must find its place in a model, and every parameter of a model its key.
+Works offline: diffusers' single-file converters rename the keys, and the architecture is defined here. Every key of
+the file must have its place in a model, and every parameter of a model its key.
 """
 
 import logging
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
@@ -25,16 +22,19 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from freemask.errors import InputError
-from freemask.files import sha256, write_json
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import TOKENS, clip_tokenizer
+from freemask.files import check_sha256, write_json
+from freemask.generation.freestyle.loading import save_rest, shipped_tokenizer
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.freestyle.prompt import TOKENS
+from freemask.generation.schedulers import make_scheduler
 from freemask.parallel import some
+from freemask.weights import load_safely
 
 logger = logging.getLogger(__name__)
 Tensors = dict[str, torch.Tensor]
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-# What the original keeps beside weights: the noise levels (computed again, alphas_cumprod compared) and the text
-# encoder's positions 0..76. FreestyleNet's images are made without EMA, so a copy of the UNet (model_ema) isn't used.
+# Keys beside the weights: the noise levels (computed again, alphas_cumprod compared), the text encoder's positions
+# 0..76, and the EMA copy of the UNet (model_ema), which FreestyleNet doesn't use.
 BESIDE = re.compile(
     r"(betas|alphas_cumprod(_prev)?|(sqrt|log)_(one_minus_|recip_|recipm1_)?alphas_cumprod|posterior_variance|"
     r"posterior_log_variance_clipped|posterior_mean_coef[12]|lvlb_weights|logvar|scale_factor|model_ema\..*|"
@@ -44,9 +44,10 @@ BESIDE = re.compile(
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a Stable Diffusion 1.x model; the defaults are 1.4's.
+    """Sizes of a Stable Diffusion 1.x model, 1.4's by default.
 
-    widths, vae_widths: channels per level; context: width of the text's hidden states.
+    widths, vae_widths: Channels per level.
+    context: Width of the text's hidden states.
     """
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -73,17 +74,22 @@ def convert_checkpoint(
 ) -> None:
     """Convert an original checkpoint (.ckpt, .pt or .safetensors) to a diffusers pipeline folder in float32.
 
-    Args: half: write the variant "fp16" as well; expected_sha256: hex digest that the file must have.
-    Raises: InputError for a wrong digest, a damaged file, keys missing or left over, other noise levels.
+    Args:
+        source: The checkpoint.
+        folder: Output.
+        expected_sha256: SHA-256 that the file must have; None: any.
+        half: Write the variant "fp16" as well.
+        architecture: Sizes of the model.
+    Raises: InputError for another digest, a damaged file, keys missing or left over, or other noise levels.
     """
     source, folder = Path(source), Path(folder)
-    found = check_sha256(source, expected_sha256)
+    found = check_sha256(source, expected_sha256, "the download is damaged or another file; fetch it again")
     tensors = read_checkpoint(source)
     check_keys(tensors)
     pipeline = FreestylePipeline(
         vae=convert_vae(tensors, architecture),
         text_encoder=convert_text_encoder(tensors, architecture),
-        tokenizer=clip_tokenizer(),
+        tokenizer=shipped_tokenizer(),
         unet=convert_unet(tensors, architecture),
         scheduler=make_scheduler("plms"),
     )
@@ -92,67 +98,25 @@ def convert_checkpoint(
         getattr(pipeline, name).save_pretrained(folder / name)
         if half:
             _halved(getattr(pipeline, name), name).save_pretrained(folder / name, variant="fp16")
-    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
-    pipeline.scheduler.save_pretrained(folder / "scheduler")
     write_json(folder / "conversion.json", {"source": source.name, "sha256": found, "fp16": half})
-    pipeline.save_config(folder)  # model_index.json last: an interrupted conversion isn't taken for a pipeline
-
-
-def check_sha256(path: Path, expected: str | None) -> str:
-    """The file's SHA-256.
-
-    Raises: InputError where it isn't the expected one, or the file isn't there.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; fetch it or correct the generator's path")
-    found = sha256(path)
-    if expected and found != expected.lower():
-        raise InputError(f"{path}: SHA-256 is {found}, want {expected}; the download is damaged or another file")
-    return found
+    save_rest(pipeline, folder)
 
 
 def read_checkpoint(path: Path) -> Tensors:
-    """The tensors of a checkpoint, read by torch's weights-only unpickler (no code in the file is run).
+    """Read the tensors of a checkpoint without executing anything in it.
 
-    Raises: InputError for a damaged file, or one that wants code beyond what Lightning and NumPy leave in checkpoints.
+    Raises: InputError for a damaged file, or one that holds more than weights.
     """
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path}: damaged ({error}); fetch it again") from None
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: not a torch checkpoint (truncated, or a web page saved as one); fetch it again")
-    try:
-        with _known_classes(path):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); fetch it again") from None
+    content = load_safely(path, mmap=True)
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise InputError(f"{path}: holds no state_dict of tensors; give the generator's checkpoint")
     return dict(tensors)
-
-
-class _TrainingState:
-    """Stands for a class of the training program that was pickled along; nothing of it is used."""
-
-
-def _known_classes(path: Path) -> AbstractContextManager:
-    """Let the weights-only unpickler pass Lightning's callbacks (as empty stand-ins) and NumPy's scalars."""
-    harmless = {
-        "numpy.core.multiarray.scalar": np._core.multiarray.scalar,
-        "numpy._core.multiarray.scalar": np._core.multiarray.scalar,
-        "numpy.dtype": np.dtype,
-    }
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    lightning = [name for name in names if name.startswith(("pytorch_lightning.", "lightning."))]
-    strange = [name for name in names if name not in harmless and name not in lightning]
-    if strange:
-        raise InputError(f"{path}: wants to run {some(strange)} when loaded; get it from where it was published")
-    passed = [(harmless.get(name, _TrainingState), name) for name in names]
-    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
-    return torch.serialization.safe_globals([*passed, *dtypes])
 
 
 def check_keys(tensors: Tensors) -> None:
@@ -161,7 +125,7 @@ def check_keys(tensors: Tensors) -> None:
     if strange:
         raise InputError(f"checkpoint: {len(strange)} keys belong to no part of Stable Diffusion 1.x: {some(strange)}")
     if any(key.startswith("model_ema.") for key in tensors):
-        logger.warning("the checkpoint's EMA copy of the UNet is left out, as FreestyleNet does")
+        logger.warning("the checkpoint's EMA copy of the UNet isn't used, as in FreestyleNet")
     levels, ours = tensors.get("alphas_cumprod"), make_scheduler("plms").alphas_cumprod
     if levels is not None and (levels.shape != ours.shape or not torch.allclose(levels.float(), ours, rtol=1e-4)):
         raise InputError(f"checkpoint: {len(levels)} noise levels that aren't Stable Diffusion 1.x's (alphas_cumprod)")
@@ -170,7 +134,7 @@ def check_keys(tensors: Tensors) -> None:
 def convert_unet(tensors: Tensors, architecture: Architecture) -> UNet2DConditionModel:
     """The UNet, float32, from keys model.diffusion_model.*."""
     levels = len(architecture.widths)
-    with torch.device("meta"):  # no time for random weights that are thrown away
+    with torch.device("meta"):  # no random weights, which take time
         unet = UNet2DConditionModel(
             sample_size=architecture.image_size // 2 ** (len(architecture.vae_widths) - 1),
             in_channels=architecture.latent_channels,
@@ -205,7 +169,7 @@ def convert_vae(tensors: Tensors, architecture: Architecture) -> AutoencoderKL:
 
 def convert_text_encoder(tensors: Tensors, architecture: Architecture) -> CLIPTextModel:
     """CLIP's text model, float32, from keys cond_stage_model.transformer.*."""
-    tokenizer = clip_tokenizer()
+    tokenizer = shipped_tokenizer()
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -235,13 +199,13 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _filled(model: torch.nn.Module, converted: Tensors, part: Tensors) -> torch.nn.Module:
-    """Put converted tensors into a model: all of the part's tensors, into all of the model's parameters."""
-    kept = {tensor.untyped_storage().data_ptr() for tensor in converted.values()}
-    wanted = model.state_dict()
-    _refuse("are left over", [key for key, tensor in part.items() if tensor.untyped_storage().data_ptr() not in kept])
-    _refuse("of the converted model are missing", wanted.keys() - converted.keys())
-    _refuse("of the converted model are unknown", converted.keys() - wanted.keys())
-    shapes = [key for key, tensor in converted.items() if tensor.shape != wanted[key].shape]
+    """Load converted tensors into a model: every tensor of the part, and every parameter of the model."""
+    used = {tensor.untyped_storage().data_ptr() for tensor in converted.values()}
+    expected = model.state_dict()
+    _refuse("are left over", [key for key, tensor in part.items() if tensor.untyped_storage().data_ptr() not in used])
+    _refuse("of the converted model are missing", expected.keys() - converted.keys())
+    _refuse("of the converted model are unknown", converted.keys() - expected.keys())
+    shapes = [key for key, tensor in converted.items() if tensor.shape != expected[key].shape]
     _refuse("have another shape than Stable Diffusion 1.x", shapes)
     _refuse("hold NaN or infinity", [key for key, tensor in converted.items() if not tensor.isfinite().all()])
     single = {key: tensor.to(torch.float32).contiguous() for key, tensor in converted.items()}
@@ -256,7 +220,7 @@ def _refuse(what: str, keys: Iterable[str]) -> None:
 
 
 def _halved(model: torch.nn.Module, name: str) -> torch.nn.Module:
-    """The model in half precision (in place).
+    """Convert a model to half precision, in place.
 
     Raises: InputError where a weight is beyond its range (65,504).
     """

@@ -1,7 +1,8 @@
-"""Pipelines from and to folders: safetensors only; the tokenizer is the installed one where none is shipped."""
+"""Pipelines from and to diffusers folders, safetensors only."""
 
 import contextlib
 import copy
+import functools
 import os
 import shutil
 import tempfile
@@ -15,16 +16,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
 from freemask.files import current_umask, read_json, sha256
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import clip_tokenizer
+from freemask.generation.freestyle.pipeline import TOKENIZER, FreestylePipeline
+from freemask.generation.generators import networks
+from freemask.generation.schedulers import make_scheduler
 
-COPIED = 50_000_000  # bytes
+COPIED = 50_000_000  # bytes; larger files are linked
 
 
 def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> FreestylePipeline:
     """Load a diffusers folder made by save_pipeline or prepare_generator; its fp16 variant for half precision.
 
-    Raises: InputError where it isn't one, or its weights are damaged.
+    Raises: InputError where it isn't one, its weights are damaged, or it has no tokenizer.
     """
     with loading_from(folder) as source:
         pipeline = FreestylePipeline(
@@ -40,7 +42,7 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
 
 @contextlib.contextmanager
 def loading_from(folder: str | Path) -> Iterator[Path]:
-    """A diffusers folder to load networks from; whatever is wrong with it becomes an InputError."""
+    """A diffusers folder to load networks from. Errors of the libraries become InputErrors."""
     folder = Path(folder)
     if not (folder / "model_index.json").exists():
         raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
@@ -53,13 +55,26 @@ def loading_from(folder: str | Path) -> Iterator[Path]:
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The folder's tokenizer, or CLIP's where none is shipped."""
-    shipped = (folder / "tokenizer").is_dir()
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer") if shipped else clip_tokenizer()
+    """Load a pipeline folder's tokenizer.
+
+    Raises: InputError where the folder has none; transformers would make one of a few tokens without a word.
+    """
+    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(
+            f"{folder}: no tokenizer (tokenizer.json, or vocab.json and merges.txt); copy the one that belongs to its "
+            f"text encoder there, which is {TOKENIZER} for Stable Diffusion 1.x and generators trained here"
+        )
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+
+
+@functools.cache
+def shipped_tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer (49,408 tokens), which converted and newly built pipelines use."""
+    return load_tokenizer(TOKENIZER.parent)
 
 
 def load_network(kind: type, folder: Path, dtype: torch.dtype):
-    """Load one network; from_pretrained alone would leave weights that aren't in the file at random."""
+    """Load one network, strictly: from_pretrained alone gives random values to weights that the file lacks."""
     variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
     model, report = kind.from_pretrained(
         folder,
@@ -80,62 +95,61 @@ def load_network(kind: type, folder: Path, dtype: torch.dtype):
 
 
 def noise_levels(folder: Path) -> dict:
-    """What the UNet predicts (epsilon or v_prediction) and the noise levels that it was trained with."""
+    """What the UNet predicts (epsilon or v_prediction), and the noise levels that it was trained with."""
     found = read_json(folder / "scheduler" / "scheduler_config.json")
     trained = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
     return {key: found[key] for key in trained if key in found}
 
 
 def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Save in half precision, or another one, without the tokenizer (it is CLIP's, for everyone the same)."""
+    """Save a pipeline folder, in half precision by default."""
     for name in ("vae", "text_encoder", "unet"):
         module = copy.deepcopy(getattr(pipeline, name)).to("cpu", dtype)
         module.save_pretrained(folder / name)
+    save_rest(pipeline, folder)
+
+
+def save_rest(pipeline: FreestylePipeline, folder: Path) -> None:
+    """Save what isn't a network; model_index.json last, so that an interrupted save isn't taken for a pipeline."""
+    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
     pipeline.scheduler.save_pretrained(folder / "scheduler")
-    pipeline.save_config(folder)  # writes model_index.json last: an interrupted save isn't taken for a pipeline
+    pipeline.save_config(folder)
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file of a pipeline, by its path in the folder: what makes an image besides settings.
+    """SHA-256 of every weight file of a pipeline, by its path in the folder.
 
-    An fp16 variant is the same weights rounded, as loading in half precision rounds them, so it doesn't count.
+    A variant "fp16" is left out: it holds the same weights, rounded as loading in half precision rounds them.
     """
     full = [path for path in sorted(folder.glob("*/*.safetensors")) if ".fp16." not in path.name]
     return {str(path.relative_to(folder)): sha256(path) for path in full}
 
 
-def adopt_pipeline(
-    source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline] = load_pipeline
-) -> None:
-    """Check a diffusers folder and put what we need of it into another, which stands on its own then.
+def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline]) -> None:
+    """Check a diffusers folder, then copy or link its networks and tokenizer into another folder.
 
-    Small files (below COPIED) are copied. Large ones are hard links: they take no space, and stay when the source is
-    deleted; where links can't be made (another disk), they are copied too.
+    Files below COPIED are copied. Larger ones are hard links, which take no space and outlive the source; they are
+    copied as well where links can't be made (another disk).
 
-    load: how pipelines of this kind are loaded (freemask.generators).
-
-    Raises: InputError where the folder isn't a pipeline, its weights don't fit or aren't finite.
+    Args:
+        source: Pipeline folder.
+        folder: Output.
+        load: Loads pipelines of this kind (a Generator's load).
+    Raises: InputError where the folder isn't a pipeline, or its weights don't fit or aren't finite.
     """
-    pipeline = load(source, torch.bfloat16)  # half the memory, and no number that is finite overflows
+    pipeline = load(source, torch.bfloat16)  # half the memory; finite numbers don't overflow
     check_finite(pipeline, source)
     for name in (*networks(pipeline), "tokenizer"):
         for path in sorted((source / name).glob("*")):
             if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
                 _link_or_copy(path.resolve(), folder / name / path.name)
-    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    if getattr(pipeline, "scheduler", None) is not None:
+        pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)
 
 
-def networks(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    """The parts of a pipeline that have weights, by name."""
-    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-
-
 def check_finite(pipeline: DiffusionPipeline, source: str | Path) -> None:
-    """Every weight must be a number.
-
-    Raises: InputError naming the first tensor that holds NaN or infinity.
-    """
+    """Raises: InputError naming the first weight that holds NaN or infinity."""
     for name, network in networks(pipeline).items():
         for key, value in network.named_parameters():
             if not torch.isfinite(value).all():
@@ -153,9 +167,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside the given one that takes its place once the block ends well; otherwise nothing changes."""
+    """A new folder that replaces the given one when the block ends without error; otherwise nothing changes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by a run that was killed
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # left by a killed run
         shutil.rmtree(left)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:

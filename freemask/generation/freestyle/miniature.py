@@ -1,11 +1,19 @@
-"""The miniature generator: FreestyleNet's parts at a size that trains in minutes and ships in 8 MB."""
+"""The miniature generator: FreestyleNet's parts at a size that trains in minutes, with weights of 8 MB."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from freemask.generation.freestyle.pipeline import FreestylePipeline, make_scheduler
-from freemask.generation.freestyle.prompt import TOKENS, clip_tokenizer
+from freemask.data.miniworld.dataset import render_stream
+from freemask.generation.freestyle.autoencoder import AutoencoderSettings, encode_stream, train_autoencoder
+from freemask.generation.freestyle.loading import replaced_folder, shipped_tokenizer
+from freemask.generation.freestyle.pairs import LatentPairs
+from freemask.generation.freestyle.pipeline import FreestylePipeline
+from freemask.generation.freestyle.prompt import TOKENS
+from freemask.generation.schedulers import make_scheduler
 
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 24  # CLIP's 49,408 tokens take most of the text encoder: 24 wide they are 2.4 MB in half precision
@@ -14,7 +22,7 @@ TEXT_WIDTH = 24  # CLIP's 49,408 tokens take most of the text encoder: 24 wide t
 def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
     """A FreestylePipeline with random weights for square images (sides in multiples of 8): v-prediction."""
     torch.manual_seed(seed)
-    tokenizer = clip_tokenizer()
+    tokenizer = shipped_tokenizer()
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -57,3 +65,31 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+def begin_miniature(
+    folder: Path, image_size: int, seed: int, stream: dict, autoencoder: AutoencoderSettings
+) -> tuple[FreestylePipeline, LatentPairs, list[tuple[np.ndarray, np.ndarray]]]:
+    """Make the miniature with a trained autoencoder (folder/autoencoder, once trained), and what its UNet trains on.
+
+    Args:
+        folder: The training's folder.
+        image_size: Side of the images [pixels].
+        seed: Seed of the random weights and of the autoencoder's noise.
+        stream: Scenes of the miniature world: scenes, seed, missing.
+        autoencoder: How the autoencoder is trained.
+    Returns: the pipeline, pairs of latents and masks, and the first eight pairs of image and mask.
+    """
+    images, labels = render_stream(stream["scenes"], stream["seed"], image_size, stream["missing"])
+    pipeline = build_miniature(image_size, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline.vae.to(device)
+    finished = folder / "autoencoder"
+    if (finished / "config.json").exists():  # of an interrupted training
+        pipeline.register_modules(vae=type(pipeline.vae).from_pretrained(finished, use_safetensors=True).to(device))
+    else:
+        train_autoencoder(pipeline.vae, images, autoencoder, device)
+        with replaced_folder(finished) as made:
+            pipeline.vae.save_pretrained(made)
+    latents = encode_stream(pipeline.encode_images, images, device, seed)
+    return pipeline, LatentPairs(latents, labels), list(zip(images[:8], labels[:8], strict=True))

@@ -18,7 +18,7 @@ from freemask.tables import read_table
 
 
 class LatentPairs(Dataset):
-    """Pairs encoded before: latents (N, C, h, w) float16 and raw labels (N, H, W) uint8; each has a name."""
+    """Encoded pairs: latents (N, C, h, w) float16 and raw labels (N, H, W) uint8, each with a name."""
 
     def __init__(self, latents: np.ndarray, labels: np.ndarray):
         self.latents, self.labels = latents, labels
@@ -31,7 +31,7 @@ class LatentPairs(Dataset):
 
 
 class FilePairs(Dataset):
-    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as resize_masks has them."""
+    """Pairs from a table (image, mask), squashed to size x size: images bicubic, masks as in resize_masks."""
 
     def __init__(self, table: Path, size: int):
         self.rows, self.size = read_table(table, ["image", "mask"]), size
@@ -47,14 +47,14 @@ class FilePairs(Dataset):
 
 
 class PairStream(Dataset):
-    """The pair at each position of an endless stream: pass after pass over all pairs, each in an order of its own.
+    """An endless stream of pairs: pass after pass over all pairs, each pass in its own order.
 
-    Which pair that is and whether it is mirrored follow from seed and position alone. So a training that goes on after
-    an interruption sees what was left, and processes and parts of a batch share one stream.
+    Pair and mirroring follow from the seed and the position alone. So a resumed training sees the remaining pairs, and
+    processes and parts of a batch share one stream.
     """
 
     def __init__(self, pairs: Dataset, seed: int, flip: bool):
-        """flip: mirror half of the images; latents are never mirrored.
+        """flip: Mirror half of the images; latents are never mirrored.
 
         Raises: InputError where there are no pairs.
         """
@@ -72,19 +72,19 @@ class PairStream(Dataset):
 
 
 def numbers(what: str, seed: int, position: int) -> torch.Generator:
-    """Where the random numbers of one position of the stream come from."""
+    """The random number generator of a position of the stream."""
     return seeded(f"training:{what}:{seed}:{position}")
 
 
 def draw(what: str, seed: int, position: int) -> float:
-    """One number in 0..1."""
+    """A random number in 0..1 for a position of the stream."""
     return torch.rand((), generator=numbers(what, seed, position)).item()
 
 
 def positions(steps: range, parts: int, size: int, rank: int, ranks: int) -> Iterator[range]:
-    """What one of `ranks` processes takes from the stream: `parts` ranges of `size` positions for each step.
+    """Positions that one of `ranks` processes takes from the stream: `parts` ranges of `size` for each step.
 
-    All processes together take each step's positions once, as one process with batches `ranks` times as large would.
+    Together the processes take each step's positions once, like one process with batches `ranks` times as large.
     """
     for step in steps:
         for part in range(parts):
@@ -102,6 +102,6 @@ class Batch(NamedTuple):
 
 
 def stack(pairs: list[tuple[np.ndarray, np.ndarray, str, int]]) -> Batch:
-    """Collate what stands at some positions of a stream."""
+    """Collate pairs of the stream into a batch."""
     images, labels, names, where = zip(*pairs, strict=True)
     return Batch(np.stack(images), np.stack(labels), names, where)

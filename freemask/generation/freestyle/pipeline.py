@@ -4,52 +4,22 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
-from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+from diffusers.schedulers import DPMSolverMultistepScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
 from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
-from freemask.generation.freestyle.prompt import TOKENS, Part, Prompt, make_prompt, present_labels, warn_if_cut
+from freemask.generation.freestyle.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
+from freemask.generation.schedulers import other_scheduler
 
-SCHEDULERS = {
-    "plms": (PNDMScheduler, {"skip_prk_steps": True}),
-    "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-}
-# As the reference's samplers have it; any of these set otherwise is wrong by 1e-2 and more.
-DIFFUSION = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.0120,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
-KEPT_CONTEXTS = 1024  # captions whose embeddings are kept: 0.2 GB at Stable Diffusion's width, in float32
-
-
-def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> SchedulerMixin:
-    """The sampler of that name: plms (the paper's), ddim or dpmsolver++.
-
-    noise: beta_start, beta_end, beta_schedule or num_train_timesteps of a model trained with other ones.
-    """
-    if name not in SCHEDULERS:
-        raise InputError(f"scheduler {name!r} is not known; use one of {', '.join(SCHEDULERS)}")
-    kind, options = SCHEDULERS[name]
-    if kind is not DPMSolverMultistepScheduler:
-        options = options | {"set_alpha_to_one": False}
-    return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
-
-
-def other_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
-    """The sampler of that name, with the noise levels and the kind of prediction of the one that a model came with."""
-    noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
-    return make_scheduler(name, trained.config.prediction_type, **noise)
+TOKENIZER = Path(__file__).resolve().parents[3] / "resources" / "miniature-generator" / "tokenizer"  # CLIP's
+CACHED_CONTEXTS = 1024  # captions whose embeddings are cached: 0.2 GB at Stable Diffusion's width, in float32
 
 
 def seeded(name: str) -> torch.Generator:
@@ -69,7 +39,7 @@ def noise_of(mask_ids: Sequence[str], seeds: Sequence[int], shape: tuple[int, ..
 
 
 class Prepared(NamedTuple):
-    """A batch ready to be painted, on the device: noise (B, C, h, w), and context and masks of the guided 2B."""
+    """A batch ready to be sampled, on the device: noise (B, C, h, w); context and masks of the guided pass's 2B."""
 
     noise: torch.Tensor
     context: torch.Tensor
@@ -91,14 +61,19 @@ class FreestylePipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
     ):
         super().__init__()
+        found, expected = len(tokenizer), text_encoder.config.vocab_size
+        if found != expected:  # where files are missing, transformers makes a tokenizer of 2 tokens
+            raise InputError(
+                f"tokenizer of {found} tokens, the text encoder has {expected}; copy {TOKENIZER} beside it"
+            )
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
         self._prompts: dict[tuple, Prompt] = {}
-        self._context = lru_cache(KEPT_CONTEXTS)(self._encode)
+        self._context = lru_cache(CACHED_CONTEXTS)(self._encode)
         self._warned: set[str] = set()
 
     def forget_contexts(self) -> None:
-        """Drop the kept text embeddings, needed where the text encoder's weights changed."""
+        """Drop the cached text embeddings. Needed when the text encoder's weights change."""
         self._context.cache_clear()
 
     @property
@@ -107,7 +82,7 @@ class FreestylePipeline(DiffusionPipeline):
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def use_scheduler(self, name: str) -> None:
-        """Sample with plms, ddim or dpmsolver++ from now on."""
+        """Sample with a scheduler of SCHEDULERS from now on."""
         self.scheduler = other_scheduler(name, self.scheduler)
 
     @torch.no_grad()
@@ -124,13 +99,20 @@ class FreestylePipeline(DiffusionPipeline):
     ) -> np.ndarray:
         """Synthesize one image per mask and seed.
 
-        Args: labels: (B, H, W) uint8 raw labels; words: raw label -> word; ignored: raw label left out of the caption;
-        parts: extra text in each image's prompt.
-        Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is all black.
-        Raises: InputError for sizes, labels or settings that can't be painted.
+        Args:
+            labels: (B, H, W) uint8 raw labels.
+            words: Word of each raw label.
+            mask_ids: B names; with the seeds they determine the noise.
+            seeds: B seeds.
+            ignored: Raw label left out of the caption.
+            steps: Sampling steps.
+            guidance_scale: Classifier-free guidance; 1 is none.
+            parts: Extra text in each image's prompt.
+        Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is black.
+        Raises: InputError for sizes, labels or settings that can't be sampled.
         """
         check_sampling(self.scheduler, steps, guidance_scale)
-        return self.paint(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
+        return self.generate(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
 
     @torch.no_grad()
     def prepare(
@@ -142,9 +124,9 @@ class FreestylePipeline(DiffusionPipeline):
         ignored: int,
         parts: Sequence[Sequence[Part]] | None = None,
     ) -> Prepared:
-        """What comes before sampling; arguments as above. Another thread may do it while a batch is painted.
+        """Make what precedes sampling, in any thread; arguments as above.
 
-        Raises: InputError for sizes or labels that can't be painted.
+        Raises: InputError for sizes or labels that can't be sampled.
         """
         parts = [()] * len(mask_ids) if parts is None else parts
         check_request(labels, words, mask_ids, seeds, ignored, parts, self.downscale)
@@ -153,10 +135,10 @@ class FreestylePipeline(DiffusionPipeline):
         context, masks = self._guided_conditions(labels, prompts)
         return Prepared(self.initial_noise(mask_ids, seeds, labels.shape[1:]), context, masks)
 
-    def paint(self, prepared: Prepared, steps: int, guidance_scale: float) -> np.ndarray:
-        """The images of a prepared batch, (B, H, W, 3) uint8.
+    def generate(self, prepared: Prepared, steps: int, guidance_scale: float) -> np.ndarray:
+        """Sample the images of a prepared batch, (B, H, W, 3) uint8.
 
-        Raises: InputError for a number of steps or a guidance that the sampler can't do.
+        Raises: InputError for a number of steps or a guidance that the scheduler doesn't support.
         """
         check_sampling(self.scheduler, steps, guidance_scale)
         return self.decode_latents(self.denoise(*prepared, steps, guidance_scale))
@@ -167,7 +149,12 @@ class FreestylePipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """Sample latents (B, C, h, w) from noise of that shape; both float32, the UNet computes in its own dtype.
 
-        Args: context: (2B, 77, D), unconditional half first; masks: `visibilities` of the 2B.
+        Args:
+            noise: (B, C, h, w).
+            context: (2B, 77, D) text embeddings, unconditional half first.
+            masks: `visibilities` of the 2B.
+            steps: Sampling steps.
+            guidance_scale: Classifier-free guidance.
         """
         self.scheduler.set_timesteps(steps)  # on the CPU, where looking a number up doesn't wait for the GPU
         latents = noise * self.scheduler.init_noise_sigma
@@ -187,7 +174,7 @@ class FreestylePipeline(DiffusionPipeline):
     def prompt(
         self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
     ) -> Prompt:
-        """The caption of a mask, cached per set of classes; one that is cut is warned of once per mask."""
+        """The caption of a mask, cached per set of classes. Warns of a cut caption once per mask."""
         present = present_labels(mask, ignored)
         key = (tuple((label, words[label]) for label in present), tuple(parts))
         if key not in self._prompts:
@@ -198,7 +185,7 @@ class FreestylePipeline(DiffusionPipeline):
         return self._prompts[key]
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, 77, D) last hidden states; a caption is encoded alone, so that its neighbours don't matter, and kept."""
+        """(B, 77, D) last hidden states, cached; each caption is encoded alone, so its neighbours don't matter."""
         return torch.stack([self._context(tuple(prompt.tokens.tolist())) for prompt in prompts])
 
     def _encode(self, tokens: tuple[int, ...]) -> torch.Tensor:
@@ -223,7 +210,7 @@ class FreestylePipeline(DiffusionPipeline):
         return context, masks
 
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(1, C, 1, 1) mean and deviation of the latent channels where the autoencoder's config has them."""
+        """(1, C, 1, 1) mean and deviation of the latent channels, if the autoencoder's config has them."""
         mean, deviation = (getattr(self.vae.config, key, None) for key in ("latents_mean", "latents_std"))
         if mean is None or deviation is None:
             return None
@@ -232,7 +219,7 @@ class FreestylePipeline(DiffusionPipeline):
     def encode_images(self, images: torch.Tensor, generators: list[torch.Generator] | None = None) -> torch.Tensor:
         """(B, 3, H, W) in -1..1 to the latents (B, C, h, w) that diffusion sees.
 
-        generators: one an image, for the autoencoder's noise; None: torch's own.
+        generators: One per image, for the autoencoder's noise; None: torch's own.
         """
         latents = self.vae.encode(images).latent_dist.sample(generators)
         statistics = self._latent_statistics()
@@ -251,15 +238,16 @@ class FreestylePipeline(DiffusionPipeline):
 
 
 def check_request(labels, words, mask_ids, seeds, ignored, parts, downscale: int) -> None:
-    """Refuse masks that can't be painted, before any work; the arguments are those of FreestylePipeline.
+    """Refuse masks that can't be sampled, before any work.
 
-    Raises: InputError naming the mask, the size or the label; downscale: image pixels per latent pixel.
+    Args: as FreestylePipeline's; downscale: Image pixels per latent pixel.
+    Raises: InputError naming the mask, the size or the label.
     """
     if labels.ndim != 3 or labels.dtype != np.uint8 or labels.size == 0:
         raise InputError(f"labels of shape {labels.shape} and type {labels.dtype}, want (B, H, W) uint8")
     if not len(labels) == len(mask_ids) == len(seeds) == len(parts):
         found = f"{len(labels)} masks, {len(mask_ids)} mask ids, {len(seeds)} seeds, {len(parts)} lists of parts"
-        raise InputError(f"{found}: give one of each an image")
+        raise InputError(f"{found}: give one of each per image")
     if labels.shape[1] % downscale or labels.shape[2] % downscale:
         raise InputError(f"mask of {labels.shape[1]}x{labels.shape[2]} pixels, want multiples of {downscale}")
     for mask, name in zip(labels, mask_ids, strict=True):
@@ -269,7 +257,7 @@ def check_request(labels, words, mask_ids, seeds, ignored, parts, downscale: int
 
 
 def check_sampling(scheduler: SchedulerMixin, steps: int, guidance_scale: float) -> None:
-    """Refuse numbers of steps and guidance that a sampler can't do."""
+    """Raises: InputError for a number of steps or a guidance that the scheduler doesn't support."""
     noise = scheduler.config
     if not 1 <= steps <= noise.num_train_timesteps:
         raise InputError(f"steps = {steps}, want 1..{noise.num_train_timesteps}")
@@ -289,6 +277,3 @@ def to_pixels(decoded: torch.Tensor) -> np.ndarray:
     finite = decoded.isfinite().all(dim=(1, 2, 3), keepdim=True)
     pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
     return torch.where(finite, pixels, 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-__all__ = ["SCHEDULERS", "TOKENS", "FreestylePipeline", "make_scheduler", "noise_for"]

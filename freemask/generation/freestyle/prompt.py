@@ -1,64 +1,32 @@
 """Captions made of class words, and which of the 77 tokens belongs to which class.
 
-Source: FreestyleNet (CVPR 2023), section 3.2; its code has the token counts typed in, here the tokenizer tells them.
+Source: FreestyleNet (CVPR 2023), section 3.2. Its code lists the numbers of tokens; here the tokenizer gives them.
 """
 
-import gzip
-import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import CLIPTokenizer
 
 from freemask.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 TOKENS = 77  # CLIP's context length: start token, up to 75 of the caption, end token(s)
 FREE = -1  # label of a token that every pixel sees
 logger = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
-def clip_tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer, built offline from the byte-pair merges that mmsegmentation ships (49,408 tokens)."""
-    lines = gzip.decompress(_vocabulary().read_bytes()).decode().split("\n")
-    merges = lines[1 : 49152 - 256 - 2 + 1]  # as CLIP's own simple_tokenizer cuts them
-    characters = list(_bytes_to_unicode().values())
-    words = characters + [character + "</w>" for character in characters]
-    words += ["".join(merge.split()) for merge in merges] + ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[tuple(merge.split()) for merge in merges], model_max_length=TOKENS)
-
-
-def _vocabulary() -> Path:
-    """The file of merges, found without importing mmsegmentation (which takes seconds)."""
-    package = importlib.util.find_spec("mmseg")
-    if package is None or package.origin is None:
-        raise InputError(
-            "mmsegmentation, which ships CLIP's vocabulary, isn't installed; see requirements-openmmlab.txt"
-        )
-    path = Path(package.origin).parent / "utils" / "bpe_simple_vocab_16e6.txt.gz"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; CLIP's vocabulary is part of mmsegmentation, install it again")
-    return path
-
-
-def _bytes_to_unicode() -> dict[int, str]:
-    """The printable stand-in for each byte, in the order of GPT-2's vocabulary."""
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in kept]
-    return {byte: chr(byte) for byte in kept} | {byte: chr(256 + n) for n, byte in enumerate(others)}
-
-
 @dataclass(frozen=True)
 class Part:
-    """Extra text in the prompt, off by default.
+    """Extra text in the prompt.
 
-    text: e.g. "at night"; label: the raw label whose pixels alone see it (the part stands right before that class's
-    word, and is left out of masks without the class), or None: visible to every pixel, after all class words.
+    text: For example "at night".
+    label: Raw label of the class whose pixels alone see the text. The part stands before that class's word, and is left
+        out of masks without the class. None: the part follows all class words, visible to every pixel.
     """
 
     text: str
@@ -66,9 +34,11 @@ class Part:
 
 
 def read_parts(entries: Sequence[Mapping], words: Mapping[int, str]) -> Callable[[int], tuple[Part, ...]]:
-    """A function from an image's seed to its extra parts.
+    """Make a function from an image's seed to the extra parts of its prompt.
 
-    Args: entries: each with text and, if wanted, label (whose pixels alone see it) and seeds (the only ones it is for).
+    Args:
+        entries: Each has text and may have label (whose pixels alone see it) and seeds (the only ones it is for).
+        words: Words of the raw labels.
     Raises: InputError naming the entry for an unknown key, an empty text or a label without a word.
     """
     for entry in entries:
@@ -89,9 +59,10 @@ def read_parts(entries: Sequence[Mapping], words: Mapping[int, str]) -> Callable
 class Prompt:
     """A tokenized caption.
 
-    text: the caption, uncut; tokens: (77,) int64 CLIP ids, start, caption, then end tokens up to 77;
-    token_labels: (77,) int64, the raw label that a token belongs to, -1 where a token is visible to every pixel;
-    cut: how many tokens of the caption had no room.
+    text: The whole caption.
+    tokens: (77,) int64 CLIP ids: start token, caption, end tokens up to 77.
+    token_labels: (77,) int64 raw label that each token belongs to; -1 for a token visible to every pixel.
+    cut: How many tokens of the caption had no room.
     """
 
     text: str
@@ -100,18 +71,13 @@ class Prompt:
     cut: int = 0
 
 
-def caption(labels: Sequence[int], words: Mapping[int, str]) -> str:
-    """The words of the classes present, ascending label order, joined by one space (FreestyleNet's captions)."""
-    return " ".join(words[label] for label in sorted(labels))
-
-
 def make_prompt(
-    labels: Sequence[int], words: Mapping[int, str], tokenizer: CLIPTokenizer, parts: Sequence[Part] = ()
+    labels: Sequence[int], words: Mapping[int, str], tokenizer: "CLIPTokenizer", parts: Sequence[Part] = ()
 ) -> Prompt:
     """Tokenize the caption of a mask word by word, so that each token's class is known.
 
-    Tokens beyond 75 are cut off at the end: free parts go first, then the classes of the highest labels lose their
-    words, and the pixels of those see the start and end tokens only. (The reference crashes from 77 tokens on.)
+    Tokens beyond 75 are cut at the end: free parts first, then the words of the highest labels, whose pixels see the
+    start and end tokens only. (The reference crashes from 77 tokens on.)
     """
     pieces: list[tuple[str, int]] = []
     for label in sorted(labels):

@@ -1,10 +1,10 @@
 """Training a mask-to-image UNet with rectified attention: the miniature from scratch, Stable Diffusion 1.x fine-tuned.
 
 One code for both (accelerate): EMA, gradient accumulation, mixed precision, gradient checkpointing, resume, prompt
-dropout for classifier-free guidance, loss and sample pictures logged.
+dropout for classifier-free guidance, logs of losses and samples.
 
-All that is drawn for a pair (noise, noise level, dropout, mirroring) follows from the seed and its position in one
-stream of pairs, which accumulated parts, processes and resumed runs share.
+Noise, noise level, dropout and mirroring of a pair follow from the seed and the pair's position in one stream, which
+accumulated parts, processes and resumed runs share.
 """
 
 import copy
@@ -25,22 +25,25 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.utils.data import DataLoader, Dataset
 
 from freemask.cli import bar, tell
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import read_json, write_atomic, write_json
-from freemask.generation.freestyle.autoencoder import to_unit
+from freemask.generation.freestyle.autoencoder import AutoencoderSettings, to_unit
 from freemask.generation.freestyle.pairs import Batch, PairStream, draw, numbers, positions, stack
 from freemask.generation.freestyle.pipeline import FreestylePipeline
 from freemask.generation.freestyle.prompt import Prompt
-from freemask.generation.generators import check_arithmetic
+from freemask.images import png_bytes
+from freemask.weights import refuse_emulated_bfloat16
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How the UNet is trained.
 
-    batch_size: images per optimizer step and process, made of batch_size / gradient_accumulation at a time;
-    prompt_dropout: share of images trained without caption and rectification, what guidance needs;
-    mixed_precision: no, fp16 or bf16; checkpoint_every, sample_every: optimizer steps (0 = never).
+    batch_size: Images per optimizer step and process, batch_size / gradient_accumulation at a time.
+    prompt_dropout: Share of images trained without caption and rectification, which guidance needs.
+    mixed_precision: no, fp16 or bf16.
+    checkpoint_every, sample_every: Optimizer steps; 0 is never.
     """
 
     steps: int
@@ -71,10 +74,25 @@ class TrainingSettings:
             )
 
 
-def begin(folder: Path, made_from: dict) -> None:
-    """Empty the folder of a training that was begun with other settings, classes, pairs or initial weights.
+def split_settings(settings: dict) -> tuple[TrainingSettings, dict | None, AutoencoderSettings | None]:
+    """Split a generator's `training` entry into settings of the UNet, the stream of scenes, and the autoencoder.
 
-    What is there otherwise is gone on from; `made_from` is any JSON-able value that names all that decides the weights.
+    Raises: InputError where neither or both of init and stream are given.
+    """
+    others = ("stream", "autoencoder", "init", "init_address")
+    plain = {key: value for key, value in settings.items() if key not in others}
+    if ("init" in settings) == ("stream" in settings):
+        raise InputError("generator training: give either init (fine-tune a folder) or stream (the miniature)")
+    autoencoder = settings.get("autoencoder")
+    if autoencoder is not None:
+        autoencoder = AutoencoderSettings(**autoencoder, seed=settings["seed"])
+    return TrainingSettings(**plain), settings.get("stream"), autoencoder
+
+
+def begin(folder: Path, made_from: dict) -> None:
+    """Empty the folder of a training that began with other settings, classes, pairs or initial weights.
+
+    Otherwise training resumes. `made_from` is a JSON-able value of all that determines the weights.
     """
     stamp = folder / "made_from.json"
     if folder.exists() and not (stamp.exists() and read_json(stamp) == made_from):
@@ -83,24 +101,24 @@ def begin(folder: Path, made_from: dict) -> None:
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """Make what accelerate does in a training.
+    """Make the Accelerator of a training.
 
-    Raises: InputError for an arithmetic that the machine doesn't have.
+    Raises: InputError for arithmetic that the machine doesn't have.
     """
     made = Accelerator(
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=settings.gradient_accumulation,
         step_scheduler_with_optimizer=False,
     )
-    if settings.mixed_precision == "fp16" and made.device.type == "cpu":  # accelerate would train in float32 instead
+    if settings.mixed_precision == "fp16" and made.device.type == "cpu":  # accelerate would use float32
         raise InputError("mixed_precision fp16 needs a GPU, and there is none; use bf16 or no")
     if settings.mixed_precision == "bf16":
-        check_arithmetic(torch.bfloat16, made.device.type)
+        refuse_emulated_bfloat16()
     return made
 
 
 class GeneratorTrainer:
-    """Trains the UNet (and, if asked, the text encoder) of a pipeline in place; state lives under `folder`."""
+    """Trains the UNet of a pipeline in place, and the text encoder if requested; `folder` holds the state."""
 
     def __init__(
         self,
@@ -141,9 +159,11 @@ class GeneratorTrainer:
         return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.settings.steps))))
 
     def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None) -> None:
-        """Run to settings.steps, from the last state in `folder` if there is one.
+        """Train to settings.steps, from the last state in `folder` if there is one.
 
-        Args: sample: called with the step every settings.sample_every steps, with EMA weights in place.
+        Args:
+            pairs: Images or latents with their masks.
+            sample: Called with the step every settings.sample_every steps, with EMA weights loaded.
         Raises: InputError where there are no pairs, or the loss is no longer finite.
         """
         settings, processes = self.settings, self.accelerator
@@ -197,13 +217,13 @@ class GeneratorTrainer:
         return loss.detach()
 
     def _latents(self, images: np.ndarray, drawn: list[torch.Generator]) -> torch.Tensor:
-        """Encode images (B, H, W, 3) uint8; latents encoded before (B, C, h, w) float16 pass through."""
+        """Encode images (B, H, W, 3) uint8; latents (B, C, h, w) float16 pass through."""
         if images.dtype == np.uint8:
             return self.pipeline.encode_images(to_unit(images).to(self.accelerator.device), drawn)
         return torch.from_numpy(images).to(self.accelerator.device, torch.float32)
 
     def _prompt(self, mask: np.ndarray, name: str, position: int) -> Prompt:
-        """The mask's caption, or none (and no rectification), which guidance compares with."""
+        """The mask's caption; or, for dropout, the empty one without rectification."""
         if draw("dropout", self.settings.seed, position) < self.settings.prompt_dropout:
             return self.pipeline.empty_prompt()
         return self.pipeline.prompt(mask, self.words, self.ignored, name)
@@ -230,10 +250,10 @@ class GeneratorTrainer:
             sample(self.step)
             self.ema.restore(self.parameters)
         if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
-            self._save()  # after the pictures: a kill in between costs none
+            self._save()  # after the samples, so that a kill in between loses none
 
     def _save(self) -> None:
-        """Save everything that resuming needs, under a new name; then the pointer moves, and older states go."""
+        """Save all that resuming needs under a new name, then move the pointer and delete older states."""
         folder = self.folder / f"state-{self.step}"
         self.accelerator.save_state(str(folder))
         self.accelerator.wait_for_everyone()
@@ -261,8 +281,37 @@ class GeneratorTrainer:
         tell(f"resuming the generator at step {self.step}")
 
     def _cut_log(self) -> None:
-        """Drop what the interrupted run logged after its last state: these steps are made again."""
+        """Drop what the interrupted run logged after its last state, since these steps are made again."""
         log = self.folder / "loss.jsonl"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
         write_atomic(log, "".join(kept).encode())
+
+
+def sample_sheets(
+    pipeline: FreestylePipeline, examples: list[tuple[np.ndarray, np.ndarray]], label_space: LabelSpace, folder: Path
+) -> Callable[[int], None]:
+    """Make a function that generates images of the examples' masks and writes them to folder/samples/step-<n>.png.
+
+    A row per example: mask, real image, synthetic images of three seeds.
+
+    Args:
+        pipeline: The generator in training.
+        examples: Images (H, W, 3) and masks (H, W), uint8.
+        label_space: Classes of the masks.
+        folder: The training's folder.
+    """
+    images, masks = (np.stack(part) for part in zip(*examples, strict=True))
+    names = [f"sample{index}" for index in range(len(masks))]
+
+    def sample(step: int) -> None:
+        pipeline.forget_contexts()
+        columns = [label_space.colorize(masks), images]
+        for seed in range(3):
+            seeds = [seed] * len(masks)
+            columns.append(pipeline(masks, label_space.words_by_label(), names, seeds, label_space.ignored, steps=20))
+        sheet = np.concatenate([column.reshape(-1, *column.shape[2:]) for column in columns], axis=1)
+        write_atomic(folder / "samples" / f"step-{step}.png", png_bytes(sheet))
+        pipeline.forget_contexts()
+
+    return sample

@@ -1,0 +1,43 @@
+"""Samplers of diffusion models, by name. A new one is an entry of SCHEDULERS."""
+
+from typing import TYPE_CHECKING
+
+from freemask import plugins
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+SCHEDULERS = {  # class and options
+    "plms": ("diffusers:PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False}),
+    "ddim": ("diffusers:DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+    "dpmsolver++": ("diffusers:DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+}
+# The reference's settings. Images differ by 1e-2 and more with others.
+DIFFUSION = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.0120,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+
+def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> "SchedulerMixin":
+    """Make a sampler.
+
+    Args:
+        name: A name of SCHEDULERS (plms is the paper's), or "package.module:Class".
+        prediction_type: What the UNet predicts: epsilon or v_prediction.
+        noise: beta_start, beta_end, beta_schedule or num_train_timesteps of a model trained with others.
+    Raises: InputError for an unknown name.
+    """
+    path, options = SCHEDULERS.get(name, (name, {}))
+    kind = plugins.find(SCHEDULERS, path, "scheduler")
+    return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
+
+
+def other_scheduler(name: str, trained: "SchedulerMixin") -> "SchedulerMixin":
+    """Make a sampler with the noise levels and the prediction type of the one that a model came with."""
+    noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
+    return make_scheduler(name, trained.config.prediction_type, **noise)
