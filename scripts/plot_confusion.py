@@ -81,7 +81,7 @@ def draw(names: Sequence[str], counts: np.ndarray, title: str) -> Figure:
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
-    """Of each true class's pixels (row), the percentage predicted as each class (column), (K, K); NaN without pixels."""
+    """Percentage of each true class (row) that is predicted as each class (column), (K, K); NaN without pixels."""
     total = counts.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return 100 * counts / np.where(total, total, np.nan)
