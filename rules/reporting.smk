@@ -276,10 +276,10 @@ def figure_values(figure, wildcards):
     return figures.options({name: value(wildcards) for name, value in figure.choose(VALUES).items()})
 
 
-def figure_files(figure, wildcards, input, output):
-    """Options with inputs and outputs."""
+def figure_command(figure, wildcards, input, output):
+    """The figure's script, with options for inputs and outputs; a function of these isn't recorded either."""
     files = {name: input[name] for name in figure.choose(FILES) if name not in VALUES}
-    return figures.options(files | {figure.output: output})
+    return f"{shlex.quote(str(figure.script))} {figures.options(files | {figure.output: output})}"
 
 
 def figure_caption(figure, wildcards, input):
@@ -306,7 +306,7 @@ for figure in FIGURES:
         params:
             code=code_of(figure.script),
             caption=partial(figure_caption, figure),
+            command=partial(figure_command, figure),
             values=partial(figure_values, figure),
-            files=partial(figure_files, figure),
         shell:
-            f"python {figure.command} {{params.values}} {{params.files}} --log {{log:q}}"
+            "python {params.command} {params.values} --log {log:q}"

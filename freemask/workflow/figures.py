@@ -45,12 +45,6 @@ class Figure:
         """The suffixes of its files."""
         return OUTPUTS[self.output]
 
-    @property
-    def command(self) -> str:
-        """Its script in a rule's shell command."""
-        outside = self.script.parent != SCRIPTS
-        return shlex.quote(str(self.script)) if outside else f"{{SCRIPTS}}/{self.script.name}"
-
     def choose(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The entries of a table of artefacts that its function takes."""
         return {name: table[name] for name in self.parameters if name in table}

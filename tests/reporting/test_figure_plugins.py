@@ -51,14 +51,15 @@ def script(tmp_path):
 
 @pytest.mark.slow
 def test_a_script_from_outside_is_a_figure_of_the_report(script, tmp_path):
-    """One new file, and its path in the configuration."""
+    """One new file, and its path in the configuration; another beside it is told apart."""
     shutil.copy(ROOT / "config/demo.yaml", tmp_path / "my.yaml")
     arguments = ["-s", f"{ROOT}/Snakefile", "--directory", str(tmp_path)]
 
     def run(*more):
         return tiny_run.snakemake(tmp_path, *more, *arguments, config="my.yaml")
 
-    change(tmp_path / "my.yaml", "figures", value=["figures of mine/plot_toy.py"])
+    change(tmp_path / "my.yaml", "figures", value=["figures of mine/plot_toy.py", "figures of mine/plot_zoo.py"])
+    script.with_name("plot_zoo.py").write_text(TOY.replace("plot_toy", "plot_zoo").replace("How many", "So many"))
     jobs = planned(run("-n"))
     assert {("plot_toy", "dataset=miniworld"), ("plot_hardness", "dataset=miniworld")} <= jobs
     target = "results/miniworld/figures/toy.png"
