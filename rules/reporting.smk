@@ -1,5 +1,7 @@
 # Needs: metrics, IoU per class, plans, sets, training logs. Makes: tables/, figures/.
 
+from freemask.workflow import figures
+
 
 def all_metrics(wildcards, study="main"):
     """metrics.json of every training of the data set, ablations apart."""
@@ -59,14 +61,14 @@ def compared(role):
     return paths
 
 
-def compared_folder(role):
-    """The training that a role (baseline, improved) shows pictures of: the first train seed that both have."""
-    return lambda wildcards: experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
+def compared_predictions(role):
+    """Predictions of a side of the comparison, for the first train seed that both sides have."""
 
+    def paths(wildcards):
+        folder = experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
+        return [f"{folder}/predictions/{number}.png" for number in PICTURES]
 
-def compared_pictures(role):
-    """Predictions of the experiment that plays a role in the comparison."""
-    return lambda wildcards: [f"{compared_folder(role)(wildcards)}/predictions/{number}.png" for number in PICTURES]
+    return paths
 
 
 def plans_of(dataset):
@@ -74,24 +76,22 @@ def plans_of(dataset):
     return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
 
 
-def predicted(dataset):
-    """Figures of what the compared experiments predict: none where a log, which holds no predictions, stands in."""
-    comparison = config["report"][dataset]
-    names = [comparison[role] for role in ("baseline", "improved")]
-    compared_rows = [row for row in experiments_of(dataset) if row.experiment in names]
-    told = any(is_imported(row, seed, "log") for row in compared_rows for seed in row.train_seeds)
-    return [] if told else ["confusion", "predictions"]
+def of_each(names, pattern):
+    """A path for each of the data set's plans (names=plans_of) or synthetic sets (names=sets_of)."""
+    return lambda wildcards: [pattern.format(dataset=wildcards.dataset, name=name) for name in names(wildcards.dataset)]
+
+
+def has_predictions(dataset):
+    """Whether the compared experiments have predictions: an imported log holds none."""
+    compared_names = [config["report"][dataset][role] for role in ("baseline", "improved")]
+    rows = [row for row in experiments_of(dataset) if row.experiment in compared_names]
+    return not any(is_imported(row, seed, "log") for row in rows for seed in row.train_seeds)
 
 
 def report_files(dataset):
-    """What `all` asks of a data set."""
-    figures = ["most_improved", "class_loss", "hardness", "filtered_share", "training", *predicted(dataset)]
-    return [
-        f"results/{dataset}/tables/miou.md",
-        *(f"results/{dataset}/tables/{table}.tsv" for table in ("most_improved", "cost")),
-        f"results/{dataset}/figures/contact_sheet.png",
-        *(f"results/{dataset}/figures/{figure}.png" for figure in figures),
-    ]
+    """The tables and figures that `all` asks of a data set."""
+    tables = ("miou.md", "most_improved.tsv", "cost.tsv")
+    return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
 
 
 rule result_tables:
@@ -207,199 +207,106 @@ rule most_improved:
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 
-rule plot_most_improved:
-    """Bar plot of the classes that gain most IoU."""
-    input:
-        table="results/{dataset}/tables/most_improved.tsv",
-    output:
-        png=report(
-            "results/{dataset}/figures/most_improved.png", category="Figures", caption="../report/most_improved.rst"
-        ),
-        pdf="results/{dataset}/figures/most_improved.pdf",
-    log:
-        "logs/{dataset}/plot_most_improved.log",
-    benchmark:
-        "logs/{dataset}/plot_most_improved.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_most_improved"),
-        top=lambda wildcards: config["report"][wildcards.dataset].get("top_classes", 10),
-        title=lambda wildcards: f"Most improved classes, {DATASETS[wildcards.dataset]['title']}",
-    shell:
-        "python {SCRIPTS}/plot_most_improved.py --most-improved {input.table:q} --top {params.top} --title={params.title:q}"
-        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
+# ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------
+
+# What a figure's function may ask for, by the names of its parameters: files of results/{dataset}, inputs of its rule,
+FILES = {
+    "baseline_predictions": compared_predictions("baseline"),
+    "class_loss": "results/{dataset}/class_loss.tsv",
+    "class_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
+    "confusion": lambda wildcards: [
+        path.replace("metrics.json", "confusion.tsv") for path in metrics_of(compared_row(wildcards, "improved"))
+    ],
+    "cost": "results/{dataset}/tables/cost.tsv",
+    "hardness": "results/{dataset}/hardness.tsv",
+    "improved_predictions": compared_predictions("improved"),
+    "index": "results/{dataset}/index/train.tsv",
+    "label_space": "results/{dataset}/label_space.json",
+    "masks": "results/{dataset}/masks.tsv",
+    "metrics": all_metrics,
+    "miou": "results/{dataset}/tables/miou.csv",
+    "most_improved": "results/{dataset}/tables/most_improved.tsv",
+    "per_class_iou": "results/{dataset}/tables/per_class_iou.tsv",
+    "plans": of_each(plans_of, "results/{dataset}/plans/{name}.tsv"),
+    "shard_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/shards.tsv"),
+    "synthetic": lambda wildcards: (
+        f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/train.tsv"
+    ),
+    "val": "results/{dataset}/index/val.tsv",
+    "weights": trained_weights,
+    "work": trained_weights,  # its value, below, are the folders beside the weights
+}
+# and values from the configuration.
+VALUES = {
+    "baseline": lambda wildcards: compared_row(wildcards, "baseline").experiment,
+    "improved": lambda wildcards: compared_row(wildcards, "improved").experiment,
+    "models": lambda wildcards: [row.model for row, _ in trained_rows(wildcards.dataset)],
+    "plan_names": lambda wildcards: plans_of(wildcards.dataset),
+    "set_names": lambda wildcards: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(wildcards.dataset)],
+    "title": lambda wildcards: DATASETS[wildcards.dataset]["title"],
+    "top": lambda wildcards: config["report"][wildcards.dataset].get("top_classes", 10),
+    "train_seed": lambda wildcards: shared_seeds(wildcards)[0],
+    "training_names": lambda wildcards: [
+        f"{row.experiment} seed-{seed}" for row, seed in trained_rows(wildcards.dataset)
+    ],
+    "work": lambda wildcards: [f"{experiment_folder(row, seed)}/work" for row, seed in trained_rows(wildcards.dataset)],
+}
+PREDICTIONS = {"baseline_predictions", "confusion", "improved_predictions"}
+
+try:
+    FIGURES = figures.read_figures(map(place, config.get("figures", [])), FILES.keys() | VALUES.keys())
+except InputError as error:
+    raise WorkflowError(f"configuration: {error}") from None
 
 
-rule plot_class_loss:
-    """Class-wise mean loss [nats] of the scorer on real images."""
-    input:
-        class_loss="results/{dataset}/class_loss.tsv",
-    output:
-        png=report("results/{dataset}/figures/class_loss.png", category="Figures", caption="../report/class_loss.rst"),
-        pdf="results/{dataset}/figures/class_loss.pdf",
-    log:
-        "logs/{dataset}/plot_class_loss.log",
-    benchmark:
-        "logs/{dataset}/plot_class_loss.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_class_loss"),
-    shell:
-        "python {SCRIPTS}/plot_class_loss.py --class-loss {input.class_loss:q} --figures {output.png:q} {output.pdf:q} --log {log:q}"
+def figures_of(dataset):
+    """The data set's figures, without those of predictions if there are none."""
+    made = [one for one in FIGURES if has_predictions(dataset) or not PREDICTIONS & set(one.parameters)]
+    return [f"results/{dataset}/figures/{one.name}.png" for one in made]
 
 
-rule plot_hardness:
-    """Histogram of mask hardness, and the images that plans give the masks."""
-    input:
-        hardness="results/{dataset}/hardness.tsv",
-        plans=lambda wildcards: [
-            f"results/{wildcards.dataset}/plans/{plan}.tsv" for plan in plans_of(wildcards.dataset)
-        ],
-    output:
-        png=report("results/{dataset}/figures/hardness.png", category="Figures", caption="../report/hardness.rst"),
-        pdf="results/{dataset}/figures/hardness.pdf",
-    log:
-        "logs/{dataset}/plot_hardness.log",
-    benchmark:
-        "logs/{dataset}/plot_hardness.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_hardness"),
-        names=lambda wildcards: plans_of(wildcards.dataset),
-    shell:
-        "python {SCRIPTS}/plot_hardness.py --hardness {input.hardness:q} --plans {input.plans:q} --names {params.names:q}"
-        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
+def figure_outputs(figure):
+    """The figure's outputs by suffix; the PNG goes into the report."""
+    paths = {suffix: f"results/{{dataset}}/figures/{figure.name}.{suffix}" for suffix in figure.suffixes}
+    return paths | {"png": report(paths["png"], category="Figures", caption="../report/figure.rst")}
 
 
-rule plot_filtered_share:
-    """Share of each class's synthetic pixels that each tolerance margin filters."""
-    input:
-        class_shares=lambda wildcards: [
-            f"results/{wildcards.dataset}/synthetic/{name}/classes.tsv" for name in sets_of(wildcards.dataset)
-        ],
-        shard_shares=lambda wildcards: [
-            f"results/{wildcards.dataset}/synthetic/{name}/shards.tsv" for name in sets_of(wildcards.dataset)
-        ],
-    output:
-        png=report(
-            "results/{dataset}/figures/filtered_share.png", category="Figures", caption="../report/filtered_share.rst"
-        ),
-        pdf="results/{dataset}/figures/filtered_share.pdf",
-    log:
-        "logs/{dataset}/plot_filtered_share.log",
-    benchmark:
-        "logs/{dataset}/plot_filtered_share.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_filtered_share"),
-        names=lambda wildcards: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(wildcards.dataset)],
-    shell:
-        "python {SCRIPTS}/plot_filtered_share.py --class-shares {input.class_shares:q} --shard-shares {input.shard_shares:q}"
-        " --names {params.names:q} --figures {output.png:q} {output.pdf:q} --log {log:q}"
+def figure_values(figure, wildcards):
+    """Options with values from the configuration: another value draws the figure again."""
+    return figures.options({name: value(wildcards) for name, value in figure.choose(VALUES).items()})
 
 
-rule plot_training:
-    """Loss and learning rate of every training."""
-    input:
-        weights=trained_weights,
-    output:
-        png=report("results/{dataset}/figures/training.png", category="Figures", caption="../report/training.rst"),
-        pdf="results/{dataset}/figures/training.pdf",
-    log:
-        "logs/{dataset}/plot_training.log",
-    benchmark:
-        "logs/{dataset}/plot_training.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_training"),
-        work=lambda wildcards, input: [str(Path(path).parent / "work") for path in input.weights],
-        names=lambda wildcards, input: [" ".join(Path(path).parts[-3:-1]) for path in input.weights],
-        models=lambda wildcards: [row.model for row, _ in trained_rows(wildcards.dataset)],
-    shell:
-        "python {SCRIPTS}/plot_training.py --work {params.work:q} --names {params.names:q} --models {params.models:q} --figures {output.png:q} {output.pdf:q}"
-        " --log {log:q}"
+def figure_command(figure, wildcards, input, output):
+    """The figure's script, with options for inputs and outputs; a function of these isn't recorded either."""
+    files = {name: input[name] for name in figure.choose(FILES) if name not in VALUES}
+    return f"{shlex.quote(str(figure.script))} {figures.options(files | {figure.output: output})}"
 
 
-rule contact_sheet:
-    """Rows of mask, filtered mask (filtered white, ignored black), real image and synthetic images."""
-    input:
-        train=lambda wildcards: "results/{dataset}/synthetic/{set}/train.tsv".format(
-            dataset=wildcards.dataset, set=config["report"][wildcards.dataset]["contact_sheet"]
-        ),
-        masks="results/{dataset}/masks.tsv",
-        index="results/{dataset}/index/train.tsv",
-        label_space="results/{dataset}/label_space.json",
-    output:
-        figure=report(
-            "results/{dataset}/figures/contact_sheet.png", category="Figures", caption="../report/contact_sheet.rst"
-        ),
-    log:
-        "logs/{dataset}/contact_sheet.log",
-    benchmark:
-        "logs/{dataset}/contact_sheet.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("contact_sheet"),
-        title=lambda wildcards: f"{DATASETS[wildcards.dataset]['title']}: masks and the images synthesized from them",
-    shell:
-        "python {SCRIPTS}/contact_sheet.py --train {input.train:q} --masks {input.masks:q} --index {input.index:q}"
-        " --label-space {input.label_space:q} --title={params.title:q}"
-        " --figure {output.figure:q} --log {log:q}"
+def figure_caption(figure, wildcards, input):
+    """The caption; as a function of the inputs it isn't recorded, and a better sentence draws nothing again."""
+    return figure.caption
 
 
-rule plot_confusion:
-    """Confusion matrix of the improved segmentor, normalised by row [%], all its train seeds together."""
-    input:
-        confusion=lambda wildcards: [
-            path.replace("metrics.json", "confusion.tsv") for path in metrics_of(compared_row(wildcards, "improved"))
-        ],
-    output:
-        png=report("results/{dataset}/figures/confusion.png", category="Figures", caption="../report/confusion.rst"),
-        pdf="results/{dataset}/figures/confusion.pdf",
-    log:
-        "logs/{dataset}/plot_confusion.log",
-    benchmark:
-        "logs/{dataset}/plot_confusion.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_confusion"),
-        title=lambda wildcards: f"Confusion matrix of {compared_row(wildcards, 'improved').experiment}",
-    shell:
-        "python {SCRIPTS}/plot_confusion.py --confusion {input.confusion:q} --title={params.title:q}"
-        " --figures {output.png:q} {output.pdf:q} --log {log:q}"
+for figure in FIGURES:
 
-
-rule plot_predictions:
-    """Rows of a validation image, its mask, the baseline's and the improved segmentor's prediction."""
-    input:
-        val="results/{dataset}/index/val.tsv",
-        baseline=compared_pictures("baseline"),
-        improved=compared_pictures("improved"),
-        label_space="results/{dataset}/label_space.json",
-    output:
-        figure=report(
-            "results/{dataset}/figures/predictions.png", category="Figures", caption="../report/predictions.rst"
-        ),
-    log:
-        "logs/{dataset}/plot_predictions.log",
-    benchmark:
-        "logs/{dataset}/plot_predictions.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("plot_predictions"),
-        names=lambda wildcards: [compared_row(wildcards, role).experiment for role in ("baseline", "improved")],
-        title=lambda wildcards: (
-            f"{DATASETS[wildcards.dataset]['title']}: predictions, train seed {shared_seeds(wildcards)[0]}"
-        ),
-    shell:
-        "python {SCRIPTS}/plot_predictions.py --val {input.val:q} --baseline {input.baseline:q} --improved {input.improved:q}"
-        " --names {params.names:q} --label-space {input.label_space:q}"
-        " --title={params.title:q} --figure {output.figure:q} --log {log:q}"
+    rule:
+        """Draw one figure; its caption is the docstring of its script's function."""
+        name:
+            figure.script.stem
+        input:
+            **figure.choose(FILES),
+        output:
+            **figure_outputs(figure),
+        log:
+            f"logs/{{dataset}}/{figure.script.stem}.log",
+        benchmark:
+            f"logs/{{dataset}}/{figure.script.stem}.benchmark.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            code=code_of(figure.script),
+            caption=partial(figure_caption, figure),
+            command=partial(figure_command, figure),
+            values=partial(figure_values, figure),
+        shell:
+            "python {params.command} {params.values} --log {log:q}"

@@ -75,7 +75,7 @@ def iterations(arguments: argparse.Namespace, config) -> int:
 
 def pictures(images: list[str], number: int, table: str) -> list[str]:
     """Paths of `number` images, spread evenly over those of a table."""
-    from freemask.reporting.predictions import spread
+    from freemask.segmentation.outputs import spread
 
     return [images[position] for position in spread(len(images), number, table)]
 

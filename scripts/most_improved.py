@@ -1,51 +1,43 @@
-"""Rank the classes by what synthetic images gain: IoU [percent] of two trainings, mean over the same train seeds.
+"""Rank the classes by what synthetic images gain; see `most_improved`."""
 
-Makes a table, largest gain first: label, name, real, joint, gain, gain_seed_<s>, and reported_gain (the authors')
-where they report one [points].
-"""
-
-import argparse
 from pathlib import Path
 
 from freemask import cli
+from freemask.errors import InputError
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument(
-        "--real", type=Path, nargs="+", required=True, help="per_class_iou.tsv of each seed, real images"
-    )
-    parser.add_argument("--joint", type=Path, nargs="+", required=True, help="per_class_iou.tsv of each seed, joint")
-    parser.add_argument("--train-seeds", type=int, nargs="+", required=True, help="the seeds, in the files' order")
-    parser.add_argument("--reported", type=Path, help="config/reported.yaml: the authors' numbers")
-    parser.add_argument("--dataset", help="id of the data set, to find the authors' numbers")
-    parser.add_argument("--most-improved", type=Path, required=True, help="output: the table")
-    return parser
+def most_improved(
+    *,
+    real: list[Path],
+    joint: list[Path],
+    train_seeds: list[int],
+    reported: Path | None = None,
+    dataset: str | None = None,
+    most_improved: Path,
+) -> None:
+    """Rank the classes by what synthetic images gain: IoU [percent] of two trainings, mean over the same train seeds.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Read, rank, write."""
-    from freemask import tables
-    from freemask.errors import InputError
+    Args:
+        real: per_class_iou.tsv of each train seed, trained on real images.
+        joint: per_class_iou.tsv of each train seed, trained on real and synthetic images.
+        train_seeds: The seeds, in the files' order.
+        reported: YAML file of the authors' numbers.
+        dataset: Id of the data set, to find the authors' numbers.
+        most_improved: Output, largest gain first: label, name, real, joint, gain, gain_seed_<s>, and reported_gain if
+            the authors report any [points].
+    """
     from freemask.reporting import results
-    from freemask.reporting.results import read_reported
     from freemask.segmentation.outputs import read_ious
+    from freemask.tables import write_table
 
-    seeds = arguments.train_seeds
-    if not (len(arguments.real) == len(arguments.joint) == len(seeds) == len(set(seeds))):
-        raise InputError(f"--train-seeds {seeds}: want one --real and one --joint table for each seed")
-    real, joint = (
-        {seed: read_ious(path) for seed, path in zip(seeds, paths, strict=True)}
-        for paths in (arguments.real, arguments.joint)
-    )
-    table = results.most_improved(real, joint)
-    if arguments.reported:
-        reported = read_reported(arguments.reported, f"most_improved_{arguments.dataset}")
-        if reported:
-            table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in reported})
-    tables.write_table(arguments.most_improved, table)
+    if not (len(real) == len(joint) == len(train_seeds) == len(set(train_seeds))):
+        raise InputError(f"--train-seeds {train_seeds}: want one --real and one --joint table for each seed")
+    before, after = (dict(zip(train_seeds, map(read_ious, paths), strict=True)) for paths in (real, joint))
+    table = results.most_improved(before, after)
+    if reported and (gains := results.read_reported(reported, f"most_improved_{dataset}")):
+        table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in gains})
+    write_table(most_improved, table)
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(most_improved)

@@ -1,27 +1,60 @@
-"""Plot the class-wise mean loss on real images [nats], hardest class first, and its histogram."""
+"""Plot the class-wise mean loss; see `plot_class_loss`."""
 
-import argparse
 from pathlib import Path
 
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from freemask import cli
+from freemask.reporting.figures import BLUE, INK, ORANGE, class_panels, save
+from freemask.tables import read_table
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--class-loss", type=Path, required=True, help="table made by class_loss")
-    parser.add_argument("--figures", type=Path, nargs="+", required=True, help="outputs: .png and .pdf paths")
-    return parser
+def plot_class_loss(*, class_loss: Path, figures: list[Path]) -> None:
+    """Class-wise mean loss: cross-entropy [nats] of a segmentor trained on real images, averaged over all real training
+    pixels of a class. Hard classes are on top; the line is the mean over all pixels. Below: how many classes have which
+    loss. The filter compares every synthetic pixel with alpha times its class's value, and a mask's hardness is the
+    mean of these values over its pixels.
+
+    Args:
+        class_loss: Table made by gather_class_loss.
+        figures: Outputs, .png and .pdf.
+    """
+    save(draw(read_table(class_loss, ["label", "name", "pixels", "class_loss"])), figures)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Plot and save."""
-    from freemask import tables
-    from freemask.reporting import figures
+def draw(table: pd.DataFrame) -> Figure:
+    """Draw bars of the mean loss, hardest class first, and below them its histogram over classes.
 
-    table = tables.read_table(arguments.class_loss, ["label", "name", "pixels", "class_loss"])
-    figures.save(figures.plot_class_loss(table), arguments.figures)
+    Args:
+        table: name, pixels, class_loss [nats]; classes without pixels are left out.
+    """
+    shown = table[table.pixels > 0].sort_values("class_loss", ascending=False, kind="stable")
+    figure, panels, slices = class_panels(len(shown), width=5.2, below=3.0)
+    below = figure.axes[-1]
+    sns.histplot(shown.class_loss, bins=min(40, max(6, len(shown) // 4)), color=BLUE, alpha=1, ax=below)
+    median = shown.class_loss.median()
+    below.axvline(median, color=INK, linewidth=1.5, label=f"median class: {median:.2f}")
+    below.set(title=f"Histogram of the {len(shown)} classes", xlabel="mean loss [nats]", ylabel="classes")
+    below.yaxis.set_major_locator(MaxNLocator(integer=True))
+    sns.despine(ax=below)
+    mean = shown.class_loss @ shown.pixels / shown.pixels.sum()
+    mean_line = {"color": ORANGE, "linewidth": 1.5, "label": f"mean over pixels: {mean:.2f}"}
+    below.axvline(mean, **mean_line)
+    for axes, part in zip(panels, slices, strict=True):
+        rows = shown.iloc[part]
+        axes.barh(range(len(rows)), rows.class_loss, height=0.68, color=BLUE)
+        axes.axvline(mean, **mean_line)
+        axes.set_yticks(range(len(rows)), rows.name)
+        axes.set_xlabel("mean loss [nats]")
+        axes.grid(visible=False, axis="y")
+        sns.despine(ax=axes, left=True)
+    panels[0].set_title("Class-wise mean loss on real images")
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10)
+    return figure
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(plot_class_loss)

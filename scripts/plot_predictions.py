@@ -1,47 +1,69 @@
-"""Draw rows of a validation image, its mask, and the predictions of a baseline and an improved segmentor (PNG)."""
+"""Draw validation images beside their masks and predictions; see `plot_predictions`."""
 
-import argparse
 from pathlib import Path
 
-from freemask import cli, files, images, tables
+import numpy as np
+
+from freemask import cli
+from freemask.data.label_space import LabelSpace
+from freemask.errors import InputError
+from freemask.files import write_atomic
+from freemask.images import png_bytes, read_image, read_mask
+from freemask.reporting.sheets import BLACK, Row, draw_sheet, legend, tile, tile_size
+from freemask.segmentation.outputs import spread
+from freemask.tables import read_table
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--val", type=Path, required=True, help="table of validation pairs: image, mask")
-    parser.add_argument("--baseline", type=Path, nargs="+", required=True, help="predictions, as evaluate wrote them")
-    parser.add_argument("--improved", type=Path, nargs="+", required=True, help="predictions of the same images")
-    parser.add_argument("--names", nargs=2, required=True, help="what to call the two segmentors")
-    parser.add_argument("--classes", type=Path, required=True, help="class table: label, name, word, color")
-    parser.add_argument("--ignored-label", type=int, required=True, help="raw label that means 'ignored'")
-    parser.add_argument("--title", default="Predictions", help="line above the sheet")
-    parser.add_argument("--figure", type=Path, required=True, help="output: .png path")
-    return parser
+def plot_predictions(
+    *,
+    val: Path,
+    baseline_predictions: list[Path],
+    improved_predictions: list[Path],
+    baseline: str,
+    improved: str,
+    label_space: Path,
+    train_seed: int,
+    title: str,
+    figure: Path,
+) -> None:
+    """Validation images, their masks, and what the segmentors trained on real images and on real and synthetic images
+    predict, for the first train seed that both have. The images are spread evenly over the validation set; nobody chose
+    them. Black: pixels that the data set ignores; predictions there count for nothing.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Read the pictures, draw."""
-    from freemask.data.label_space import LabelSpace
-    from freemask.errors import InputError
-    from freemask.reporting import predictions
-
-    number = len(arguments.baseline)
-    if len(arguments.improved) != number:
-        raise InputError(f"{number} --baseline for {len(arguments.improved)} --improved; want as many")
-    space = LabelSpace.read(arguments.classes, arguments.ignored_label)
-    table = tables.read_table(arguments.val, ["image", "mask"])
-    shown = table.iloc[predictions.spread(len(table), number, arguments.val)]
-    rows = []
-    for image, mask, *paths in zip(shown["image"], shown["mask"], arguments.baseline, arguments.improved, strict=True):
-        truth, predicted = images.read_mask(mask), [images.read_mask(path) for path in paths]
-        for path, one in zip(paths, predicted, strict=True):
-            if one.shape != truth.shape:
-                raise InputError(f"{path}: {one.shape} pixels, but {mask} has {truth.shape}; evaluate again")
-        rows.append(predictions.Row(images.read_image(image), truth, tuple(predicted)))
-    sheet = predictions.compose(rows, arguments.names, space, arguments.title)
-    files.write_atomic(arguments.figure, images.png_bytes(sheet))
+    Args:
+        val: Table of the validation split (index_dataset).
+        baseline_predictions: Predictions of the baseline, written by evaluate.
+        improved_predictions: Predictions of the improved segmentor for the same images.
+        baseline: Name of the baseline.
+        improved: Name of the improved segmentor.
+        label_space: The data set's label space.
+        train_seed: Train seed of both.
+        title: Name of the data set.
+        figure: Output, .png.
+    """
+    number = len(baseline_predictions)
+    if len(improved_predictions) != number:
+        given = f"{number} --baseline-predictions for {len(improved_predictions)} --improved-predictions"
+        raise InputError(f"{given}; give as many")
+    space = LabelSpace.read(label_space)
+    table = read_table(val, ["image", "mask"])
+    shown = table.iloc[spread(len(table), number, val)]
+    rows, seen = [], set()
+    predictions = zip(baseline_predictions, improved_predictions, strict=True)
+    for image, mask, paths in zip(shown["image"], shown["mask"], predictions, strict=True):
+        labels = [read_mask(path) for path in (mask, *paths)]
+        for path, one in zip(paths, labels[1:], strict=True):
+            if one.shape != labels[0].shape:
+                raise InputError(f"{path}: {one.shape} pixels, but {mask} has {labels[0].shape}; evaluate again")
+        size = tile_size(*labels[0].shape)
+        colored = [tile(space.colorize(one), size, smooth=False) for one in labels]
+        rows.append(Row([tile(read_image(image), size, smooth=True), *colored]))
+        seen.update(*(np.unique(one).tolist() for one in labels))
+    entries = [*legend(sorted(seen - {space.ignored}), space), (BLACK, "ignored")]
+    headings = ["validation image", "its mask", baseline, improved]
+    sheet = draw_sheet(rows, headings, entries, f"{title}: predictions, train seed {train_seed}")
+    write_atomic(figure, png_bytes(sheet))
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(plot_predictions)

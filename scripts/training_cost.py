@@ -1,39 +1,35 @@
-"""Tabulate what each experiment's trainings cost: wall hours and GPU hours, over all segments of interrupted ones."""
+"""Tabulate what trainings cost; see `training_cost`."""
 
-import argparse
 from pathlib import Path
 
-from freemask import cli, files, tables
+from freemask import cli
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--experiments", type=Path, required=True, help="config/experiments.tsv")
-    parser.add_argument("--dataset", required=True, help="id of the data set: its rows are taken")
-    parser.add_argument("--training", type=Path, required=True, help="folder of <experiment>/seed-<s>/work/time/*.json")
-    parser.add_argument("--cost", type=Path, required=True, help="output: the table, TSV")
-    parser.add_argument("--html", type=Path, required=True, help="output: the table, HTML")
-    return parser
+def training_cost(*, experiments: Path, dataset: str, training: Path, cost: Path, html: Path) -> None:
+    """Tabulate hours and GPU hours of each experiment's trainings, over all segments of interrupted ones.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Collect, sum up, write."""
-    from freemask.reporting import cost
+    Args:
+        experiments: Experiments table.
+        dataset: Id of the data set whose rows are taken.
+        training: Folder of <experiment>/seed-<s>/work/time/*.json.
+        cost: Output, TSV.
+        html: Output, the same as HTML.
+    """
+    from freemask.files import write_atomic
+    from freemask.reporting.cost import page, summarize
     from freemask.segmentation.experiments import read_experiments
     from freemask.segmentation.outputs import read_segments
+    from freemask.tables import write_table
 
-    experiments = read_experiments(arguments.experiments, arguments.dataset)
+    rows = read_experiments(experiments, dataset)
     segments = {
-        row.experiment: [
-            read_segments(arguments.training / row.experiment / f"seed-{seed}" / "work") for seed in row.train_seeds
-        ]
-        for row in experiments.itertuples()
+        row.experiment: [read_segments(training / row.experiment / f"seed-{seed}" / "work") for seed in row.train_seeds]
+        for row in rows.itertuples()
     }
-    costs = cost.summarize(experiments, segments)
-    tables.write_table(arguments.cost, costs)
-    files.write_atomic(arguments.html, cost.page(costs, f"{arguments.dataset}: cost of the trainings").encode())
+    costs = summarize(rows, segments)
+    write_table(cost, costs)
+    write_atomic(html, page(costs, f"{dataset}: cost of the trainings").encode())
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(training_cost)

@@ -8,8 +8,7 @@ from html import escape
 
 import pandas as pd
 
-from freemask.reporting.layout import SIMPLE_PAGE, html_table
-from freemask.reporting.results import REGIMES
+from freemask.reporting.layout import PAGE, html_table, images
 
 NOTE = (
     "Time that trainings held their GPUs, summed over train seeds, validations during training included; evaluation,"
@@ -23,8 +22,10 @@ COLUMNS = ["experiment", "model", "regime", "schedule", "trainings", "segments",
 def summarize(experiments: pd.DataFrame, segments: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """Cost of every experiment: COLUMNS, hours [h] and gpu_hours [h] summed over its trainings.
 
-    Args: experiments: experiment, model, regime, schedule; segments: of each experiment, those of each train seed.
-    Returns: one row per experiment; hours and gpu_hours NaN where a training left no times.
+    Args:
+        experiments: experiment, model, regime, schedule.
+        segments: Of each experiment, the segments of each train seed.
+    Returns: One row per experiment; hours and gpu_hours are NaN if a training left no times.
     """
     rows = []
     for experiment in experiments.itertuples():
@@ -47,30 +48,28 @@ def _joined(values: pd.Series) -> str:
 
 def page(costs: pd.DataFrame, title: str) -> str:
     """The cost table with its sums as one HTML page that needs no other file."""
-    header = [
-        "Experiment",
-        "Model",
-        "Images",
-        "Schedule",
-        "Trainings",
-        "Segments",
-        "Device",
-        "GPUs",
-        "Hours",
-        "GPU hours",
-    ]
-    rows = []
-    for row in costs.itertuples():
-        line = [row.experiment, row.model, REGIMES.get(row.regime, row.regime), f"{row.schedule:g}x"]
-        line += [str(row.trainings), str(row.segments), row.device or "–", row.gpus or "–"]
-        rows.append([*map(escape, line), _hours(row.hours), _hours(row.gpu_hours)])
-    total = ["<b>all</b>", "", "", "", str(costs.trainings.sum()), str(costs.segments.sum()), "", ""]
-    rows.append([*total, *(f"<b>{_hours(costs[key].sum())}</b>" for key in ("hours", "gpu_hours"))])
-    return SIMPLE_PAGE.format(title=escape(title), table=html_table(header, rows), note=escape(NOTE))
+    table = pd.DataFrame(
+        {
+            "Experiment": costs.experiment,
+            "Model": costs.model,
+            "Images": costs.regime.map(images),
+            "Schedule": costs.schedule.map("{:g}x".format),
+            "Trainings": costs.trainings.map(str),
+            "Segments": costs.segments.map(str),
+            "Device": costs.device.replace("", "–"),
+            "GPUs": costs.gpus.replace("", "–"),
+            "Hours": costs.hours.map(_hours),
+            "GPU hours": costs.gpu_hours.map(_hours),
+        }
+    )
+    hours, gpu_hours = (f"<b>{_hours(costs[key].sum())}</b>" for key in ("hours", "gpu_hours"))
+    sums = [str(costs[key].sum()) for key in ("trainings", "segments")]
+    table.loc[len(table)] = ["<b>all</b>", "", "", "", *sums, "", "", hours, gpu_hours]
+    return PAGE.format(title=escape(title), body=f"{html_table(table)}\n<p>{escape(NOTE)}</p>")
 
 
 def _hours(value: float) -> str:
-    """'12.3', with more digits for short ones; a dash where it isn't known."""
+    """'12.3', with more digits for short ones; a dash for NaN."""
     if pd.isna(value):
         return "–"
     return f"{value:.1f}" if value >= 10 or value == 0 else f"{value:.3f}"

@@ -1,11 +1,12 @@
 """Result tables for people: Markdown for the README, LaTeX (booktabs) for a paper, HTML for the report."""
 
 import math
+import re
 from html import escape
 
 import pandas as pd
 
-from freemask.reporting.results import REGIMES
+from freemask.segmentation.regimes import find_regime
 
 NOTE = (
     "mIoU in percent on the validation set, {how}; mean ± sample standard deviation over train seeds (a number"
@@ -22,8 +23,21 @@ NOTE_IMPORTED = (
     " Imported: not trained here, a public checkpoint that was evaluated here; imported log: what the log of a run says"
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
 )
-TEXT, MIOU = 5, 6  # so many columns of text come first; the column of mIoU
 NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
+TEXT = 5  # so many columns of text come first
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px sans-serif; color: #222; background: #fff; margin: 2em; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+th, td {{ padding: 0.35em 0.8em; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; }}
+p {{ max-width: 60em; color: #555; }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
 
 
 def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
@@ -34,116 +48,93 @@ def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
     return text if math.isnan(std) else f"{text} ± {std:.2f}"
 
 
-def note(header: list[str], rows: list[list[str]], how: str) -> str:
-    """What the columns mean; `how`: the evaluation, e.g. single scale."""
-    text = NOTE.format(how=how) + (NOTE_BEST if "Best" in header else "")
-    text += NOTE_IMPORTED if any("imported" in row[header.index("Checkpoint")] for row in rows) else ""
-    return text + (NOTE_REPORTED if "Authors" in header else "")
+def images(regime: str, balance: str = "exact") -> str:
+    """What an experiment is trained on, e.g. 'real + synthetic, repeated'."""
+    return find_regime(regime).title + (", repeated" if balance == "repeat" else "")
 
 
-def cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows of text, and the numbers of the rows that are a model's best.
+def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
+    """The mIoU table as text; the column Best and the authors' only if one of their numbers is known.
 
-    The column Best and the authors' are there only if one of their numbers is known.
+    Args:
+        summary: Made by results.summarize.
+        bold: Marks a model's best mIoU, e.g. "**{}**".
     """
-    header = ["Model", "Images", "Schedule", "Synthetic set", "Checkpoint", "Seeds", "mIoU"]
-    validated = summary.best_mIoU.notna().any()
-    header += [*(["Best"] if validated else []), "Rare", "over real 1x", "over real 2x"]
-    reported = "reported_mIoU" in summary and summary.reported_mIoU.notna().any()
-    if reported:
-        header += ["Authors", "Authors' gain"]
-    rows = []
-    for row in summary.itertuples():
-        images = REGIMES.get(row.regime, row.regime) + (", repeated" if row.balance == "repeat" else "")
-        line = [row.model, images, f"{row.schedule:g}x", row.synthetic_set or "–"]
-        line += [row.checkpoint, str(row.seeds), number(row.mIoU, row.mIoU_std)]
-        line += [number(row.best_mIoU, row.best_mIoU_std)] if validated else []
-        line += [number(row.rare_mIoU, row.rare_mIoU_std)]
-        line += [number(row.gain_over_real, row.gain_over_real_std, sign=True)]
-        line += [number(row.gain_over_real_2x, row.gain_over_real_2x_std, sign=True)]
-        if reported:
-            line += [number(row.reported_mIoU), number(row.reported_gain, sign=True)]
-        rows.append(line)
-    best = summary.reset_index(drop=True).groupby("model").mIoU.idxmax().tolist()
-    return header, rows, best
+
+    def numbers(key: str, sign: bool = False) -> list[str]:
+        deviations = summary.get(f"{key}_std", pd.Series(math.nan, summary.index))
+        return [number(mean, std, sign) for mean, std in zip(summary[key], deviations, strict=True)]
+
+    columns = {
+        "Model": summary.model,
+        "Images": list(map(images, summary.regime, summary.balance)),
+        "Schedule": summary.schedule.map("{:g}x".format),
+        "Synthetic set": summary.synthetic_set.replace("", "–"),
+        "Checkpoint": summary.checkpoint,
+        "Seeds": summary.seeds.map(str),
+        "mIoU": numbers("mIoU"),
+    }
+    if summary.best_mIoU.notna().any():
+        columns["Best"] = numbers("best_mIoU")
+    columns["Rare"] = numbers("rare_mIoU")
+    columns["over real 1x"] = numbers("gain_over_real", sign=True)
+    columns["over real 2x"] = numbers("gain_over_real_2x", sign=True)
+    if "reported_mIoU" in summary and summary.reported_mIoU.notna().any():
+        columns["Authors"] = numbers("reported_mIoU")
+        columns["Authors' gain"] = numbers("reported_gain", sign=True)
+    table = pd.DataFrame(columns)
+    best = summary.groupby("model").mIoU.idxmax()
+    table.loc[best, "mIoU"] = table.mIoU[best].map(bold.format)
+    return table
+
+
+def note(table: pd.DataFrame, how: str) -> str:
+    """What the columns of a table of text mean.
+
+    Args:
+        table: Made by `cells`.
+        how: The evaluation, e.g. single scale.
+    """
+    text = NOTE.format(how=how) + (NOTE_BEST if "Best" in table else "")
+    text += NOTE_IMPORTED if table.Checkpoint.str.contains("imported").any() else ""
+    return text + (NOTE_REPORTED if "Authors" in table else "")
 
 
 def markdown(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
     """The mIoU table as Markdown, with a note on its columns."""
-    header, rows, best = cells(summary)
-    for row in best:
-        rows[row][MIOU] = f"**{rows[row][MIOU]}**"
-    aligned = ["---"] * TEXT + ["---:"] * (len(header) - TEXT)
-    lines = ["| " + " | ".join(line) + " |" for line in [header, aligned, *rows]]
-    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note(header, rows, how)}\n"
+    table = cells(summary, bold="**{}**")
+    aligned = ["---"] * TEXT + ["---:"] * (len(table.columns) - TEXT)
+    lines = ["| " + " | ".join(line) + " |" for line in [table.columns, aligned, *table.to_numpy()]]
+    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note(table, how)}\n"
 
 
 def latex(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
     """The mIoU table as a LaTeX table (needs the package booktabs)."""
-    header, rows, best = cells(summary)
-    rows = [[_latex(cell) for cell in row] for row in rows]
-    for row in best:
-        rows[row][MIOU] = r"\textbf{" + rows[row][MIOU] + "}"
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(title)}. {_latex(note(header, rows, how))}}}"]
-    lines += [r"\begin{tabular}{" + "l" * TEXT + "r" * (len(header) - TEXT) + "}", r"\toprule"]
-    lines += [" & ".join(_latex(cell) for cell in header) + r" \\", r"\midrule"]
-    for position, row in enumerate(rows):
-        if position and row[0] != rows[position - 1][0]:
-            lines.append(r"\midrule")
-        lines.append(" & ".join(row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    table = cells(summary, bold=r"\textbf{{{}}}")
+    align = "l" * TEXT + "r" * (len(table.columns) - TEXT)
+    caption = _latex(f"{title}. {note(table, how)}")
+    styled = table.map(_latex).rename(columns=_latex).style.hide(axis="index")
+    return styled.to_latex(hrules=True, position_float="centering", column_format=align, caption=caption)
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"([_%&#])", r"\\\1", text).replace("±", r"$\pm$").replace("–", "--")
 
 
 def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str, how: str = "single scale") -> str:
     """The mIoU table and the IoU of every class as one HTML page that needs no other file."""
-    header, rows, best = cells(summary)
-    marked = [[escape(cell) for cell in row] for row in rows]
-    for row in best:
-        marked[row][MIOU] = f"<b>{marked[row][MIOU]}</b>"
-    names, values = per_class["name"], per_class.drop(columns=["label", "name"])
-    classes = [
-        [escape(name), *map(number, row)] for name, row in zip(names, values.itertuples(index=False), strict=True)
+    table = cells(summary, bold="<b>{}</b>")
+    parts = [
+        html_table(table),
+        f"<p>{escape(note(table, how))}</p>",
+        "<h2>IoU of each class [%], mean over train seeds</h2>",
+        html_table(per_class.drop(columns="label").rename(columns={"name": "Class"})),
     ]
-    return PAGE.format(
-        title=escape(title),
-        table=html_table(header, marked),
-        note=escape(note(header, rows, how)),
-        per_class=html_table(["Class", *map(escape, values.columns)], classes),
-    )
+    return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
-HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px sans-serif; color: #222; background: #fff; margin: 2em; }}
-table {{ border-collapse: collapse; margin: 1em 0; }}
-th, td {{ padding: 0.35em 0.8em; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-p {{ max-width: 60em; color: #555; }}
-</style></head><body>
-<h1>{title}</h1>
-{table}
-<p>{note}</p>
-"""
-SIMPLE_PAGE = HEAD + "</body></html>\n"
-PAGE = (
-    HEAD
-    + """<h2>IoU of each class [%], mean over train seeds</h2>
-{per_class}
-</body></html>
-"""
-)
-
-
-def html_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table as HTML; cells are HTML already."""
-    head = "".join(f"<th>{cell}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _latex(text: str) -> str:
-    for character, replacement in (
-        ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$"), ("–", "--")
-    ):  # fmt: skip
-        text = text.replace(character, replacement)
-    return text
+def html_table(table: pd.DataFrame) -> str:
+    """A table as HTML; <b> in a cell is kept."""
+    with pd.option_context("display.max_colwidth", None):
+        text = table.to_html(index=False, border=0, float_format=number, na_rep="–")
+    return text.replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")

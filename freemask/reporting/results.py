@@ -6,33 +6,58 @@ Gains are paired: the difference is taken seed by seed, then averaged. Deviation
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from freemask.errors import InputError
+from freemask.files import read_json
+from freemask.segmentation.outputs import read_ious
 
-REGIMES = {"real": "real", "synthetic": "synthetic", "finetune": "synthetic, then real", "joint": "real + synthetic"}
+METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
+DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan}  # of a metrics.json without
 BASELINES = {"real": 1, "real_2x": 2}  # regime real at one and at twice the model's schedule
 RARE = 0.25  # the rare group: this share of the classes, those with the fewest pixels in the real training masks
 
 
-def mean_std(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; NaN deviation for one value, both NaN for none."""
-    mean = float(np.mean(values)) if len(values) else math.nan
-    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+def read_results(
+    training: Path, experiments: pd.DataFrame, rare: list[int], best: list[str]
+) -> tuple[pd.DataFrame, dict[str, list[pd.DataFrame]]]:
+    """Read the metrics of every experiment and train seed, and their tables of IoU per class.
 
-
-def paired_gains(improved: dict[int, float], baseline: dict[int, float]) -> list[float]:
-    """Differences of the train seeds that both have, ascending seeds."""
-    return [improved[seed] - baseline[seed] for seed in sorted(improved.keys() & baseline.keys())]
+    Args:
+        training: Folder of <experiment>/seed-<s>/{metrics.json,per_class_iou.tsv}.
+        experiments: experiment, train_seeds.
+        rare: Labels of the rare group.
+        best: Experiments whose best checkpoint was evaluated as well: best/metrics.json.
+    Returns: One row per training, as `summarize` takes them; of each experiment, a table per train seed.
+    Raises: InputError for a file that isn't there or lacks a metric.
+    """
+    rows: list[dict[str, Any]] = []
+    ious: dict[str, list[pd.DataFrame]] = {}
+    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        ious[experiment] = []
+        for seed in seeds:
+            folder = training / experiment / f"seed-{seed}"
+            metrics = DEFAULTS | read_json(folder / "metrics.json")
+            missing = [key for key in ("mIoU", "mAcc", "aAcc", "iterations") if key not in metrics]
+            if missing:
+                raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
+            if experiment in best:
+                metrics["best_mIoU"] = read_json(folder / "best/metrics.json")["mIoU"]
+            per_class = read_ious(folder / "per_class_iou.tsv")
+            ious[experiment].append(per_class)
+            metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # of classes that were met
+            rows.append({"experiment": experiment, "train_seed": seed} | metrics)
+    return pd.DataFrame(rows), ious
 
 
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
-    """The experiments that a model's gains are over: {"real": ..., "real_2x": ...}, those that there are.
+    """The experiments of a model that its gains are over, by key of BASELINES; without a key that has none.
 
-    Raises: InputError where two experiments are the same baseline.
+    Raises: InputError if two experiments are the same baseline.
     """
     found = {}
     for key, schedule in BASELINES.items():
@@ -50,51 +75,52 @@ def rare_labels(pixels: dict[int, int]) -> list[int]:
     return sorted(sorted(pixels), key=lambda label: pixels[label])[: math.ceil(RARE * len(pixels))]
 
 
-def rare_miou(ious: pd.DataFrame, rare: list[int]) -> float:
-    """Mean IoU of the rare group; ious: label, iou [percent]. Classes that the evaluation never met are left out."""
-    return float(ious.iou[ious.label.isin(rare)].mean())
-
-
 def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
-    Args: experiments: experiment, model, regime, schedule, synthetic_set, balance (exact if left out); metrics:
-    experiment, train_seed, mIoU, mAcc, aAcc, rare_mIoU, iterations, checkpoint (that all of these are of: last or
-    best), best_mIoU (of the best checkpoint, NaN where there is none).
-    Returns: these columns of experiments, seeds (their number), iterations, checkpoint, and for mIoU, mAcc, aAcc,
-    rare_mIoU, best_mIoU mean and <metric>_std; gain_over_real(_std), gain_over_real_2x(_std) [points of mIoU];
-    mIoU_seed_<s>, one per seed.
+    Args:
+        experiments: experiment, model, regime, schedule, synthetic_set, balance.
+        metrics: experiment, train_seed, METRICS, iterations, checkpoint. All metrics are of that checkpoint (last or
+            best), but best_mIoU is of the best one, NaN without one.
+    Returns: These columns of experiments, seeds (their number), iterations, checkpoint, mean and <metric>_std of
+        METRICS, gain_over_real(_std) and gain_over_real_2x(_std) [points of mIoU], mIoU_seed_<s>.
     """
-    by_seed = {
-        name: dict(zip(group.train_seed, group.mIoU, strict=True)) for name, group in metrics.groupby("experiment")
-    }
-    rows = []
-    for experiment in experiments.itertuples():
-        mine = metrics[metrics.experiment == experiment.experiment]
-        row = {key: getattr(experiment, key) for key in ("experiment", "model", "regime", "schedule", "synthetic_set")}
-        row |= {"balance": getattr(experiment, "balance", "exact")}
-        row |= {"seeds": len(mine), "iterations": int(mine.iterations.iloc[0])}
-        row["checkpoint"] = "/".join(sorted(set(mine.checkpoint)))
-        for metric in ("mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"):
-            row[metric], row[f"{metric}_std"] = mean_std(mine[metric].tolist())
-        found = baselines(experiments, experiment.model)
-        for key in BASELINES:
-            other = found.get(key, experiment.experiment)
-            gains = (
-                [] if other == experiment.experiment else paired_gains(by_seed[experiment.experiment], by_seed[other])
-            )
-            row[f"gain_over_{key}"], row[f"gain_over_{key}_std"] = mean_std(gains)
-        row |= {
-            f"mIoU_seed_{seed}": by_seed[experiment.experiment].get(seed) for seed in sorted(set(metrics.train_seed))
-        }
-        rows.append(row)
-    return pd.DataFrame(rows)
+    of_each = metrics.groupby("experiment")
+    columns = {"seeds": of_each.size(), "iterations": of_each.iterations.first()}
+    columns["checkpoint"] = of_each.checkpoint.agg(lambda checkpoints: "/".join(sorted(set(checkpoints))))
+    mean, std = of_each[METRICS].mean(skipna=False), of_each[METRICS].std(skipna=False)
+    for metric in METRICS:
+        columns |= {metric: mean[metric], f"{metric}_std": std[metric]}
+    miou = metrics.pivot(index="train_seed", columns="experiment", values="mIoU")
+    for key in BASELINES:
+        gains = gains_over(key, experiments, miou)
+        columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
+    columns |= {f"mIoU_seed_{seed}": row for seed, row in miou.iterrows()}
+    own = experiments[["experiment", "model", "regime", "schedule", "synthetic_set", "balance"]]
+    own = own.astype({"schedule": float}).set_index("experiment", drop=False)
+    return own.assign(**columns).reset_index(drop=True)
+
+
+def gains_over(key: str, experiments: pd.DataFrame, miou: pd.DataFrame) -> pd.DataFrame:
+    """Gains of each experiment (columns) over its model's baseline, by train seed (rows); NaN where either has none.
+
+    Args:
+        key: A key of BASELINES.
+        experiments: experiment, model, regime, schedule.
+        miou: mIoU of each experiment (columns) and train seed (rows).
+    """
+    gains = {}
+    for name, model in zip(experiments.experiment, experiments.model, strict=True):
+        baseline = baselines(experiments, model).get(key, name)
+        gains[name] = miou[name] - miou[baseline] if baseline != name else miou[name] * math.nan
+    return pd.DataFrame(gains)
 
 
 def describe_evaluations(metrics: pd.DataFrame) -> str:
-    """How the numbers were made, for the table's note: single scale, or which test-time augmentation.
+    """The evaluation for the table's note: single scale or test-time augmentation; by experiment if they differ.
 
-    Args: metrics: experiment, scales (lists), flip; where experiments differ, each is named.
+    Args:
+        metrics: experiment, scales (lists), flip.
     """
     said = [_describe(scales, flip) for scales, flip in zip(metrics.scales, metrics.flip, strict=True)]
     names = pd.Series(metrics.experiment.to_list()).groupby(said, sort=False).unique()
@@ -115,29 +141,27 @@ def _describe(scales: list[float] | None, flip: bool | None) -> str:
 def add_reported(summary: pd.DataFrame, reported: list[dict], synthetic_set: str | None) -> pd.DataFrame:
     """Add the authors' numbers: reported_mIoU and reported_gain, NaN where they give none.
 
-    They stand beside the real baseline (schedule 1) and joint training (schedule 2, as theirs was); where
-    `synthetic_set` is given, beside joint training on that set only, so that ablations aren't compared with what they
-    aren't.
-    Args: reported: rows with the keys model, real, joint [mIoU, percent].
+    They belong to the real baseline (schedule 1) and to joint training (schedule 2, as theirs was).
+
+    Args:
+        summary: Made by `summarize`.
+        reported: Rows with the keys model, real, joint [mIoU, percent].
+        synthetic_set: The only set whose joint training is compared with theirs, so that ablations aren't; None: any.
     """
-    of_model = {row["model"]: row for row in reported}
-
-    def numbers(row: pd.Series) -> tuple[float, float]:
-        known = of_model.get(row.model)
-        if known and row.regime == "real" and row.schedule == 1:
-            return known["real"], math.nan
-        if known and row.regime == "joint" and row.schedule == 2 and synthetic_set in (None, row.synthetic_set):
-            return known["joint"], known["joint"] - known["real"]
-        return math.nan, math.nan
-
-    pairs = [numbers(row) for _, row in summary.iterrows()]
-    return summary.assign(reported_mIoU=[pair[0] for pair in pairs], reported_gain=[pair[1] for pair in pairs])
+    of_model = pd.DataFrame(reported, columns=["model", "real", "joint"]).set_index("model").reindex(summary.model)
+    real, joint = of_model.real.to_numpy(float), of_model.joint.to_numpy(float)
+    is_real = (summary.regime == "real") & (summary.schedule == 1)
+    is_joint = (summary.regime == "joint") & (summary.schedule == 2)
+    is_joint &= synthetic_set in (None, "") or summary.synthetic_set == synthetic_set
+    miou = np.select([is_real, is_joint], [real, joint], math.nan)
+    return summary.assign(reported_mIoU=miou, reported_gain=np.where(is_joint, joint - real, math.nan))
 
 
 def class_means(ious: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """IoU per class of every experiment: label, name, one column per experiment, mean over its train seeds.
 
-    Args: ious: of each experiment, one table per seed with label, name, iou; NaN for a class that was never met.
+    Args:
+        ious: Of each experiment, one table per seed with label, name, iou; NaN for a class that was never met.
     """
     first = next(iter(ious.values()))[0][["label", "name"]]
     columns = {name: _aligned(tables, first).mean(axis=1).to_numpy() for name, tables in ious.items()}
@@ -147,7 +171,9 @@ def class_means(ious: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
 def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame]) -> pd.DataFrame:
     """Classes by IoU gain, largest first: label, name, real, joint, gain, gain_seed_<s>.
 
-    Args: real, joint: of each train seed, label, name, iou [percent].
+    Args:
+        real: Of each train seed: label, name, iou [percent].
+        joint: The same.
     Returns: means over the seeds; a class that was never met has NaN and comes last; ties by label.
     Raises: InputError where the seeds differ, or a table has no number at all.
     """
@@ -179,9 +205,9 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_reported(path: str | Path, key: str) -> list[dict]:
-    """One list of the authors' numbers, [] where they report nothing under `key`.
+    """Read one list of the authors' numbers; empty if they report nothing under `key`.
 
-    Raises: InputError where the file isn't there or isn't YAML.
+    Raises: InputError if the file isn't there or isn't YAML.
     """
     try:
         return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])

@@ -77,3 +77,13 @@ def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:
     if table.columns.tolist() != ["label", "name", *labels]:
         raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
     return table.name.tolist(), table[labels].to_numpy(np.int64)
+
+
+def spread(total: int, number: int, source: str | Path) -> list[int]:
+    """Positions of `number` validation images whose predictions are shown: the middles of equal parts of the table.
+
+    Raises: InputError if there are fewer images.
+    """
+    if number > total:
+        raise InputError(f"{source}: {total} image(s), but evaluation.pictures is {number}; lower it")
+    return [(2 * part + 1) * total // (2 * number) for part in range(number)]

@@ -16,29 +16,30 @@ from freemask.workflow.places import ROOT
 PACKAGE = "freemask"
 
 
-def code_digest(script: str, *plugged_in: str) -> str:
+def code_digest(script: str | Path, *plugged_in: str) -> str:
     """Digest of a script and of every module of this package that it imports, directly or not.
 
     Comments, docstrings and layout don't count: a better sentence starts no job.
 
     Args:
-        script: Name of a file in scripts/, without suffix.
+        script: Name of a file in scripts/, without suffix; or the path of a script from elsewhere.
         plugged_in: Names from the configuration; one of the form package.module:object counts with its module's file.
     Returns: 12 hex digits.
     """
     content = hashlib.sha256()
     for path in sorted(code_files(script)):
-        content.update(f"{path.relative_to(ROOT)}\n{_read(path)[1]}\n".encode())
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
+        content.update(f"{shown}\n{_read(path)[1]}\n".encode())
     for name in plugged_in:
         if path := _outside(name):
             content.update(f"{name}\n{_read(path)[1]}\n".encode())
     return content.hexdigest()[:12]
 
 
-def code_files(script: str) -> set[Path]:
+def code_files(script: str | Path) -> set[Path]:
     """A script and the files of this package that it imports, also inside functions and through other modules."""
     found: set[Path] = set()
-    waiting = [ROOT / "scripts" / f"{script}.py"]
+    waiting = [script if isinstance(script, Path) else ROOT / "scripts" / f"{script}.py"]
     while waiting:
         path = waiting.pop()
         if path not in found:

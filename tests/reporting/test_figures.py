@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy_chain
-from command_line import run_script
+from command_line import load, run_script
+from cyclopts import CycloptsError
 
 from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
-from freemask.reporting import confusion, contact_sheet, figures, predictions
-from freemask.segmentation.outputs import read_confusion, read_scalars, write_confusion
+from freemask.reporting import figures, sheets
+from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
 SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
 
@@ -31,14 +32,14 @@ def improved(classes: int) -> pd.DataFrame:
 def test_every_figure_is_the_same_bytes_twice(world):
     tables.write_table(world / "most_improved.tsv", improved(12))
     for name, options in {
-        "plot_most_improved": {"most_improved": world / "most_improved.tsv", "top": 10},
+        "plot_most_improved": {"most_improved": world / "most_improved.tsv", "top": 10, "title": "World"},
         "plot_class_loss": {"class_loss": world / "class_loss.tsv"},
         "plot_filtered_share": {
             "class_shares": [world / "shares.tsv"] * 2,
-            "names": ["alpha 1.25", "alpha 2"],
+            "set_names": ["alpha 1.25", "alpha 2"],
             "shard_shares": [world / "shards.tsv"] * 2,
         },
-        "plot_hardness": {"hardness": world / "hardness.tsv", "plans": world / "plan.tsv", "names": "hardness"},
+        "plot_hardness": {"hardness": world / "hardness.tsv", "plans": world / "plan.tsv", "plan_names": "hardness"},
     }.items():
         made = []
         for run in ("first", "second"):
@@ -59,9 +60,9 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
     curve = read_scalars(tmp_path)
     assert curve.step.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
-    run_script("plot_training", work=tmp_path, names="real", models="small", figures=tmp_path / "a.png")
-    with pytest.raises(InputError, match="1 --names and 2 --models for 1 --work"):
-        run_script("plot_training", work=tmp_path, names="real", models=["a", "b"], figures=tmp_path / "b.png")
+    run_script("plot_training", work=tmp_path, training_names="real", models="small", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="1 --training-names and 2 --models for 1 --work"):
+        run_script("plot_training", work=tmp_path, training_names="real", models=["a", "b"], figures=tmp_path / "b.png")
     assert toy_chain.is_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no scalars.json"):
         read_scalars(tmp_path / "20260101_000000")
@@ -69,7 +70,7 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
 
 def test_training_curves_have_a_row_of_panels_per_model():
     curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
-    figure = figures.plot_training({f"model {m}": {f"run {r}": curve for r in range(m + 1)} for m in range(7)})
+    figure = load("plot_training").draw({f"model {m}": {f"run {r}": curve for r in range(m + 1)} for m in range(7)})
     assert len(figure.axes) == 14
     for m, right in enumerate(figure.axes[1::2]):
         assert len(right.lines) == m + 1
@@ -79,7 +80,7 @@ def test_training_curves_have_a_row_of_panels_per_model():
 def test_train_seeds_of_an_experiment_share_a_color():
     curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
     names = ["real seed-0", "real seed-1", "joint seed-0", "imported"]
-    figure = figures.plot_training({"model": dict.fromkeys(names, curve)})
+    figure = load("plot_training").draw({"model": dict.fromkeys(names, curve)})
     colors = [line.get_color() for line in figure.axes[1].lines]
     assert colors[0] == colors[1] and len({colors[0], colors[2], colors[3]}) == 3
     assert [line.get_linestyle() for line in figure.axes[1].lines] == ["-", "--", "-", "-"]
@@ -88,6 +89,7 @@ def test_train_seeds_of_an_experiment_share_a_color():
 def test_confusion_by_hand(tmp_path):
     """Class a: 6 of 8 pixels right, 2 taken for b; b: all right; c is in no mask."""
     counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
+    confusion = load("plot_confusion")
     share = confusion.shares(counts)
     np.testing.assert_allclose(share, [[75, 25, 0], [0, 100, 0], [np.nan] * 3])
     assert confusion.largest(["a", "b", "c"], share, 5) == ["a → b  25 %"]
@@ -96,23 +98,24 @@ def test_confusion_by_hand(tmp_path):
     assert (tmp_path / "c.tsv").read_text().splitlines()[:2] == ["label\tname\t3\t7\t9", "3\ta\t6\t2\t0"]
     names, read = read_confusion(tmp_path / "c.tsv")
     assert names == ["a", "b", "b"] and read.dtype == np.int64 and np.array_equal(read, counts)
-    axes = confusion.plot(["a", "b", "c"], counts, "t").axes[0]
+    axes = confusion.draw(["a", "b", "c"], counts, "t").axes[0]
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
         ((0, 0), "75"), ((1, 0), "25"), ((1, 1), "100")
     }  # fmt: skip
-    run_script("plot_confusion", confusion=[tmp_path / "c.tsv"] * 2, figures=tmp_path / "c.png")
+    run_script("plot_confusion", confusion=[tmp_path / "c.tsv"] * 2, improved="joint", figures=tmp_path / "c.png")
     assert toy_chain.is_image(tmp_path / "c.png")
     (tmp_path / "d.tsv").write_text("label\tname\t3\n7\tb\t1\n")
     with pytest.raises(InputError, match="d.tsv: columns aren't the labels"):
-        run_script("plot_confusion", confusion=[tmp_path / "c.tsv", tmp_path / "d.tsv"], figures=tmp_path / "d.png")
+        run_script("plot_confusion", confusion=[tmp_path / "c.tsv", tmp_path / "d.tsv"], improved="joint",
+                   figures=tmp_path / "d.png")  # fmt: skip
 
 
 def test_images_to_show_are_spread_evenly():
-    assert predictions.spread(8, 4, "val.tsv") == [1, 3, 5, 7]
-    assert predictions.spread(3, 1, "val.tsv") == [1]
-    assert predictions.spread(2000, 4, "val.tsv") == [250, 750, 1250, 1750]
+    assert spread(8, 4, "val.tsv") == [1, 3, 5, 7]
+    assert spread(3, 1, "val.tsv") == [1]
+    assert spread(2000, 4, "val.tsv") == [250, 750, 1250, 1750]
     with pytest.raises(InputError, match=r"val.tsv: 3 image\(s\), but evaluation.pictures is 4"):
-        predictions.spread(3, 4, "val.tsv")
+        spread(3, 4, "val.tsv")
 
 
 def test_the_sheet_of_predictions_shows_them_beside_the_truth(world, tmp_path):
@@ -123,22 +126,22 @@ def test_the_sheet_of_predictions_shows_them_beside_the_truth(world, tmp_path):
     for number, mask in enumerate(truth):
         files.write_atomic(tmp_path / f"a{number}.png", images.png_bytes(np.full_like(mask, 1)))
         files.write_atomic(tmp_path / f"b{number}.png", images.png_bytes(np.full_like(mask, 9)))
-    options = {"val": tmp_path / "val.tsv", "names": ["real", "joint"], "classes": world / "classes.tsv",
-               "ignored_label": 0, "figure": tmp_path / "sheet.png",
-               "baseline": [tmp_path / "a0.png", tmp_path / "a1.png"]}  # fmt: skip
-    run_script("plot_predictions", improved=[tmp_path / "b0.png", tmp_path / "b1.png"], **options)
+    options = {"val": tmp_path / "val.tsv", "baseline": "real", "improved": "joint", "title": "World",
+               "label_space": world / "label_space.json", "train_seed": 0, "figure": tmp_path / "sheet.png",
+               "baseline_predictions": [tmp_path / "a0.png", tmp_path / "a1.png"]}  # fmt: skip
+    run_script("plot_predictions", improved_predictions=[tmp_path / "b0.png", tmp_path / "b1.png"], **options)
     sheet = images.read_image(tmp_path / "sheet.png")
     height, width = truth[0].shape  # 64 x 85: shown twice as large
     top, step = 24 + 46 + 26, 2 * width + 6
     assert sheet.shape[1] == 2 * 24 + 4 * step - 6
-    colors = LabelSpace.read(world / "classes.tsv", 0).colorize(truth[0])
+    colors = LabelSpace.read(world / "label_space.json").colorize(truth[0])
     shown = sheet[top : top + 2 * height, 24 + step : 24 + step + 2 * width]
     assert np.array_equal(shown[::2, ::2], colors)
     for column, color in ((2, (0x6A, 0xB4, 0xF0)), (3, (0xFF, 0x3D, 0x00))):
         part = sheet[top : top + 2 * height, 24 + column * step : 24 + column * step + 2 * width]
         assert (part == color).all()
-    with pytest.raises(InputError, match="2 --baseline for 1 --improved"):
-        run_script("plot_predictions", improved=[tmp_path / "b0.png"], **options)
+    with pytest.raises(InputError, match="2 --baseline-predictions for 1 --improved-predictions"):
+        run_script("plot_predictions", improved_predictions=[tmp_path / "b0.png"], **options)
 
 
 def test_many_classes_break_into_panels():
@@ -152,7 +155,7 @@ def test_many_classes_break_into_panels():
 def test_class_loss_has_a_bar_and_a_place_in_the_histogram_for_every_class(classes):
     loss = np.random.default_rng(0).gamma(2, 0.4, classes)
     table = pd.DataFrame({"name": [f"class {i}" for i in range(classes)], "pixels": 100, "class_loss": loss})
-    figure = figures.plot_class_loss(table)
+    figure = load("plot_class_loss").draw(table)
     *bars, histogram = figure.axes
     assert sum(len(axes.patches) for axes in bars) == classes
     assert sum(patch.get_height() for patch in histogram.patches) == classes
@@ -170,7 +173,7 @@ def test_filtered_shares_have_a_point_per_set_and_class_and_a_bar_per_shard():
 
     shares = {"alpha 1": share(10, 20), "alpha 2": share(0, 10)}
     parts = pd.DataFrame({"shard": [1, 2, 1, 2], "label": [1, 1, 2, 7], "share": [0.05, 0.15, 0.4, np.nan]})
-    figure = figures.plot_filtered_share(shares, dict.fromkeys(shares, parts))
+    figure = load("plot_filtered_share").draw(shares, dict.fromkeys(shares, parts))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["road", "sky"]  # most filtered first; no ship
     points = [part.get_offsets().tolist() for part in axes.collections if len(part.get_offsets()) > 1]
@@ -178,20 +181,21 @@ def test_filtered_shares_have_a_point_per_set_and_class_and_a_bar_per_shard():
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == ["alpha 1: 20.0% of all pixels", "alpha 2: 6.7% of all pixels", "each shard"]
-    (legend,) = figures.plot_filtered_share(shares).legends
+    (legend,) = load("plot_filtered_share").draw(shares).legends
     assert len(legend.get_texts()) == 2
 
 
 def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     table = improved(6)
     table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
-    axes = figures.plot_most_improved(table, top=9, title="t").axes[0]
+    axes = load("plot_most_improved").draw(table, top=9, title="t").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"class {i}" for i in range(5)]
 
 
 def draw_sheet(world, figure, rows=3):
-    run_script("contact_sheet", train=world / "train.tsv", masks=world / "masks.tsv", index=world / "index.tsv",
-               classes=world / "classes.tsv", ignored_label=0, rows=rows, columns=2, figure=figure)  # fmt: skip
+    run_script("plot_contact_sheet", synthetic=world / "train.tsv", masks=world / "masks.tsv", title="World",
+               index=world / "index.tsv", label_space=world / "label_space.json", rows=rows, columns=2,
+               figure=figure)  # fmt: skip
 
 
 def test_the_sheet_is_the_same_bytes_twice_and_shows_small_images_large(world):
@@ -206,51 +210,55 @@ def test_masks_are_chosen_by_hand():
     # pixels: 1 (10 in all) and 7 (30) are rare, 2 (265) is not; mask 0 holds most of 1 but isn't usable
     counts = LabelCounts.parse(["1:8 2:92", "1:2 2:98", "7:30 2:60", "2:15"])
     usable = np.array([False, True, True, True])
-    assert contact_sheet.choose_masks(counts, usable, rows=2) == [1, 2]
+    choose_masks = load("plot_contact_sheet").choose_masks
+    assert choose_masks(counts, usable, rows=2) == [1, 2]
     # second round: 1 and 7 are in no mask that is left, so the largest of 2
-    assert contact_sheet.choose_masks(counts, usable, rows=9) == [1, 2, 3]
-    assert contact_sheet.choose_masks(counts, np.zeros(4, bool), rows=2) == []
+    assert choose_masks(counts, usable, rows=9) == [1, 2, 3]
+    assert choose_masks(counts, np.zeros(4, bool), rows=2) == []
 
 
 def test_colors_of_filtered_and_ignored_pixels():
     mask, filtered = np.array([[1, 2, 2, 0]], np.uint8), np.array([[1, 2, 0, 0]], np.uint8)
-    painted = contact_sheet.paint_filtered(mask, filtered, SPACE)
+    painted = load("plot_contact_sheet").colorize_filtered(mask, filtered, SPACE)
     assert painted[0].tolist() == [[10, 20, 30], [200, 100, 0], [255, 255, 255], [0, 0, 0]]
 
 
 def test_small_pictures_grow_by_whole_pixels_and_large_ones_shrink():
-    assert [contact_sheet.tile_side(side) for side in (64, 48, 160, 200, 512)] == [192, 192, 160, 200, 256]
+    sizes = [sheets.tile_size(side, side) for side in (64, 48, 160, 200, 512)]
+    assert sizes == [(192, 192), (192, 192), (160, 160), (200, 200), (256, 256)]
+    assert sheets.tile_size(64, 85) == (128, 170) and sheets.tile_size(512, 683) == (192, 256)
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    grown = contact_sheet.fit(picture, 4, smooth=True)
+    grown = sheets.tile(picture, (4, 4), smooth=True)
     assert np.array_equal(grown, picture.repeat(2, 0).repeat(2, 1))
 
 
-def test_missing_tiles_stay_empty_and_long_titles_are_cut():
-    tile = np.zeros((8, 8, 3), np.uint8)
-    row = contact_sheet.Row("a title " * 80, tile, tile, tile, (tile, None))
-    sheet = contact_sheet.compose([row], [1, 2], SPACE, "title")
+def test_missing_tiles_stay_empty_and_long_captions_are_cut():
+    tile = np.zeros((160, 160, 3), np.uint8)
+    row = sheets.Row([tile, tile, tile, tile, None], "a caption " * 80)
+    sheet = sheets.draw_sheet([row], ["a heading"] * 5, sheets.legend([1, 2], SPACE), "title")
     x = 24 + 4 * (160 + 6) + 80
     assert (sheet[150:170, x] == 255).all()
     assert (sheet[150:170, x - 166] == 0).all()
 
 
 def test_bad_figure_input_is_refused(world, tmp_path):
-    with pytest.raises(InputError, match=r"1 --names for 2 --class-shares"):
+    with pytest.raises(InputError, match=r"--class-shares: 2 file\(s\), but 1 name\(s\)"):
         run_script(
-            "plot_filtered_share", class_shares=[world / "shares.tsv"] * 2, names="a", figures=tmp_path / "a.png"
+            "plot_filtered_share", class_shares=[world / "shares.tsv"] * 2, set_names="a", figures=tmp_path / "a.png"
         )
-    with pytest.raises(InputError, match=r"2 --names for 1 --plans"):
-        run_script("plot_hardness", hardness=world / "hardness.tsv", plans=world / "plan.tsv", names=["a", "b"],
+    with pytest.raises(InputError, match=r"--plans: 1 file\(s\), but 2 name\(s\)"):
+        run_script("plot_hardness", hardness=world / "hardness.tsv", plans=world / "plan.tsv", plan_names=["a", "b"],
                    figures=tmp_path / "a.png")  # fmt: skip
     with pytest.raises(InputError, match=r"a.svg: figures are written as .png or .pdf"):
         run_script("plot_class_loss", class_loss=world / "class_loss.tsv", figures=tmp_path / "a.svg")
     table = improved(2).assign(gain=np.nan)
     tables.write_table(tmp_path / "none.tsv", table)
     with pytest.raises(InputError, match="no class has a gain"):
-        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", figures=tmp_path / "a.png")
-    with pytest.raises(InputError, match="--top 0"):
-        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", top=0, figures=tmp_path / "a.png")
-    with pytest.raises(InputError, match="--rows 0"):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", title="a", figures=tmp_path / "a.png")
+    with pytest.raises(CycloptsError, match='"0" for --top'):
+        run_script("plot_most_improved", most_improved=tmp_path / "none.tsv", top=0, title="a",
+                   figures=tmp_path / "a.png")  # fmt: skip
+    with pytest.raises(CycloptsError, match='"0" for --rows'):
         draw_sheet(world, tmp_path / "s.png", rows=0)
     with pytest.raises(InputError, match="no such image"):
         images.read_image(tmp_path / "none.jpg")

@@ -9,6 +9,7 @@ import pytest
 from command_line import run_script
 
 from freemask import files, tables
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.reporting import layout, results
 from freemask.reporting.results import read_reported
@@ -34,6 +35,7 @@ def folder(tmp_path):
     (tmp_path / "classes.tsv").write_text(
         "label\tname\tword\tcolor\n" + "".join(f"{i + 1}\t{name}\tw\t#000000\n" for i, name in enumerate(CLASSES))
     )
+    LabelSpace.of_class_table(tmp_path / "classes.tsv", 0).write(tmp_path / "label_space.json")
     (tmp_path / "masks.tsv").write_text("mask_id\tmask\tcounts\na\ta.png\t1:90 2:50 3:9\nb\tb.png\t1:9 4:5\n")
     (tmp_path / "reported.yaml").write_text(
         "world:\n  - {model: small, real: 39.0, joint: 44.5}\nmost_improved_world:\n  - {class: ship, gain: 68.19}\n"
@@ -51,7 +53,7 @@ def folder(tmp_path):
 
 def tabulate(folder, **more):
     run_script("result_tables", experiments=folder / "experiments.tsv", dataset="world", training=folder / "training",
-               masks=folder / "masks.tsv", classes=folder / "classes.tsv", ignored_label=0,
+               masks=folder / "masks.tsv", label_space=folder / "label_space.json",
                markdown=folder / "miou.md", csv=folder / "miou.csv", latex=folder / "miou.tex",
                html=folder / "miou.html",
                per_class=folder / "per_class_iou.tsv", **more)  # fmt: skip
@@ -68,14 +70,31 @@ def improve(folder, **more):
     return tables.read_table(folder / "most_improved.tsv", ["label", "name", "real", "joint", "gain"])
 
 
+def summarize(miou: dict[tuple[str, int], float]) -> pd.DataFrame:
+    """The summary of two experiments, real and joint, from their mIoU by train seed."""
+    experiments = pd.DataFrame({"experiment": ["real", "joint"], "regime": ["real", "joint"], "schedule": [1, 2]})
+    experiments = experiments.assign(model="small", synthetic_set="", balance="exact")
+    metrics = pd.DataFrame(
+        [{"experiment": name, "train_seed": seed, "mIoU": value} for (name, seed), value in miou.items()]
+    )
+    same = {"rare_mIoU": 1.0, "mAcc": 1.0, "aAcc": 1.0, "best_mIoU": math.nan, "iterations": 9, "checkpoint": "last"}
+    return results.summarize(experiments, metrics.assign(**same)).set_index("experiment")
+
+
 def test_mean_and_sample_deviation():
-    assert results.mean_std([1.0, 3.0]) == (2.0, pytest.approx(math.sqrt(2)))
-    assert results.mean_std([5.0])[0] == 5 and math.isnan(results.mean_std([5.0])[1])
-    assert all(math.isnan(value) for value in results.mean_std([]))
+    table = summarize({("real", 0): 1.0, ("real", 1): 3.0, ("joint", 0): 5.0})
+    assert table.mIoU.tolist() == [2, 5]
+    assert table.mIoU_std["real"] == pytest.approx(math.sqrt(2)) and math.isnan(table.mIoU_std["joint"])
+    assert table.best_mIoU.isna().all() and table.best_mIoU_std.isna().all()
 
 
 def test_gains_are_paired_by_seed():
-    assert results.paired_gains({0: 5.0, 1: 9.0, 7: 1.0}, {1: 4.0, 0: 3.0, 2: 8.0}) == [2.0, 5.0]
+    """Seeds that both have: 0 gains 2, 1 gains 5; by hand."""
+    table = summarize({("joint", 0): 5.0, ("joint", 1): 9.0, ("joint", 7): 1.0,
+                       ("real", 1): 4.0, ("real", 0): 3.0, ("real", 2): 8.0})  # fmt: skip
+    assert table.gain_over_real["joint"] == 3.5
+    assert table.gain_over_real_std["joint"] == pytest.approx(math.sqrt(4.5))
+    assert math.isnan(table.gain_over_real["real"]) and table.gain_over_real_2x.isna().all()
 
 
 def test_the_rare_group_is_the_quarter_with_the_fewest_pixels():

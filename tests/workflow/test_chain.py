@@ -73,7 +73,7 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
     jobs = planned(snakemake(rerun, "-n"))
     assert set(rules(jobs)) == {
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
-        "plot_most_improved", "plot_filtered_share", "plot_training", "contact_sheet", "plot_confusion",
+        "plot_most_improved", "plot_filtered_share", "plot_training", "plot_contact_sheet", "plot_confusion",
         "plot_predictions", "training_cost",
     }  # fmt: skip
     assert rules(jobs)["filter_masks"] == 2  # two shards of the one alpha
@@ -123,7 +123,7 @@ def test_what_verify_finds_is_made_again_and_nothing_else(rerun):
     assert NOTHING in snakemake(rerun, "-n")
 
 
-@pytest.mark.parametrize("rule", ["plot_class_loss", "contact_sheet"])
+@pytest.mark.parametrize("rule", ["plot_class_loss", "plot_contact_sheet"])
 def test_a_changed_plot_reruns_that_plot(rerun, rule):
     append(rerun / f"scripts/{rule}.py")
     assert planned(snakemake(rerun)) == {(rule, "dataset=miniworld")}

@@ -1,0 +1,121 @@
+"""Draw masks beside the images synthesized from them; see `plot_contact_sheet`."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask import cli
+from freemask.data.label_space import LabelSpace
+from freemask.data.masks import LabelCounts, read_masks
+from freemask.files import write_atomic
+from freemask.images import png_bytes, read_image, read_mask
+from freemask.reporting.sheets import BLACK, WHITE, Row, draw_sheet, legend, tile, tile_size
+from freemask.tables import read_table
+
+SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
+
+
+def plot_contact_sheet(
+    *,
+    synthetic: Path,
+    masks: Path,
+    index: Path,
+    label_space: Path,
+    rows: cli.Positive = 8,
+    columns: cli.Positive = 4,
+    title: str,
+    figure: Path,
+) -> None:
+    """One mask per row: the real image, its mask, the mask after the filter for synthetic image no. 1, and synthetic
+    images that differ in their seed alone. White: pixels beyond the tolerance margin, ignored in training. Black:
+    pixels that the data set itself ignores. Masks are chosen to show the rare classes, those with fewest pixels first;
+    real images are squashed to a square, as the masks were for synthesis.
+
+    Args:
+        synthetic: Synthetic set: image, mask, mask_id, seed, filtered.
+        masks: Table of mask_id, mask, counts (resize_masks).
+        index: Table of the training split (index_dataset).
+        label_space: The data set's label space.
+        rows: Number of masks.
+        columns: Number of synthetic images of each mask.
+        title: Name of the data set.
+        figure: Output, .png.
+    """
+    space = LabelSpace.read(label_space)
+    table, counts = read_masks(masks)
+    train = read_table(synthetic, ["image", "mask", "mask_id", "seed", "filtered"])
+    images = train.groupby("mask_id").size().reindex(table.mask_id, fill_value=0).to_numpy()
+    chosen = choose_masks(counts, images >= min(columns, images.max()), rows)
+    real = read_table(index, ["mask_id", "image"]).set_index("mask_id").image
+    drawn = []
+    for position in chosen:
+        mask = table.iloc[position]
+        own = train[train.mask_id == mask.mask_id].sort_values("seed").head(columns)
+        names = [name for _, name in legend(counts.label[counts.row == position], space)]
+        caption = f"{mask.mask_id}: {', '.join(names)}; the filter takes {own.filtered.iloc[0]:.1%} of no. 1"
+        drawn.append(Row(tiles(mask["mask"], real[mask.mask_id], own, space, columns), caption))
+    headings = ["real image", "its mask", "filtered mask of no. 1"]
+    headings += [f"synthetic no. {number + 1}" for number in range(columns)]
+    labels = np.unique(counts.label[np.isin(counts.row, chosen)])
+    entries = [*legend(labels, space), (WHITE, "filtered"), (BLACK, "ignored")]
+    sheet = draw_sheet(drawn, headings, entries, f"{title}: masks and the images synthesized from them")
+    write_atomic(figure, png_bytes(sheet))
+
+
+def choose_masks(counts: LabelCounts, usable: np.ndarray, rows: int) -> list[int]:
+    """Choose masks that show the rare classes: rarest class first, each time the mask that shows it largest.
+
+    A class that a chosen mask already shows is passed over; when every class is shown, another round begins.
+
+    Args:
+        counts: Label counts of N masks.
+        usable: (N,) bool.
+        rows: Number of masks to choose.
+    Returns: At most `rows` indices, in the order of choice.
+    """
+    pixels = np.zeros((counts.masks, 256), np.float32)
+    pixels[counts.row, counts.label] = counts.pixels
+    share = pixels / np.maximum(pixels.sum(1, keepdims=True), 1)
+    rarest_first = sorted(np.flatnonzero(pixels.sum(0)), key=lambda label: (pixels[:, label].sum(), label))
+    left, chosen = usable.copy(), []
+    while left.any() and len(chosen) < rows:
+        shown = np.zeros(256, bool)
+        for label in rarest_first:
+            best = int(np.argmax(np.where(left, share[:, label], -1)))
+            if left[best] and share[best, label] > 0 and not shown[label] and len(chosen) < rows:
+                chosen.append(best)
+                left[best] = False
+                shown |= share[best] >= SHOWN
+        if not shown.any():
+            break
+    return chosen
+
+
+def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, columns: int) -> list[np.ndarray | None]:
+    """The tiles of one row: real image, mask, filtered mask, `columns` synthetic images (None where there are fewer).
+
+    Args:
+        mask: Path of the square mask.
+        real: Path of the real image.
+        own: The mask's rows of the synthetic set, ascending seeds.
+        label_space: The data set's label space.
+        columns: Number of synthetic images.
+    """
+    labels, filtered = read_mask(mask), read_mask(own["mask"].iloc[0])
+    size = tile_size(*labels.shape)
+    painted = [label_space.colorize(labels), colorize_filtered(labels, filtered, label_space)]
+    synthetic = [tile(read_image(path), size, smooth=True) for path in own.image]
+    found = [tile(read_image(real), size, smooth=True), *(tile(one, size, smooth=False) for one in painted), *synthetic]
+    return [*found, *[None] * (columns - len(synthetic))]
+
+
+def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
+    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
+    painted = label_space.colorize(filtered)
+    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = WHITE
+    return painted
+
+
+if __name__ == "__main__":
+    cli.run(plot_contact_sheet)
