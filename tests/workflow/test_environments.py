@@ -54,7 +54,8 @@ def scripts() -> dict[str, set[str]]:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             loaded = api.workflow(ResourceSettings(cores=1), settings, snakefile=ROOT / "Snakefile", workdir=ROOT)
             for rule in loaded._workflow.rules:
-                for script in re.findall(r"/(\w+)\.py\b", rule.shellcmd or ""):
+                given = " ".join(str(value) for value in rule.params if isinstance(value, str | Path))
+                for script in re.findall(r"/(\w+)\.py\b", f"{rule.shellcmd} {given}"):
                     assert rule.conda_env, f"rule {rule.name} names no environment"
                     found[Path(rule.conda_env).stem].add(script)
                     if rule.name.startswith("fetch_"):  # also run without environments, on a login node
@@ -122,6 +123,10 @@ def test_it_holds_nothing_else(environment):
         further -= of_openmmlab()
     unused = {name for name in further if not re.search(INDIRECT.get(name, r"(?!)"), project_text(), re.MULTILINE)}
     assert unused == set()
+
+
+def test_every_script_has_an_environment():
+    assert set().union(*scripts().values()) == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
 def test_an_environment_of_every_file():

@@ -1,7 +1,7 @@
 """A data set that nothing in the repository knows goes through the whole chain by configuration alone.
 
 Three classes, other label numbers, 255 ignored, images of several sizes that aren't square; one YAML file for the data
-set, which with the others stands in docs/your-own-dataset.md. Snakemake plans the jobs; their command lines then run in
+set, which with the others stands in docs/own-dataset.md. Snakemake plans the jobs; their command lines then run in
 this process, which saves two dozen starts of torch.
 """
 
@@ -23,7 +23,7 @@ from tiny_run import ROOT, read_yaml, write_yaml
 from freemask import files, images, tables
 from freemask.segmentation.outputs import read_confusion
 
-PAGE = ROOT / "docs/your-own-dataset.md"
+PAGE = ROOT / "docs/own-dataset.md"
 LABELS, NAMES = [10, 20, 200], ["sea", "ship", "island"]
 DATA = Path("elsewhere/the harbour")  # not where the page has it, and with a space
 SIZES = [(48, 80), (72, 56), (64, 96)]
@@ -60,7 +60,7 @@ def write_data(root: Path, split: str, count: int, seed: int) -> None:
 
 
 def written_on_the_page() -> dict[str, str]:
-    """The files that docs/your-own-dataset.md shows: path -> text."""
+    """The files that docs/own-dataset.md shows: path -> text."""
     text, found = PAGE.read_text(), {}
     for block in re.finditer(r"^```(yaml)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         before = text[: block.start()].rstrip().rpartition("\n\n")[2]
