@@ -1,4 +1,4 @@
-# make demo: the whole chain on two CPU cores. make test: every test. Both create what they need; see `make help`.
+# make demo: the whole chain on two CPU cores. make test: every test. Both install their packages first; see `make help`.
 
 PYTHON ?= python3
 # Looked up here: below, the virtual environment comes first on PATH.
@@ -43,13 +43,13 @@ help: ## show this help
 	echo "Variables: PYTHON ($(PYTHON)), CORES ($(CORES)), CONFIG ($(CONFIG)), PYTEST_ARGS"
 
 .PHONY: demo
-demo: $(PACKAGES) ## raw data set in, stronger segmentor, tables and report out: 2 cores, no GPU
+demo: $(PACKAGES) ## the whole chain on a miniature data set, from raw data to the report: 2 cores, no GPU
 	@$(wait_for_jobs)
 	$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete
 	$(write_report)
 
 .PHONY: report
-report: $(PACKAGES) ## write the HTML report of what is there (CONFIG=config/config.yaml for the paper's run)
+report: $(PACKAGES) ## write the HTML report of finished results (CONFIG=config/config.yaml for the paper's run)
 	@$(write_report)
 
 TRAINED := results/miniworld/generator_training/miniature/pipeline
@@ -68,9 +68,10 @@ test-slurm: $(PACKAGES) ## the tests that start a real Slurm here (as root; Debi
 	@$(BIN)/pytest -m slurm tests/slurm $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(PACKAGES) ## ruff, snakefmt, snakemake --lint
+lint: $(PACKAGES) ## ruff, import-linter, snakefmt, snakemake --lint
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(SNAKEMAKE) --lint
 
@@ -88,8 +89,8 @@ clean: ## delete the demo's data and results
 distclean: clean ## delete the virtual environment and all caches of this clone as well
 	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache build freemask.egg-info
 
-# After a SIGKILL, Snakemake's jobs go on and its lock stays. Wait for the jobs (or for another `make demo` in this
-# folder), then the lock is nobody's. Linux only; elsewhere the lock is left for the user to judge.
+# After a SIGKILL, Snakemake's jobs continue and its lock stays. Wait for the jobs (or for another `make demo` in this
+# folder), then remove the lock. Linux only; on other systems the user removes it (snakemake --unlock).
 define wait_for_jobs
 if [ -d /proc/self ]; then
     running() { grep -lzxF '$(RUN_MARK)' /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | paste -sd' ' || true; }
@@ -118,8 +119,8 @@ $(CREATED):
 	$(SYSTEM_PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-# torch first and pinned: what comes after must take it as it is. The OpenMMLab packages last and without their own
-# requirements (see pyproject.toml); mmcv here is the pure-Python one, never pip's cached one, which may be compiled.
+# torch is installed first, so that later packages keep its version. The OpenMMLab packages are installed last and without
+# their own requirements (see pyproject.toml). This mmcv is pure Python; pip's cache, which may hold a compiled one, is off.
 $(PACKAGES): pyproject.toml constraints.txt requirements-openmmlab.txt requirements-mask2former.txt | $(CREATED)
 	@started=$$SECONDS
 	echo "packages: installing into $(VENV), about 2 minutes and 2 GB (more where pip finds torch with CUDA only)"
@@ -129,7 +130,7 @@ $(PACKAGES): pyproject.toml constraints.txt requirements-openmmlab.txt requireme
 	$(PIP) install $$pinned --editable '.[workflow,mask2former,dev]'
 	env -u MMCV_WITH_OPS $(PIP) install $$pinned --no-deps --no-cache-dir --requirement requirements-openmmlab.txt
 	$(PIP) install $$pinned --no-deps --requirement requirements-mask2former.txt
-	$(BIN)/python -c 'import cv2, diffusers, mmcv, mmengine, mmseg, snakemake, torch, transformers, freemask'
+	$(BIN)/python -c 'import cv2, cyclopts, diffusers, mmcv, mmengine, mmseg, snakemake, torch, transformers, freemask'
 	touch $@
 	echo "packages: installed in $$((SECONDS - started)) s"
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Give a virtual environment mmcv with compiled ops (Mask2Former needs them): usage `envs/mmcv_ops.sh PYTHON`.
+# Install mmcv with compiled ops, which Mask2Former needs, in a virtual environment: `envs/mmcv_ops.sh PYTHON`.
 #
-# The wheel is built once per user, mmcv, torch, Python and machine, and kept in a folder of our own. pip's cache would not
-# do: the pure-Python wheel and the compiled one carry the same name and version there.
+# The wheel is built once per user, mmcv, torch, Python and machine, and cached in a separate folder: in pip's cache, the
+# pure-Python wheel has the same name and version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:?usage: envs/mmcv_ops.sh PYTHON}
@@ -37,7 +37,7 @@ build() {
         echo "error: mmcv's ops did not compile; the whole output is in $cache/build.log" >&2
         exit 1
     fi
-    # A pure-Python wheel ends in py3-none-any: the build found no torch or no compiler, and said nothing.
+    # A name that ends in py3-none-any is a pure-Python wheel: the build found no torch or no compiler.
     if ! mv "$work"/onedl_mmcv-"$mmcv"-"$tag"-*.whl "$cache/"; then
         echo "error: the build made no compiled wheel; see $cache/build.log" >&2
         exit 1

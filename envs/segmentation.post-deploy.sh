@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Completes the environment of segmentation.yaml; see there. Runs once, where Snakemake was started (no GPU needed),
-# with the environment active. Compiling takes about 35 CPU minutes for the CPU part and more for CUDA.
+# Completes the environment of segmentation.yaml. Snakemake runs it once, on the machine where Snakemake runs, with the
+# environment active. Needs no GPU. Compiling takes about 35 CPU minutes for the CPU part and more for CUDA.
 set -euo pipefail
 
 export FORCE_CUDA=1 MMCV_WITH_OPS=1 CUDA_HOME=$CONDA_PREFIX
-# conda's CUDA keeps its headers and libraries in a folder per target.
+# conda's CUDA has a folder of headers and libraries per target.
 export CPATH=$CONDA_PREFIX/targets/x86_64-linux/include${CPATH:+:$CPATH}
 export LIBRARY_PATH=$CONDA_PREFIX/targets/x86_64-linux/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
 # V100 and H100/H200. Other GPUs: set it before the first run (A100: 8.0).

@@ -1,4 +1,4 @@
-"""config/README.md names every key of every schema, each in the section of its file."""
+"""docs/configuration.md names every key of every schema, each in the section of its file."""
 
 import json
 import re
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-CONFIG = Path(__file__).parents[2] / "config"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config"
+PAGE = ROOT / "docs/configuration.md"
 SCHEMAS = sorted((CONFIG / "schemas").glob("*.schema.json"))
 SECTIONS = {
     "config": "`config.yaml`, `demo.yaml`",
@@ -17,7 +19,7 @@ SECTIONS = {
 
 
 def keys(schema: dict) -> set[str]:
-    """Return the names of all properties of a schema, at any depth."""
+    """Names of all properties of a schema, at any depth."""
     found = set(schema.get("properties", {}))
     for value in schema.values():
         for inner in value if isinstance(value, list) else [value]:
@@ -26,8 +28,8 @@ def keys(schema: dict) -> set[str]:
 
 
 def documented(section: str) -> set[str]:
-    """Return what stands in code in the first column of a section's tables; of a.b both parts."""
-    text = (CONFIG / "README.md").read_text()
+    """Names in code in the first column of a section's tables; of a.b both parts."""
+    text = PAGE.read_text()
     body = re.split(r"^## ", text.partition(f"\n## {section}\n")[2], flags=re.MULTILINE)[0]
     return {part for name in re.findall(r"^\| `([\w.]+)` \|", body, re.MULTILINE) for part in name.split(".")}
 
@@ -39,20 +41,24 @@ def test_keys_are_found_at_any_depth():
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 def test_every_key_is_explained(path):
-    wanted = keys(json.loads(path.read_text()))
-    # `train` and `val` of a data set's folders stand in one row with `images` and `masks`
+    required = keys(json.loads(path.read_text()))
+    # `train` and `val` of a data set's folders share the rows of `images` and `masks`
     explained = documented(SECTIONS[path.name.partition(".")[0]]) | {"train", "val"}
-    assert wanted
-    assert wanted - explained == set()
+    assert required
+    assert required - explained == set()
 
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 def test_nothing_else_is_explained(path):
-    wanted = keys(json.loads(path.read_text()))
-    assert documented(SECTIONS[path.name.partition(".")[0]]) - wanted == set()
+    required = keys(json.loads(path.read_text()))
+    assert documented(SECTIONS[path.name.partition(".")[0]]) - required == set()
 
 
 def test_columns_of_class_tables_are_explained():
     for table in (CONFIG / "datasets").glob("*.tsv"):
         columns = table.read_text().partition("\n")[0].split("\t")
         assert documented("Class tables `datasets/<dataset>.tsv`") == set(columns)
+
+
+def test_the_folder_points_to_the_page():
+    assert "(../docs/configuration.md)" in (CONFIG / "README.md").read_text()

@@ -1,71 +1,143 @@
-"""The conda environment of each rule holds what its script imports, also inside functions and through freemask."""
+"""Each environment holds what its jobs import, and nothing else; the container is made from the same files."""
 
 import ast
 import re
 import sys
+from functools import cache
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import tiny_run
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from freemask.workflow.code import code_files
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ["cpu", "segmentation", "synthesis", "workflow"]
 # packages whose import name is another
 PACKAGES = {
     "PIL": "pillow",
-    "huggingface_hub": "huggingface-hub",
     "cv2": "opencv-python-headless",
+    "huggingface_hub": "huggingface-hub",
     "mmcv": "onedl-mmcv",
     "mmdet": "onedl-mmdetection",
     "mmengine": "onedl-mmengine",
     "mmseg": "onedl-mmsegmentation",
     "yaml": "pyyaml",
 }
+OPENMMLAB = ["onedl-mmcv", "onedl-mmdetection", "onedl-mmengine", "onedl-mmsegmentation"]
+# Packages that no code here imports, each with the text in the code, rules or environments that needs it.
+INDIRECT = {
+    "jinja2": r"\.to_latex\(|\.style\b",  # pandas
+    "tabulate": r"\.to_markdown\(",  # pandas
+    "tensorboard": r"TensorboardVisBackend",  # torch.utils.tensorboard
+    "tokenizers": r"CLIPTokenizer|AutoTokenizer",  # transformers
+    "ninja": r"--no-build-isolation",  # these three build mmcv's ops
+    "setuptools": r"--no-build-isolation",
+    "wheel": r"--no-build-isolation",
+    "onedl-mmdetection": r"mmseg::mask2former/",  # mmsegmentation's Mask2Former
+    "snakemake": r"min_version\(",
+    "snakemake-executor-plugin-slurm": r"executor: slurm",
+    "snakemake-executor-plugin-slurm-jobstep": r"executor: slurm",  # the other's counterpart inside a Slurm job
+    "pygments": r"^report: ",  # Snakemake's reports
+}
 
 
-def rules() -> list[tuple[str, str, str]]:
-    """Return (rule, environment, script) of every rule that runs a script."""
-    found = []
-    for path in sorted((ROOT / "rules").glob("*.smk")):
-        parts = re.split(r"^rule (\w+)", path.read_text(), flags=re.MULTILINE)[1:]
-        for name, body in zip(parts[::2], parts[1::2], strict=True):
-            script, environment = re.search(r"scripts/(\w+)\.py", body), re.search(r"envs/(\w+)\.yaml", body)
-            if script:
-                found.append((name, environment[1] if environment else "none", script[1]))
+@cache
+def scripts() -> dict[str, set[str]]:
+    """The scripts that the rules of each environment run, for the demo's and the paper's configuration."""
+    found: dict[str, set[str]] = {name: set() for name in ENVIRONMENTS}
+    for config in ("demo", "config"):
+        settings = ConfigSettings(configfiles=[ROOT / f"config/{config}.yaml"])
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            loaded = api.workflow(ResourceSettings(cores=1), settings, snakefile=ROOT / "Snakefile", workdir=ROOT)
+            for rule in loaded._workflow.rules:
+                given = " ".join(str(value) for value in rule.params if isinstance(value, str | Path))
+                for script in re.findall(r"/(\w+)\.py\b", f"{rule.shellcmd} {given}"):
+                    assert rule.conda_env, f"rule {rule.name} names no environment"
+                    found[Path(rule.conda_env).stem].add(script)
+                    if rule.name.startswith("fetch_"):  # also run without environments, on a login node
+                        found["workflow"].add(script)
     return found
 
 
-def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(text: str) -> set[str]:
+    """Packages outside this project that a text imports."""
+    tops = set()
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            tops |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            tops.add(node.module.partition(".")[0])
+    return {PACKAGES.get(top, top) for top in tops - set(sys.stdlib_module_names) - {"freemask"}}
 
 
-def packages(path: Path, seen: set[Path]) -> set[str]:
-    """Return the packages that a file needs, itself or through modules of freemask."""
-    if path in seen:
-        return set()
-    seen.add(path)
-    needed = set()
-    for name in imported(path):
-        top, *rest = name.split(".")
-        if top == "freemask":
-            for depth in range(len(rest) + 1):
-                module = ROOT.joinpath(top, *rest[:depth])
-                for file in (module.with_suffix(".py"), module / "__init__.py"):
-                    needed |= packages(file, seen) if file.exists() else set()
-        elif top not in sys.stdlib_module_names:
-            needed.add(PACKAGES.get(top, top))
-    return needed
+def of_snakemake_process() -> set[str]:
+    """Packages that the Snakefile's parts import, themselves or through freemask.workflow."""
+    smk = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
+    lines = re.findall(r"^(?:from|import) .+$", smk, re.MULTILINE)
+    modules = {path for module in (ROOT / "freemask/workflow").glob("*.py")
+               for path in code_files(f"../freemask/workflow/{module.stem}")}  # fmt: skip
+    return imported("\n".join(lines)).union(*(imported(path.read_text()) for path in modules))
 
 
-@pytest.mark.parametrize(("rule", "environment", "script"), rules())
-def test_environment_holds_what_the_script_imports(rule, environment, script):
-    # segmentation.post-deploy.sh completes segmentation.yaml
-    files = sorted((ROOT / "envs").glob(f"{environment}.*"))
-    assert files, f"rule {rule} names no environment of envs/"
-    held = set(re.findall(r"([\w-]+)==", "\n".join(file.read_text() for file in files)))
-    assert packages(ROOT / "scripts" / f"{script}.py", set()) <= held
+@cache
+def needed(environment: str) -> set[str]:
+    """Packages that the code of an environment's jobs imports."""
+    paths = {path for script in scripts()[environment] for path in code_files(script)}
+    own = of_snakemake_process() if environment == "workflow" else set()
+    return own.union(*(imported(path.read_text()) for path in paths))
+
+
+def pinned(environment: str) -> set[str]:
+    """Packages that an environment's files install with pip."""
+    texts = [path.read_text() for path in (ROOT / "envs").glob(f"{environment}.*")]
+    return set(re.findall(r"([\w-]+)==", "\n".join(texts)))
+
+
+def of_openmmlab() -> set[str]:
+    """What OpenMMLab's packages require: they are installed without their requirements."""
+    names = {re.match(r"[\w-]+", line)[0].lower() for package in OPENMMLAB for line in requires(package)}
+    return names | {"opencv-python-headless"}  # for opencv-python, which needs libGL
+
+
+@cache
+def project_text() -> str:
+    paths = [ROOT / "Snakefile", *(path for part in ("freemask", "scripts", "rules", "config", "envs", "profiles")
+             for path in (ROOT / part).rglob("*") if path.suffix in {".py", ".smk", ".yaml", ".sh"})]  # fmt: skip
+    return "\n".join(path.read_text() for path in paths)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_it_holds_what_its_jobs_import(environment):
+    assert scripts()[environment]
+    assert needed(environment) - pinned(environment) == set()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_it_holds_nothing_else(environment):
+    further = pinned(environment) - needed(environment)
+    if "onedl-mmengine" in pinned(environment):
+        further -= of_openmmlab()
+    unused = {name for name in further if not re.search(INDIRECT.get(name, r"(?!)"), project_text(), re.MULTILINE)}
+    assert unused == set()
+
+
+def test_every_script_has_an_environment():
+    assert set().union(*scripts().values()) == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+
+
+def test_an_environment_of_every_file():
+    assert {path.stem.partition(".")[0] for path in (ROOT / "envs").glob("*.yaml")} == set(ENVIRONMENTS)
+
+
+def test_the_container_repeats_no_pin():
+    """Its environments are made from envs/*.yaml, the packages that these need from constraints.txt."""
+    lines = [line for line in (ROOT / "envs/Containerfile").read_text().splitlines() if not line.startswith("#")]
+    text = "\n".join(lines)
+    assert "==" not in text.replace("^torch==", "")
+    assert not re.search(r"\b(pip|conda|mamba) install\b", text)
+    copied = set(re.findall(r"^COPY (\S+) ", text, re.MULTILINE))
+    assert copied == {*tiny_run.PARTS, "constraints.txt"}
