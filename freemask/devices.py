@@ -1,9 +1,8 @@
-"""A GPU of its own for every job of a workstation: taken before torch is imported, given back when the job ends.
+"""GPUs for the jobs of a workstation: each job takes free ones before torch is imported and sees no others.
 
-Snakemake counts GPUs (`--resources gpu=4`) but doesn't say which one a job gets. Here a job takes a free one by a lock
-that the kernel releases when the process dies, however it dies, and sees no other (CUDA_VISIBLE_DEVICES).
-
-Jobs of several processes are started through `python -m freemask.devices --gpus 4 -- torchrun ...`.
+Snakemake counts GPUs (`--resources gpu=4`) but doesn't say which one a job gets. A job locks free ones with flock, which
+the kernel releases when the process dies, and sets CUDA_VISIBLE_DEVICES. Jobs of several processes start through
+`python -m freemask.devices --gpus 4 -- torchrun ...`, whose processes share the locks.
 """
 
 import argparse
@@ -21,21 +20,21 @@ from freemask.errors import InputError
 
 logger = logging.getLogger(__name__)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-NAMED = "FREEMASK_DEVICES"  # set by people: the devices to share out, "0,1,3"; empty: none
-HELD = "FREEMASK_HELD_DEVICES"  # set here: what a process above this one has taken
-RANK = "LOCAL_RANK"  # one of torchrun's processes, which share out the visible devices themselves
-PAUSE = 0.2  # seconds between looks at devices that are all in use
-_locks: list[int] = []  # file descriptors; open as long as this process lives
+NAMED = "FREEMASK_DEVICES"  # set by the user: devices to share among jobs, "0,1,3"; empty: none
+HELD = "FREEMASK_HELD_DEVICES"  # set by take: devices that a parent process holds
+RANK = "LOCAL_RANK"  # set by torchrun in each of its processes, which divide the visible devices themselves
+PAUSE = 0.2  # seconds between attempts while devices are in use
+_locks: list[int] = []  # open file descriptors, one per lock of this process
 
 
 def take(count: int) -> list[str]:
-    """Take free devices for this process, waiting until there are so many; only they are visible to CUDA then.
+    """Take free devices for this process, waiting until enough are free; CUDA sees only these. Call before importing torch.
 
-    Nothing is done where the devices were chosen before: by Slurm, by the user (CUDA_VISIBLE_DEVICES names exactly as
-    many, or none), or by a process above this one; nor on a machine without GPUs. Call it before importing torch.
+    Takes nothing on a machine without GPUs, and where the devices are chosen already: by Slurm, by a parent process, or
+    by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
 
-    Returns: the devices, as CUDA_VISIBLE_DEVICES names them; [] where nothing was done.
-    Raises: InputError where there are fewer devices than wanted.
+    Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
+    Raises: InputError where the machine has fewer devices.
     """
     if HELD in os.environ:
         _share(os.environ[HELD].split(","))
@@ -46,8 +45,8 @@ def take(count: int) -> list[str]:
         return []
     if len(devices) < count:
         raise InputError(
-            f"{count} GPUs wanted, {len(devices)} there ({', '.join(devices)}); ask for fewer (training_gpus), or name "
-            f"more in {VISIBLE}"
+            f"{count} GPUs requested, {len(devices)} there ({', '.join(devices)}); request fewer (training_gpus), or "
+            f"name more in {VISIBLE}"
         )
     taken = _wait_for(devices, count)
     os.environ[VISIBLE] = os.environ[HELD] = ",".join(taken)
@@ -56,9 +55,9 @@ def take(count: int) -> list[str]:
 
 
 def to_share_out() -> list[str]:
-    """Devices that this process may choose from: FREEMASK_DEVICES, else CUDA_VISIBLE_DEVICES, else all of the machine.
+    """Devices that this process may take from: FREEMASK_DEVICES, else CUDA_VISIBLE_DEVICES, else all of the machine.
 
-    None in a rank of a training, or in a Slurm job that has no list: there it isn't ours to choose.
+    Empty in a torchrun rank or a Slurm job without a device list.
     """
     if RANK in os.environ or ("SLURM_JOB_ID" in os.environ and VISIBLE not in os.environ):
         return []
@@ -69,8 +68,17 @@ def to_share_out() -> list[str]:
     return listed[: listed.index("-1")] if "-1" in listed else listed  # as CUDA reads it
 
 
+def refuse_emulated_bfloat16() -> None:
+    """Raises: InputError on a GPU that emulates bfloat16, slowly (torch.cuda.is_bf16_supported() is true there)."""
+    import torch
+
+    if torch.cuda.is_available() and (found := torch.cuda.get_device_capability()) < (8, 0):
+        name, capability = torch.cuda.get_device_name(), ".".join(map(str, found))
+        raise InputError(f"bfloat16 needs compute capability 8.0, {name} has {capability}; use float16 or float32")
+
+
 def _machine() -> list[str]:
-    """The machine's GPUs by number, as nvidia-smi lists them; [] where it isn't installed or finds none."""
+    """Numbers of the machine's GPUs, from nvidia-smi; [] where it isn't installed or finds none."""
     try:
         found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
@@ -79,88 +87,72 @@ def _machine() -> list[str]:
 
 
 def _wait_for(devices: list[str], count: int) -> list[str]:
-    """Take so many of the devices; who waits first is served first.
+    """Lock `count` of the devices.
 
-    Only the head of the queue looks at devices, so that two jobs which want several never hold a part each.
+    The lock "queue" lets one job at a time take devices, so two jobs that need several never hold a part each.
     """
     from freemask.cli import tell
 
-    folder = _folder()
-    _locks.append(_guard(folder))
-    queue = _open(folder / "queue")
-    taken: dict[str, int] = {}
-    message = f"waiting for {count} free GPU{'s'[: count > 1]} of {', '.join(devices)}"
-    if not _lock(queue, wait=False):
-        tell(message)
-        message = ""
-        _lock(queue)
+    folder = _locks_folder()
+    queue, told, taken = _open(folder / "queue"), False, {}
     while True:
-        for device in devices:
-            if device not in taken and len(taken) < count:
-                descriptor = _free(folder / f"gpu-{_file_name(device)}")
-                if descriptor is not None:
-                    taken[device] = descriptor
+        if _lock(queue):  # stays locked once it is
+            for device in devices:
+                if device not in taken and len(taken) < count:
+                    if (descriptor := _lock_free(folder, device)) is not None:
+                        taken[device] = descriptor
         if len(taken) == count:
             break
-        if message:
-            tell(message)
-            message = ""
+        if not told:
+            tell(f"waiting for {count} free GPU{'s'[: count > 1]} of {', '.join(devices)}")
+            told = True
         time.sleep(PAUSE)
+    os.close(queue)
     _locks.extend(taken.values())
-    os.close(queue)  # the next one looks
     return [device for device in devices if device in taken]
 
 
-def _free(path: Path) -> int | None:
-    """The lock of a device if nobody has it: taken alone, then turned into one that our own processes can join.
-
-    Turning isn't atomic, but only the head of the queue takes devices.
-    """
-    descriptor = _open(path)
-    if not _lock(descriptor, wait=False):
+def _lock_free(folder: Path, device: str) -> int | None:
+    """Lock a device that no process holds: exclusively at first, then shared, so that child processes can join."""
+    descriptor = _open(_lock_file(folder, device))
+    if not _lock(descriptor):
         os.close(descriptor)
         return None
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # not atomic, but only the holder of "queue" takes devices
     return descriptor
 
 
 def _share(devices: list[str]) -> None:
-    """Join the lock of devices that a process above took: they aren't free before this process has ended too."""
-    folder = _folder()
-    _locks.append(_guard(folder))
+    """Join the locks of devices that a parent process took: they stay taken until this process has ended too."""
+    folder = _locks_folder()
     for device in devices:
-        descriptor = _open(folder / f"gpu-{_file_name(device)}")
+        descriptor = _open(_lock_file(folder, device))
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         _locks.append(descriptor)
 
 
-def _lock(descriptor: int, wait: bool = True) -> bool:
+def _lock(descriptor: int) -> bool:
+    """Lock a file exclusively; False where another process has it locked."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _guard(folder: Path) -> int:
-    """Lock the folder beside others: what cleans up old temporary files (systemd-tmpfiles) leaves it alone then."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
-
-
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _file_name(device: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in device)
+def _lock_file(folder: Path, device: str) -> Path:
+    return folder / "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in f"gpu-{device}")
 
 
-def _folder() -> Path:
-    """The folder of the locks, one per user; one per Slurm job too, in which device 0 may be another than outside.
+def _locks_folder() -> Path:
+    """The folder of lock files: one per user, and one per Slurm job, where device 0 may be another one than outside.
 
-    Raises: InputError where someone else made it.
+    It is locked as well, since systemd-tmpfiles removes old files from folders that nobody has locked.
+    Raises: InputError where another user made it.
     """
     job = os.environ.get("SLURM_JOB_ID")
     folder = Path(tempfile.gettempdir(), f"freemask-gpus-{os.getuid()}" + (f"-{job}" if job else ""))
@@ -168,11 +160,13 @@ def _folder() -> Path:
     found = folder.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
         raise InputError(f"{folder}: belongs to someone else, so GPUs can't be locked there; set TMPDIR to your own")
+    _locks.append(os.open(folder, os.O_RDONLY))
+    fcntl.flock(_locks[-1], fcntl.LOCK_SH)
     return folder
 
 
 def _forget_locks() -> None:
-    """A forked process (a data loader) must not keep the GPU of a job that was killed."""
+    """Close the locks in a forked process (a data loader), which must not hold the GPU of a killed job."""
     while _locks:
         os.close(_locks.pop())
 
@@ -180,27 +174,22 @@ def _forget_locks() -> None:
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-def main(arguments: argparse.Namespace) -> None:
+def main(gpus: int, command: list[str]) -> None:
     """Take GPUs, then become the command, which holds them until it ends."""
-    take(arguments.gpus)
+    take(gpus)
     for descriptor in _locks:
         os.set_inheritable(descriptor, True)
     try:
-        os.execvp(arguments.command[0], arguments.command)
+        os.execvp(command[0], command)
     except OSError as error:
-        raise InputError(f"{arguments.command[0]}: can't be started ({error}); check the command after --") from error
-
-
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m freemask.devices", description=__doc__)
-    parser.add_argument("--gpus", type=int, required=True, help="how many")
-    parser.add_argument("command", nargs="+", help="what to run with them, after --")
-    return parser
+        raise InputError(f"{command[0]}: can't be started ({error}); check the command after --") from error
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m freemask.devices", description=__doc__)
+    parser.add_argument("--gpus", type=int, required=True, help="how many")
+    parser.add_argument("command", nargs="+", help="what to run with them, after --")
     try:
-        main(options().parse_args())
+        main(**vars(parser.parse_args()))
     except InputError as error:
         sys.exit(f"error: {error}")

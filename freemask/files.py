@@ -78,6 +78,17 @@ def sha256_of_input(path: str | Path) -> str:
         raise InputError(f"{path}: {error.strerror or error}; run the rule that makes it, or check the path") from None
 
 
+def check_sha256(path: str | Path, expected: str, remedy: str) -> str:
+    """The SHA-256 of a file, which must be the expected one: the full digest, or its first hex digits.
+
+    Raises: InputError with both digests and the remedy where it is another one, or the file can't be read.
+    """
+    found = sha256_of_input(path)
+    if not found.startswith(expected.lower()):
+        raise InputError(f"{path}: SHA-256 is {found}, want {expected}; {remedy}")
+    return found
+
+
 def digest(settings: Any) -> str:
     """First 12 hex digits of the SHA-256 of a JSON-able value, the same whatever the order of its keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -12,6 +12,8 @@ from freemask.errors import InputError
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+ORIENTATION = 0x0112  # EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -29,6 +31,12 @@ def read_mask(path: str | Path) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height [pixels] of an image as it is shown, its EXIF orientation applied."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
 
 
 def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:

@@ -1,12 +1,14 @@
-"""Files of weights read without executing anything that they hold.
+"""Files of weights, read without executing anything that they hold.
 
 mmengine's own loader falls back to full unpickling, and what it allows contains getattr. Here torch's weights-only
-unpickler is used: beside tensors and plain values it knows the names in HARMLESS only, and makes a placeholder of each.
+unpickler is used. Beside tensors and plain values it accepts the names in PLACEHOLDERS and of the packages in
+TRAINING_PROGRAMS, and makes a Placeholder of each.
 """
 
 import pickle
 import re
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from freemask.errors import InputError
 
 
 class Placeholder:
-    """Stands for a value beside the weights: takes whatever it is made from and does nothing with it."""
+    """Stands for a value beside the weights: takes any arguments and ignores them."""
 
     def __new__(cls, *_arguments: Any) -> "Placeholder":
         """Ignore the arguments."""
@@ -30,8 +32,8 @@ class Placeholder:
         """Ignore the state."""
 
 
-# What mmengine's message hub (histories of loss and learning rate) is pickled with; none of these is ever called.
-HARMLESS = (
+# Names in mmengine's message hub (histories of loss and learning rate) and in NumPy's scalars. None is ever called.
+PLACEHOLDERS = (
     "builtins.getattr",
     "mmengine.logging.history_buffer.HistoryBuffer",
     *(f"{core}.multiarray.{name}" for core in ("numpy.core", "numpy._core") for name in ("_reconstruct", "scalar")),
@@ -39,17 +41,23 @@ HARMLESS = (
     "numpy.dtype",
     *(f"numpy.dtypes.{name}DType" for name in ("Bool", "Int32", "Int64", "Float32", "Float64")),
 )
+TRAINING_PROGRAMS = ("pytorch_lightning.", "lightning.")  # Lightning saves the states of callbacks by their classes
 
 
-def load_harmless(path: str | Path) -> Any:
-    """What a PyTorch file holds, on the CPU.
+def load_safely(path: str | Path, mmap: bool = False) -> Any:
+    """Load the content of a PyTorch file to the CPU.
 
-    Raises: InputError for a file that isn't there, is damaged, or holds anything but tensors, plain values and what
-    HARMLESS names.
+    Args:
+        path: File written by torch.save.
+        mmap: Map the tensors from the file where its format allows it, so that they take memory only when they are used.
+    Raises: InputError for a file that is missing or damaged, or holds anything but tensors, plain values and what
+        Placeholder stands for.
     """
     try:
-        with _only_harmless():
-            return torch.load(path, map_location="cpu", weights_only=True)
+        zipped = zipfile.is_zipfile(path)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+        with _only([*PLACEHOLDERS, *(name for name in names if name.startswith(TRAINING_PROGRAMS))]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check the path, or run the rule that makes it") from None
     except pickle.UnpicklingError as error:
@@ -64,13 +72,16 @@ def load_harmless(path: str | Path) -> Any:
 
 
 @contextmanager
-def _only_harmless() -> Iterator[None]:
-    """Allow HARMLESS, each name as a placeholder, and nothing that other libraries have allowed in this process."""
+def _only(names: Sequence[str]) -> Iterator[None]:
+    """Allow these names, each as a placeholder, and nothing that other libraries have allowed in this process."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
-        torch.serialization.add_safe_globals([(Placeholder, name) for name in HARMLESS])
+        torch.serialization.add_safe_globals([(Placeholder, name) for name in names])
         yield
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
+
+
+load_harmless = load_safely  # the former name

@@ -42,12 +42,7 @@ class Commands:
 def serve() -> None:
     """Fork for every job that comes in; answer with exit codes."""
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
-        import freemask.check
-        import freemask.filtering
-        import freemask.plans
-        import freemask.segmentation.inference
-        import freemask.tables
-        import freemask.verify  # noqa: F401
+        import freemask.segmentation.inference  # noqa: F401 - imports numpy, pandas, torch, mmseg
 
     for line in sys.stdin:
         job = json.loads(line)
