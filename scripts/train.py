@@ -59,7 +59,7 @@ def rank(launcher: str) -> int:
 
 def gpus(options: dict[str, Any]) -> int:
     """GPUs to take: none under srun, whose processes share out the node's."""
-    return 0 if options["launcher"] == "slurm" else 1
+    return 0 if options.get("launcher") == "slurm" else 1
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
 def read_segments(work: str | Path) -> pd.DataFrame:
     """Read the times of one training: started, seconds, gpus, device; a row per segment, in order.
 
-    hooks.CountTime writes them. A segment is the time from a start to a kill, or to the end. A training that left no times gives an empty table.
+    hooks.CountTime writes them. A segment is the time from a start to a kill, or to the end. A training that left no
+    times gives an empty table.
     Raises: InputError for a file without these values.
     """
     rows = []
