@@ -1,123 +1,101 @@
-"""Share of a training's step that waits for data: the demo's segmentor on the miniature world, by mmengine's clocks.
+"""Time that a training waits for data beside steps on a GPU; see `data_loading`."""
 
-A step's data time is what the training process waits for its batch, its step time the whole iteration. Trains with no
-loading process and with one, alone, and two trainings at a time as `make demo` runs them. Prints medians over
-means of 50 steps, after a warm-up of as many.
-"""
-
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
 
-from freemask import cli, files
+from freemask import cli
 
 ROOT = Path(__file__).parents[1]
-TARGET = 0.05
-LOGGED = 50  # steps to a line of the log, which holds their mean: mmengine counts its logging as waiting for data
+WARM_UP = 20  # steps that aren't counted: loading processes start, caches fill
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="segformer_mini", help="entry of config/models.yaml (default: the demo's)")
-    parser.add_argument("--iterations", type=int, default=400, help="of each training, 100 or more (default: 400)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training (default: 1)")
-    parser.add_argument("--json", type=Path, help="output: the numbers as JSON")
-    return parser
+def data_loading(
+    *, model: str = "segformer_mit-b2", step: float = 0.1, steps: cli.Positive = 100, workers: list[int] | None = None
+) -> None:
+    """Measure how long a training waits for each batch while a GPU computes for `step` seconds.
 
+    The step is a pause, in which the processors are free for the loading processes, as beside a GPU. Images are the
+    miniature world's, brought to the model's sizes by its own pipeline.
 
-def script(name: str, *arguments: object) -> list[str]:
-    """The command line of a script."""
-    return [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-
-
-def write_world(folder: Path, arguments: argparse.Namespace) -> None:
-    """The demo's data set and one config per number of loading processes."""
-    facts = yaml.safe_load((ROOT / "config/datasets/miniworld.yaml").read_text())
-    world = json.dumps(facts["miniworld"] | {"validation": 2})
-    run(script("make_miniworld", "--root", "world", "--world", world, "--manifest", "raw.tsv"), folder)
-    for split in ("train", "val"):
-        places = ["--images", f"world/{facts['images'][split]}", "--masks", f"world/{facts['masks'][split]}"]
-        suffixes = ["--image-suffix", facts["image_suffix"], "--mask-suffix", facts["mask_suffix"]]
-        run(script("index_dataset", *places, *suffixes, "--index", f"{split}.tsv"), folder)
-    entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())[arguments.model]
-    entry["iterations"] = {"miniworld": arguments.iterations}
-    entry["overrides"]["default_hooks"] = {
-        "checkpoint": {"interval": arguments.iterations},
-        "logger": {"interval": LOGGED},
-    }
-    for workers in (0, 1):
-        settings = json.dumps(entry | {"workers": workers})
-        for copy in (0, 1):
-            config = f"workers-{workers}-{copy}/seed-0/config.py"
-            given = ["--settings", settings, "--dataset", "miniworld", "--regime", "real", "--train-seed", 0]
-            given += ["--gpus", 0, "--train", "train.tsv", "--val", "val.tsv", "--config", config]
-            classes = ["--classes", os.path.relpath(ROOT / facts["classes"], folder), "--ignored-label", 0]
-            run(script("training_config", *given, *classes), folder)
-
-
-def run(command: list[str], folder: Path) -> None:
-    """Run a command to a good end, in silence."""
-    subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
-
-
-def environment() -> dict[str, str]:
-    """As the Makefile sets it: one thread a process."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, "1"), "PYTHONPATH": str(ROOT)}
-
-
-def train(folder: Path, workers: int, copies: int, threads: int) -> list[tuple[float, float]]:
-    """Train `copies` times at once; median data time and step time [s] of each."""
-    names = [f"workers-{workers}-{copy}/seed-0" for copy in range(copies)]
-    commands = [
-        script("train", "--config", f"{name}/config.py", "--weights", f"{name}/weights.pth", "--threads", threads)
-        for name in names
-    ]
-    running = [
-        subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for command in commands
-    ]
-    codes = [process.wait() for process in running]
-    assert not any(codes), f"a training ended with {codes}"
-    return [times(folder / name / "work") for name in names]
-
-
-def times(work: Path) -> tuple[float, float]:
-    """Median data time and step time [s] of the newest training in a work folder."""
-    log = max(work.glob("*/vis_data/scalars.json"))
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [row for row in rows if "data_time" in row][1:]  # in the first, caches fill and loading processes start
-    return statistics.median(row["data_time"] for row in steps), statistics.median(row["time"] for row in steps)
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Train, read the clocks, report."""
-    numbers = {}
+    Args:
+        model: Entry of config/models.yaml.
+        step: Length of a step [s].
+        steps: Number of steps.
+        workers: Numbers of loading processes to compare (default: 1 2 4).
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_world(folder, arguments)
-        for copies in (1, 2):
-            for workers in (0, 1):
-                data, step = map(max, zip(*train(folder, workers, copies, arguments.threads), strict=True))
-                share = data / step
-                numbers[f"{copies} at a time, {workers} loading"] = {"data": data, "step": step, "share": share}
-                verdict = "met" if share <= TARGET else "missed"
-                cli.tell(
-                    f"{copies} training(s) at a time, {workers} loading process(es) each: step {1000 * step:.1f} ms, of"
-                    f" it waiting for data {1000 * data:.2f} ms = {100 * share:.1f} % (at most {100 * TARGET:.0f} %:"
-                    f" {verdict})"
-                )
-    if arguments.json:
-        files.write_json(arguments.json, numbers)
+        os.chdir(name)
+        write_world()
+        for count in workers or [1, 2, 4]:
+            waits = [1000 * wait for wait in measure(model, count, step, steps)]
+            mean, median = statistics.mean(waits), statistics.median(waits)
+            cli.tell(
+                f"{model}, {count} loading process(es), step {1000 * step:.0f} ms: waits {mean:.1f} ms on average "
+                f"(median {median:.1f} ms), {mean / (10 * step):.1f} % of a step"
+            )
+
+
+def write_world() -> None:
+    """Write the miniature world, its index and its label space to the working directory."""
+    from freemask.data.label_space import LabelSpace
+
+    dataset = yaml.safe_load((ROOT / "config/datasets/miniworld.yaml").read_text())
+    world = json.dumps(dataset["miniworld"] | {"validation": 2})
+    run("make_miniworld", root="world", world=world, manifest="raw.tsv")
+    images, masks = (f"world/{dataset[kind]['train']}" for kind in ("images", "masks"))
+    suffixes = {"image_suffix": dataset["image_suffix"], "mask_suffix": dataset["mask_suffix"]}
+    run("index_dataset", images=images, masks=masks, index="train.tsv", **suffixes)
+    space = LabelSpace.of_class_table(ROOT / dataset["classes"], dataset["ignored_label"])
+    space.write("label_space.json")
+
+
+def run(script: str, **options: object) -> None:
+    """Run a script."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def measure(model: str, workers: int, step: float, steps: int) -> list[float]:
+    """Seconds that each batch is waited for."""
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import Runner
+
+    from freemask.segmentation import registered  # noqa: F401
+    from freemask.segmentation.config import Experiment, read_model, resolve
+
+    entry = read_model(ROOT / "config/models.yaml", model)
+    experiment = Experiment(
+        name="benchmark",
+        dataset="miniworld",
+        label_space="label_space.json",
+        regime="real",
+        schedule=1,
+        validation="val.tsv",
+        train_seed=0,
+        work_dir="work",
+        real="train.tsv",
+        gpus=entry["gpus"],
+    )
+    config = resolve(entry | {"workers": workers, "iterations": {"miniworld": steps}}, experiment)
+    init_default_scope("mmseg")
+    batches = iter(Runner.build_dataloader(config["train_dataloader"]))
+    waits = []
+    for _ in range(WARM_UP + steps):
+        start = time.perf_counter()
+        next(batches)
+        waits.append(time.perf_counter() - start)
+        time.sleep(step)
+    return waits[WARM_UP:]
 
 
 if __name__ == "__main__":
-    main(options().parse_args())
+    cli.run(data_loading)

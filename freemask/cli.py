@@ -96,7 +96,8 @@ def _start_log(path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _terminal = os.fdopen(os.dup(2), "w", buffering=1)
-        first = os.environ.get("RANK", "0") == "0"  # torchrun's processes share a log; the first truncates it
+        # torchrun's or srun's processes share a log; the first truncates it
+        first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o644)
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)

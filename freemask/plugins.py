@@ -29,9 +29,14 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
     if not re.fullmatch(PATTERN, entry):
         raise InputError(f"{what} {name!r} isn't known; use one of {', '.join(table)}, or package.module:object")
     module, _, attribute = entry.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # plug-ins may lie in the working directory
+    search_working_directory()
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{what} {name!r} can't be imported ({error}); check the name, or PYTHONPATH") from None
+
+
+def search_working_directory() -> None:
+    """Let Python find plug-ins in the working directory."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -1,106 +1,70 @@
-"""Evaluate a trained segmentor on the validation set.
+"""Evaluate a trained segmentor on the validation set; see `evaluate`."""
 
-Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
-matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
-palette PNGs of raw labels. The images are spread evenly over the validation table, the same ones for every segmentor.
-"""
-
-import argparse
 from pathlib import Path
+from typing import Literal
 
-from freemask import cli, files, tables
-from freemask.errors import InputError
-
-
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config.py of the training")
-    parser.add_argument("--weights", type=Path, required=True, help="weights.pth of the training, or best.pth")
-    parser.add_argument(
-        "--checkpoint",
-        choices=["last", "best", "imported"],
-        default="last",
-        help="what the weights are (default: last)",
-    )
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="average over these scales (default: 1)")
-    parser.add_argument("--flip", action="store_true", help="average over each image and its mirror image")
-    parser.add_argument("--metrics", type=Path, required=True, help="output: metrics.json")
-    parser.add_argument("--per-class-iou", type=Path, required=True, help="output: per_class_iou.tsv")
-    parser.add_argument("--confusion", type=Path, help="output: confusion.tsv")
-    parser.add_argument("--predictions", type=Path, nargs="+", default=[], help="outputs: .png, one per image to show")
-    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
-    return parser
+from freemask import cli
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Run the validation set through the model and write the results."""
-    import pandas as pd
-    import torch
+def evaluate(
+    *,
+    config: Path,
+    weights: Path,
+    checkpoint: Literal["last", "best", "imported"] = "last",
+    scales: list[float] | None = None,
+    flip: bool = False,
+    metrics: Path,
+    per_class_iou: Path,
+    confusion: Path | None = None,
+    predictions: list[Path] | None = None,
+    threads: cli.Positive | None = None,
+) -> None:
+    """Evaluate a trained segmentor on the validation set.
 
+    Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
+    matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
+    palette PNGs of raw labels. The images are spread evenly over the validation table, the same ones for every
+    segmentor.
+
+    Args:
+        config: Config of the training.
+        weights: Weights of the training.
+        checkpoint: What the weights are.
+        scales: Average over these scales (default: 1.0).
+        flip: Average over each image and its mirror image.
+        metrics: Output, JSON.
+        per_class_iou: Output, table.
+        confusion: Output, table.
+        predictions: Outputs, a PNG per image to show.
+        threads: CPU threads of torch (default: torch's choice).
+    """
     from freemask.data.label_space import LabelSpace
-    from freemask.segmentation.evaluation import evaluate
-    from freemask.segmentation.outputs import write_confusion
-    from freemask.segmentation.runner import read_config
+    from freemask.files import write_atomic, write_json
+    from freemask.images import png_bytes
+    from freemask.segmentation import outputs
+    from freemask.segmentation.checkpoints import best_iterations
+    from freemask.segmentation.evaluation import evaluate as run_evaluation
+    from freemask.segmentation.runner import pick_device, read_config
+    from freemask.tables import read_table
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    config = read_config(arguments.config)
-    how = {"checkpoint": arguments.checkpoint, "scales": arguments.scales, "flip": arguments.flip}
-    how["iterations"] = iterations(arguments, config)
-    data = config.test_dataloader.dataset
-    labels = LabelSpace.read(data.classes, data.ignored)
-    images = tables.read_table(data.lists[0], ["image", "mask"])["image"].tolist()
-    shown = pictures(images, len(arguments.predictions), data.lists[0])
-    if config.test_dataloader.batch_size > 1 and not same_size(images):
-        config.test_dataloader.batch_size = 1  # a batch is one array
-    metrics, evaluator = evaluate(config, str(arguments.weights), shown, arguments.scales, arguments.flip)
-    for path, image in zip(arguments.predictions, shown, strict=True):
-        files.write_atomic(path, images.png_bytes(labels.to_raw(evaluator.kept[image]), labels.palette()))
-    if arguments.confusion:
-        write_confusion(arguments.confusion, evaluator.confusion, labels)
-    table = pd.DataFrame({"label": labels.ids, "name": labels.names, **evaluator.per_class})
-    tables.write_table(arguments.per_class_iou, table)
-    files.write_json(arguments.metrics, {**metrics, "images": evaluator.images, **how})
-
-
-def iterations(arguments: argparse.Namespace, config) -> int:
-    """Iterations that the weights were trained for."""
-    if arguments.checkpoint != "best":
-        return config.experiment.iterations
-    if not arguments.weights.exists():
-        raise InputError(f"{arguments.weights}: the training left no best checkpoint; train again (-R train)")
-    return files.read_json(arguments.weights.with_suffix(".json"))["iterations"]
-
-
-def pictures(images: list[str], number: int, table: str) -> list[str]:
-    """Paths of `number` images, spread evenly over those of a table."""
-    from freemask.segmentation.outputs import spread
-
-    return [images[position] for position in spread(len(images), number, table)]
-
-
-def same_size(images: list[str]) -> bool:
-    """Whether all images are shown at one width and height (their headers are read)."""
-    from PIL import Image
-
-    from freemask.data.probe import ORIENTATION, TURNED
-    from freemask.errors import InputError
-    from freemask.images import DAMAGED
-
-    seen = set()
-    for path in images:
-        try:
-            with Image.open(path) as image:
-                seen.add((image.size, image.getexif().get(ORIENTATION) in TURNED))
-        except DAMAGED as error:
-            raise InputError(
-                f"{path}: missing or no image ({error}); fetch it again, or take it off the list"
-            ) from None
-        if len(seen) > 1:
-            return False
-    return True
+    pick_device("auto", threads)
+    settings = read_config(config)
+    iterations = best_iterations(weights) if checkpoint == "best" else settings.experiment.iterations
+    scales, predictions = scales or [1.0], predictions or []
+    data = settings.test_dataloader.dataset
+    label_space = LabelSpace.read(data.label_space)
+    images = read_table(data.lists[0], ["image", "mask"])["image"].tolist()
+    shown = [images[position] for position in outputs.spread(len(images), len(predictions), data.lists[0])]
+    found, evaluator = run_evaluation(settings, weights, images, shown, scales, flip)
+    for path, image in zip(predictions, shown, strict=True):
+        picture = png_bytes(label_space.to_raw(evaluator.predictions[image]), label_space.palette())
+        write_atomic(path, picture)
+    if confusion:
+        outputs.write_confusion(confusion, evaluator.confusion, label_space)
+    outputs.write_ious(per_class_iou, label_space, evaluator.per_class["iou"], evaluator.per_class["acc"])
+    how = {"checkpoint": checkpoint, "iterations": iterations, "scales": scales, "flip": flip}
+    write_json(metrics, {**found, "images": evaluator.images, **how})
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args(), gpus=1)
+    cli.run(evaluate, gpus=1)

@@ -1,65 +1,66 @@
-"""Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
+"""Train a segmentor from a resolved config; see `train`."""
 
-Where the config validates during training, the best weights by mIoU are written beside them: best.pth, best.json.
-
-Resumes from the last readable checkpoint in the work folder if that was made from the same config, tables and initial
-weights. On one core, the same inputs give the same weights. Several GPUs: srun with --launcher slurm, or
-python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (N free ones).
-"""
-
-import argparse
 import os
 from pathlib import Path
+from typing import Any, Literal
 
-from freemask import cli, files
+from freemask import cli
 
-
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config.py from training_config.py")
-    parser.add_argument("--work-dir", help="mmengine's folder: checkpoints, logs (default: the config's)")
-    parser.add_argument("--weights", type=Path, required=True, help="output: weights.pth")
-    parser.add_argument(
-        "--launcher", choices=["auto", "none", "pytorch", "slurm"], default="auto", help="auto: torchrun"
-    )
-    parser.add_argument("--threads", type=int, help="CPU threads (as torch likes if not given)")
-    return parser
+RANK = {"pytorch": "RANK", "slurm": "SLURM_PROCID"}  # where torchrun and srun tell a process its number
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Train, then write weights."""
-    import torch
+def train(
+    *,
+    config: Path,
+    work_dir: Path | None = None,
+    weights: Path,
+    launcher: Literal["auto", "none", "pytorch", "slurm"] = "auto",
+    threads: cli.Positive | None = None,
+) -> None:
+    """Train a segmentor from a resolved config; writes its weights (a state_dict, loadable with weights_only).
 
-    from freemask.segmentation import best
-    from freemask.segmentation.runner import pick_device, read_config, remove_checkpoints, train
+    If the config validates during training, the best weights by mIoU are written beside them: best.pth, best.json.
+    Training resumes from the last readable checkpoint in the work folder that was made from the same config, tables and
+    initial weights. On one core, the same inputs give the same weights. Several GPUs: srun with --launcher slurm, or
+    python -m freemask.devices --gpus N -- torchrun --standalone --nproc-per-node N scripts/train.py ... (N free ones).
 
-    pick_device("auto", arguments.threads)
-    config = read_config(arguments.config)
-    config.work_dir = arguments.work_dir or config.work_dir
-    weights = train(config, launcher(arguments))
-    if rank(arguments) == 0:
-        steps = config.train_cfg.max_iters // config.experiment.iterations
-        best.hand_out(config.work_dir, arguments.weights.with_name("best.pth"), steps)
-        files.write_atomic(arguments.weights, lambda file: torch.save(weights, file))
-        remove_checkpoints(config.work_dir)
+    Args:
+        config: Config from training_config.
+        work_dir: Folder of checkpoints and logs (default: the config's).
+        weights: Output, a state_dict.
+        launcher: How the processes are started; auto recognises torchrun.
+        threads: CPU threads of torch (default: torch's choice).
+    """
+    from freemask.segmentation import checkpoints, runner
+    from freemask.segmentation.interruptions import remove_checkpoints
+
+    runner.pick_device("auto", threads)
+    settings = runner.read_config(config)
+    settings.work_dir = str(work_dir or settings.work_dir)
+    state = runner.train(settings, chosen(launcher))
+    if rank(launcher) == 0:
+        steps = settings.train_cfg.max_iters // settings.experiment.iterations
+        checkpoints.hand_out_best(settings.work_dir, weights.with_name("best.pth"), steps)
+        checkpoints.write_weights(weights, state)
+        remove_checkpoints(settings.work_dir)
 
 
-def launcher(arguments: argparse.Namespace) -> str:
-    """How processes were started; torchrun is recognised by what it sets."""
-    if arguments.launcher == "auto":
+def chosen(launcher: str) -> str:
+    """How the processes were started: auto is resolved by what torchrun sets."""
+    if launcher == "auto":
         return "pytorch" if "TORCHELASTIC_RUN_ID" in os.environ else "none"
-    return arguments.launcher
+    return launcher
 
 
-def rank(arguments: argparse.Namespace) -> int:
-    """Which of the processes this is."""
-    variable = {"none": "", "pytorch": "RANK", "slurm": "SLURM_PROCID"}[launcher(arguments)]
-    return int(os.environ.get(variable, "0"))
+def rank(launcher: str) -> int:
+    """Number of this process among those of the training."""
+    return int(os.environ.get(RANK.get(chosen(launcher), ""), "0"))
+
+
+def gpus(options: dict[str, Any]) -> int:
+    """GPUs to take: none under srun, whose processes share out the node's."""
+    return 0 if options.get("launcher") == "slurm" else 1
 
 
 if __name__ == "__main__":
-    given = options().parse_args()
-    if rank(given) > 0:
-        given.log = None  # the log is the first process's
-    cli.run(main, given, gpus=0 if launcher(given) == "slurm" else 1)  # srun's processes share out the node's
+    cli.run(train, gpus=gpus)

@@ -1,75 +1,89 @@
-"""Resolve one training into an mmengine config (config.py): model, data, regime, schedule, seeds.
+"""Resolve one training into an mmengine config; see `training_config`."""
 
-Needs no data: the tables are named in the config, not read. Paths stand in it as given; give relative ones.
-"""
-
-import argparse
-import json
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from freemask import cli, files
 from freemask.errors import InputError
+from freemask.segmentation.regimes import REGIMES
+
+Regime = Annotated[str, Parameter(help=f"What to train on: {', '.join(REGIMES)}, or package.module:object.")]
 
 
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--settings", type=json.loads, help="JSON: the model's entry of the models file")
-    parser.add_argument("--models", help="instead of --settings: the models file, and with --model its entry")
-    parser.add_argument("--model", help="entry of --models")
-    parser.add_argument("--dataset", required=True, help="data set id: picks the entry's iterations")
-    parser.add_argument("--classes", required=True, help="class table: label, name, word, color")
-    parser.add_argument("--ignored-label", required=True, type=int, help="raw label that means 'ignored'")
-    parser.add_argument("--regime", required=True, choices=["real", "synthetic", "finetune", "joint"])
-    parser.add_argument("--schedule", type=int, default=1, help="multiple of the real-image iterations (default: 1)")
-    parser.add_argument("--train", help="table of real training pairs: image, mask")
-    parser.add_argument("--synthetic", help="table of synthetic training pairs: image, mask")
-    parser.add_argument("--val", required=True, help="table of validation pairs: image, mask")
-    parser.add_argument("--train-seed", type=int, required=True, help="seed of initialisation, order and augmentation")
-    parser.add_argument("--initial", help="pre-trained weights that finetune starts from")
-    parser.add_argument("--initial-weights", help="local copy of the model entry's initial weights (default: its url)")
-    parser.add_argument("--gpus", type=int, default=0, help="divisor of the entry's number; 0: the CPU (default)")
-    parser.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
-    parser.add_argument(
-        "--balance", choices=["exact", "repeat"], default="exact", help="joint batches (default: exact)"
-    )
-    parser.add_argument("--config", type=Path, required=True, help="output: config.py; work/ will lie beside it")
-    return parser
+def training_config(
+    *,
+    settings: cli.Json = None,
+    models: Path | None = None,
+    model: str | None = None,
+    dataset: str,
+    label_space: Path,
+    regime: Regime,
+    schedule: cli.Positive = 1,
+    train: Path | None = None,
+    synthetic: Path | None = None,
+    val: Path,
+    train_seed: cli.NotNegative,
+    initial: Path | None = None,
+    initial_weights: Path | None = None,
+    gpus: cli.NotNegative = 0,
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+    balance: str = "exact",
+    config: Path,
+) -> None:
+    """Resolve one training into an mmengine config: model, data, regime, schedule, seeds.
 
+    Tables are named in the config, not read. Paths are written to it as given and must be relative.
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the config."""
+    Args:
+        settings: JSON of the model's entry of the models file.
+        models: Instead of --settings: the models file.
+        model: Entry of --models.
+        dataset: Id of the data set, picks the entry's iterations.
+        label_space: JSON of the data set's classes.
+        schedule: Multiple of the entry's iterations.
+        train: Table of real training pairs: image, mask.
+        synthetic: Table of synthetic training pairs: image, mask.
+        val: Table of validation pairs: image, mask.
+        train_seed: Seed of initialisation, order and augmentation.
+        initial: Weights of a pre-training, for a regime that starts from one.
+        initial_weights: Local copy of the initial weights in the model's entry (default: its url).
+        gpus: Processes of one step, a divisor of the entry's number; 0 trains on the CPU.
+        precision: Arithmetic of the forward passes.
+        balance: Order of the pairs in a regime that mixes real and synthetic ones: exact halves in every mini-batch,
+            repeat (real pairs repeated, as released), or a sampler package.module:object.
+        config: Output; work/ will lie beside it.
+    """
     from freemask.segmentation.config import Experiment, config_text, read_model, resolve
 
-    paths = ("classes", "train", "synthetic", "val", "initial", "initial_weights", "config")
-    for name in paths:
-        if Path(getattr(arguments, name) or "").is_absolute():
-            raise InputError(
-                f"--{name} {getattr(arguments, name)}: absolute; want it relative to the working directory"
-            )
-    if not arguments.settings and not (arguments.models and arguments.model):
+    def relative(path: Path | None) -> str | None:
+        if path is not None and path.is_absolute():
+            raise InputError(f"{path}: absolute; want it relative to the working directory")
+        return str(path) if path else None
+
+    if not settings and not (models and model):
         raise InputError("the model is missing: give --settings, or --models and --model")
-    entry = arguments.settings or read_model(arguments.models, arguments.model)
     experiment = Experiment(
-        name=arguments.config.parent.parent.name,
-        dataset=arguments.dataset,
-        classes=arguments.classes,
-        ignored=arguments.ignored_label,
-        regime=arguments.regime,
-        schedule=arguments.schedule,
-        real=arguments.train,
-        synthetic=arguments.synthetic,
-        validation=arguments.val,
-        train_seed=arguments.train_seed,
-        work_dir=str(arguments.config.parent / "work"),
-        initial=arguments.initial or None,
-        initial_weights=arguments.initial_weights or None,
-        gpus=arguments.gpus,
-        precision=arguments.precision,
-        balance=arguments.balance,
+        name=config.parent.parent.name,
+        dataset=dataset,
+        label_space=relative(label_space),
+        regime=regime,
+        schedule=schedule,
+        real=relative(train),
+        synthetic=relative(synthetic),
+        validation=relative(val),
+        train_seed=train_seed,
+        work_dir=relative(config.parent / "work"),
+        initial=relative(initial),
+        initial_weights=relative(initial_weights),
+        gpus=gpus,
+        precision=precision,
+        balance=balance,
     )
-    files.write_atomic(arguments.config, config_text(resolve(entry, experiment)).encode())
+    entry = settings or read_model(models, model)
+    files.write_atomic(config, config_text(resolve(entry, experiment)).encode())
 
 
 if __name__ == "__main__":
-    cli.run(main, options().parse_args())
+    cli.run(training_config)

@@ -10,31 +10,38 @@ from typing import Any
 
 import yaml
 
+from freemask import plugins
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.segmentation import protocol
+from freemask.segmentation.experiments import check_training
+from freemask.segmentation.regimes import SAMPLERS, Regime, find_regime
 
-REGIMES = ("real", "synthetic", "finetune", "joint")
-VISUAL = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]  # curves as JSON, and for TensorBoard
-CHECKPOINT_EVERY = 2000  # iterations at most; mmsegmentation's configs keep none for up to two hours
+CURVES = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]  # as JSON, and for TensorBoard
+CHECKPOINT_EVERY = 2000  # iterations at most; mmsegmentation's configs save none for up to two hours
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What one training is: paths as they shall stand in the config, relative to the working directory.
+    """One training. Paths are written to the config as they are: give them relative to the working directory.
 
-    name: what messages call it; regime: see REGIMES; schedule: multiple of the model's real-image iterations;
-    real, synthetic, validation: tables with the columns image, mask; classes, ignored: see LabelSpace.read;
-    initial: weights that finetune starts from; initial_weights: local copy of the entry's initial weights;
-    gpus: processes of one step (a divisor of the entry's number accumulates gradients; 0: one process, on the CPU);
-    precision: fp32, fp16 or bf16; balance: "exact" halves in joint batches, "repeat" as released;
+    name: what messages call the training.
+    dataset: id of the data set, picks the iterations in the model's entry.
+    label_space: JSON file (see LabelSpace.read).
+    regime: see freemask.segmentation.regimes.
+    schedule: multiple of the iterations that the model's entry gives.
+    real, synthetic, validation: tables with the columns image, mask.
+    train_seed: seed of initialisation, order and augmentation.
     work_dir: mmengine's folder.
+    initial: weights of a whole model, for a regime that starts from a pre-training.
+    initial_weights: local copy of the initial weights in the model's entry.
+    gpus: processes of one step, a divisor of the entry's number (gradients are accumulated); 0: one, on the CPU.
+    precision: fp32, fp16 or bf16.
+    balance: sampler of a regime that mixes real and synthetic pairs: exact, repeat, or "package.module:object".
     """
 
     name: str
     dataset: str
-    classes: str
-    ignored: int
+    label_space: str
     regime: str
     schedule: int
     validation: str
@@ -50,7 +57,7 @@ class Experiment:
 
 
 def read_model(models: str | Path, name: str) -> dict[str, Any]:
-    """The entry of a model in models.yaml; InputError names the file and the models that it holds."""
+    """The entry of a model in the models file; InputError names the file and the models in it."""
     try:
         entries = yaml.safe_load(Path(models).read_text())
     except (FileNotFoundError, yaml.YAMLError) as error:
@@ -63,40 +70,48 @@ def read_model(models: str | Path, name: str) -> dict[str, Any]:
 def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """The mmengine config of one training, as plain values in the order in which it is written.
 
-    Args: entry: the model's entry of models.yaml.
+    Args:
+        entry: The model's entry of the models file.
+        experiment: The other settings.
     Raises: InputError for a regime without its inputs, a data set without iterations, or unsuitable GPUs.
     """
-    _check(entry, experiment)
+    regime = _check(entry, experiment)
     base = base_config(entry["base"])
     base.merge_from_dict(_overrides(entry.get("overrides", {})))
     config = base.to_dict()
-    accumulate = _accumulate(entry, experiment)
-    steps = entry["iterations"][experiment.dataset] * experiment.schedule * accumulate
-    classes = len(LabelSpace.read(experiment.classes, experiment.ignored))
-    imports = ["freemask.segmentation.registered"] + (["mmdet.models"] if "mmdet." in str(config["model"]) else [])
+    accumulate = entry["gpus"] // max(experiment.gpus, 1)  # steps of one update, which sees as many images
+    iterations = entry["iterations"][experiment.dataset] * experiment.schedule
+    steps = iterations * accumulate
+    weights = _initial_weights(entry, experiment)
+    classes = len(LabelSpace.read(experiment.label_space))
     return {
-        "custom_imports": {"imports": imports, "allow_failed_imports": False},
+        "custom_imports": {"imports": _imports(config), "allow_failed_imports": False},
         "default_scope": "mmseg",
-        "experiment": {"name": experiment.name, "dataset": experiment.dataset, "regime": experiment.regime,
-                       "schedule": experiment.schedule, "train_seed": experiment.train_seed,
-                       "iterations": steps // accumulate},
+        "experiment": {
+            "name": experiment.name,
+            "dataset": experiment.dataset,
+            "regime": experiment.regime,
+            "schedule": experiment.schedule,
+            "train_seed": experiment.train_seed,
+            "iterations": iterations,
+        },
         "gpus": max(experiment.gpus, 1),
         "work_dir": experiment.work_dir,
         "randomness": {"seed": experiment.train_seed},
         "load_from": experiment.initial,
         "resume": False,
-        "initial_weights": protocol.initial_weights(entry, experiment),
-        "model": protocol.model(config["model"], classes, entry, experiment),
-        "optim_wrapper": protocol.optimizer(config["optim_wrapper"], accumulate, experiment),
-        "param_scheduler": protocol.schedule(config, steps, accumulate, entry, experiment),
-        **_data(config, entry, accumulate, experiment),
-        **_loops(config, entry, steps, accumulate),
+        "initial_weights": weights,
+        "model": _model(config["model"], classes, weights),
+        "optim_wrapper": _optimizer(config["optim_wrapper"], regime, experiment.precision, accumulate),
+        "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
+        **_data(config, regime, entry, accumulate, experiment),
+        **_loops(config["train_cfg"]["val_interval"] * accumulate, steps),
         **_hooks(config, steps, accumulate, experiment),
         "env_cfg": config["env_cfg"],
-        "visualizer": {"type": config["visualizer"]["type"], "vis_backends": VISUAL},  # nameless: one for each run
+        "visualizer": {"type": config["visualizer"]["type"], "vis_backends": CURVES},  # nameless: one for each run
         "log_processor": config["log_processor"],
         "log_level": config["log_level"],
-    }  # fmt: skip
+    }
 
 
 def config_text(config: dict[str, Any]) -> str:
@@ -105,39 +120,8 @@ def config_text(config: dict[str, Any]) -> str:
     return "# Resolved by scripts/training_config.py; paths are relative to the working directory.\n" + "".join(parts)
 
 
-def _check(entry: dict[str, Any], experiment: Experiment) -> None:
-    regime = experiment.regime
-    if regime not in REGIMES:
-        raise InputError(f"regime {regime!r}, want one of {', '.join(REGIMES)}")
-    needed = {"real": ("real",), "synthetic": ("synthetic",), "finetune": ("real", "initial"),
-              "joint": ("real", "synthetic")}[regime]  # fmt: skip
-    for field in needed:
-        if not getattr(experiment, field):
-            raise InputError(f"regime {regime} of {experiment.name} needs {field}; give it")
-    if experiment.initial and regime != "finetune":
-        raise InputError(f"regime {regime} of {experiment.name}: initial is for finetune only; leave it out")
-    if experiment.dataset not in entry["iterations"]:
-        known = ", ".join(entry["iterations"])
-        raise InputError(
-            f"models file, model of {experiment.name}: no iterations for {experiment.dataset!r} (only {known}); add"
-            " those of a training on its real images"
-        )
-    if experiment.precision == "fp16" and not experiment.gpus:
-        raise InputError(f"precision fp16 of {experiment.name} needs GPUs (gpus is 0); choose fp32 or bf16")
-    if experiment.schedule < 1:
-        raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
-
-
-def _accumulate(entry: dict[str, Any], experiment: Experiment) -> int:
-    """Steps that accumulate gradients so that an update sees as many images as on the entry's GPUs."""
-    gpus = max(experiment.gpus, 1)
-    if entry["gpus"] % gpus:
-        raise InputError(f"gpus {gpus}: want a divisor of {experiment.name}'s {entry['gpus']}, so that batches agree")
-    return entry["gpus"] // gpus
-
-
 def base_config(base: str) -> Any:
-    """Read a config that ships with mmsegmentation, without importing what it wants imported."""
+    """Read a config that ships with mmsegmentation, without its custom imports."""
     import mmseg
     from mmengine.config import Config
 
@@ -147,8 +131,34 @@ def base_config(base: str) -> Any:
     return Config.fromfile(path, import_custom_modules=False, format_python_code=False)
 
 
+def _check(entry: dict[str, Any], experiment: Experiment) -> Regime:
+    """The experiment's regime; InputError where its inputs or the model's entry don't fit it."""
+    regime = find_regime(experiment.regime)
+    needed = {"real": regime.real, "synthetic": regime.synthetic, "initial": regime.pretrained}
+    for field in needed:
+        if needed[field] and not getattr(experiment, field):
+            raise InputError(f"regime {experiment.regime} of {experiment.name} needs {field}; give it")
+    if experiment.initial and not regime.pretrained:
+        raise InputError(
+            f"regime {experiment.regime} of {experiment.name} starts from no pre-training; leave out initial "
+            f"({experiment.initial})"
+        )
+    if experiment.schedule < 1:
+        raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
+    check_training(
+        experiment.name,
+        entry,
+        experiment.dataset,
+        experiment.regime,
+        experiment.balance,
+        experiment.gpus,
+        experiment.precision,
+    )
+    return regime
+
+
 def _overrides(value: Any, key: str = "") -> Any:
-    """YAML has no tuples: make pairs of numbers that mmcv's transforms want as such."""
+    """Make tuples, which YAML lacks, of the pairs of numbers that mmcv's transforms take."""
     if isinstance(value, dict):
         return {name: _overrides(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
@@ -156,93 +166,164 @@ def _overrides(value: Any, key: str = "") -> Any:
     return value
 
 
-def _data(config: dict[str, Any], entry: dict[str, Any], accumulate: int, experiment: Experiment) -> dict[str, Any]:
-    """The three dataloaders and the evaluator; pipelines are the base config's."""
+def _imports(config: dict[str, Any]) -> list[str]:
+    """Modules whose classes the config names."""
+    mask2former = ["mmdet.models"] if "mmdet." in str(config["model"]) else []
+    return ["freemask.segmentation.registered", *mask2former]
+
+
+def _initial_weights(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any] | None:
+    """The backbone's initial weights: {"file": path or address, after a layout's prefix; "sha256": digest or None}.
+
+    None where the entry has none, or the whole model's weights are given.
+    """
+    weights = entry.get("initial_weights")
+    if not weights or experiment.initial:
+        return None
+    file = experiment.initial_weights or weights.get("path") or weights["url"]
+    layout = f"{weights['convert']}:" if "convert" in weights else ""
+    return {"file": layout + file, "sha256": weights.get("sha256")}
+
+
+def _model(model: dict[str, Any], classes: int, weights: dict[str, Any] | None) -> dict[str, Any]:
+    """Set the number of classes and the backbone's initial weights."""
+    auxiliary = model.get("auxiliary_head") or []
+    for head in [model["decode_head"], *(auxiliary if isinstance(auxiliary, list) else [auxiliary])]:
+        head["num_classes"] = classes
+        if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
+            head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
+    file = weights["file"] if weights else None
+    backbone = model["backbone"]
+    in_backbone = "Pretrained" in str(backbone.get("init_cfg")) or (file and not model.get("pretrained"))
+    if "pretrained" in model:
+        model["pretrained"] = None if in_backbone else file
+    if in_backbone:
+        backbone["init_cfg"] = {"type": "Pretrained", "checkpoint": file} if file else None
+    return model
+
+
+def _optimizer(wrapper: dict[str, Any], regime: Regime, precision: str, accumulate: int) -> dict[str, Any]:
+    """Apply the regime's learning rates, the precision and the accumulation of gradients."""
+    wrapper["optimizer"]["lr"] *= regime.rate
+    if regime.one_rate:
+        for group in wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).values():
+            if "lr_mult" in group:  # set, not removed: the key also decides which weight decay a parameter gets
+                group["lr_mult"] = 1.0
+    if precision == "fp16":
+        wrapper |= {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"}
+    elif precision == "bf16":  # has float32's range: nothing to scale
+        wrapper |= {"type": "BFloat16OptimWrapper"}
+    if accumulate > 1:
+        wrapper["accumulative_counts"] = accumulate
+    return wrapper
+
+
+def _schedule(
+    config: dict[str, Any], steps: int, accumulate: int, entry: dict[str, Any], experiment: Experiment
+) -> list[dict[str, Any]]:
+    """Stretch the base config's learning-rate schedule to `steps`.
+
+    A warm-up becomes the entry's for this data set, if it has one. The entry gives the warm-up's iterations at schedule
+    1 and 2; longer schedules continue the line.
+    """
+    end = config["train_cfg"]["max_iters"]
+    warmup = entry.get("warmup", {}).get(experiment.dataset)
+    for scheduler in config["param_scheduler"]:
+        for key in ("begin", "end"):
+            if warmup and scheduler[key] not in (0, end):
+                once, twice = warmup
+                scheduler[key] = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
+            else:
+                scheduler[key] = round(scheduler[key] * steps / end)
+    return config["param_scheduler"]
+
+
+def _data(
+    config: dict[str, Any], regime: Regime, entry: dict[str, Any], accumulate: int, experiment: Experiment
+) -> dict[str, Any]:
+    """The dataloaders and evaluators; pipelines are the base config's."""
     train, val = config["train_dataloader"], config["val_dataloader"]
-    lists = {"synthetic": [experiment.synthetic], "joint": [experiment.real, experiment.synthetic]}
-    workers = _workers(config, entry)
-    sampler: dict[str, Any] = {"type": "ShuffledSampler"}
-    if experiment.regime == "joint" and experiment.balance == "exact":
-        sampler = {"type": "BalancedSampler", "accumulate": accumulate}
-    elif experiment.regime == "joint":
-        sampler["repeat_real"] = True
-    sampler |= {"batch_size": entry["batch_size"], "seed": experiment.train_seed}
-    common = {"type": "PairListDataset", "classes": experiment.classes, "ignored": experiment.ignored}
-    loading: dict[str, Any] = {"num_workers": 0, "persistent_workers": False}
-    if workers:
-        loading = {"num_workers": workers, "persistent_workers": True, "collate_fn": {"type": "collate_packed"}}
-    training = {**loading, "worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else loading
-    train_dataset = {
-        **common,
-        "lists": lists.get(experiment.regime, [experiment.real]),
-        "keep_decoded": entry.get("keep_decoded", False),
-        "pipeline": _pipeline(train["dataset"]["pipeline"], experiment),
-    }
-    val_dataset = {
-        **common, "lists": [experiment.validation], "test_mode": True,
-        "pipeline": _pipeline(val["dataset"]["pipeline"], experiment),
-    }  # fmt: skip
+    workers = entry.get("workers", train["num_workers"])
+    test_loading = {"num_workers": workers, "persistent_workers": workers > 0}
+    loading = test_loading | ({"worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else {})
     test = {
-        "batch_size": val["batch_size"], **loading,
-        "sampler": {"type": "DefaultSampler", "shuffle": False}, "dataset": val_dataset,
-    }  # fmt: skip
+        "batch_size": val["batch_size"],
+        **test_loading,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+        "dataset": {
+            **_dataset(experiment.label_space, [experiment.validation], val["dataset"]["pipeline"]),
+            "test_mode": True,
+        },
+    }
+    pairs = [experiment.real] * regime.real + [experiment.synthetic] * regime.synthetic
     evaluator = {"type": "PerClassIoU", "iou_metrics": ["mIoU"]}
-    validation = {"val_dataloader": {**test, **training}, "val_evaluator": evaluator}
+    validated = {"val_dataloader": {**test, **loading}, "val_evaluator": evaluator}
     return {
         "train_dataloader": {
             "batch_size": entry["batch_size"],
-            **training,
-            "sampler": sampler,
-            "dataset": train_dataset,
+            **loading,
+            "sampler": {
+                **_sampler(regime.sampler or experiment.balance),
+                "batch_size": entry["batch_size"],
+                "accumulate": accumulate,
+                "seed": experiment.train_seed,
+            },
+            "dataset": {
+                **_dataset(experiment.label_space, pairs, train["dataset"]["pipeline"]),
+                "keep_decoded": entry.get("keep_decoded", False),
+            },
         },
-        **(validation if config["train_cfg"]["val_interval"] else {}),
+        **(validated if config["train_cfg"]["val_interval"] else {}),
         "test_dataloader": test,
         "test_evaluator": evaluator,
     }
 
 
-def _workers(config: dict[str, Any], entry: dict[str, Any]) -> int:
-    """Loading processes of each training process."""
-    return entry.get("workers", config["train_dataloader"]["num_workers"])
+def _sampler(name: str) -> dict[str, Any]:
+    """The config of a sampler: an entry of SAMPLERS, or a class outside the package by its dotted name."""
+    found = plugins.find(SAMPLERS, name, "balance")
+    return found if isinstance(found, dict) else {"type": f"{found.__module__}.{found.__qualname__}"}
 
 
-def _pipeline(transforms: list[dict[str, Any]], experiment: Experiment) -> list[dict[str, Any]]:
-    """Replace each annotation loader by one for raw labels, followed by the strict map to train ids."""
-    made = []
-    for transform in transforms:
+def _dataset(label_space: str, pairs: list[str], pipeline: list[dict[str, Any]]) -> dict[str, Any]:
+    """The data set of tables of pairs, with raw labels mapped to train ids right after masks are loaded."""
+    transforms: list[dict[str, Any]] = []
+    for transform in pipeline:
         if transform["type"] == "LoadAnnotations":
-            made.append({"type": "LoadAnnotations", "reduce_zero_label": False})
-            made.append({"type": "RawToTrainIds", "classes": experiment.classes, "ignored": experiment.ignored})
+            transforms.append({"type": "LoadAnnotations", "reduce_zero_label": False})
+            transforms.append({"type": "RawToTrainIds", "label_space": label_space})
         else:
-            made.append(transform)
-    return made
+            transforms.append(transform)
+    return {"type": "PairListDataset", "label_space": label_space, "lists": pairs, "pipeline": transforms}
 
 
-def _loops(config: dict[str, Any], entry: dict[str, Any], steps: int, accumulate: int) -> dict[str, Any]:
-    """Training by iterations, with validation in between unless val_interval is 0."""
-    interval = config["train_cfg"]["val_interval"] * accumulate
-    kind = "LoadAheadTrainLoop" if _workers(config, entry) else "IterBasedTrainLoop"
-    loops: dict[str, Any] = {"train_cfg": {"type": kind, "max_iters": steps}}
-    if interval:
-        loops["train_cfg"]["val_interval"] = interval
-        loops["val_cfg"] = {"type": "ValLoop"}
-    return loops | {"test_cfg": {"type": "TestLoop"}}
+def _loops(val_interval: int, steps: int) -> dict[str, Any]:
+    """Training by iterations, with validation every val_interval of them (0: none)."""
+    train: dict[str, Any] = {"type": "IterBasedTrainLoop", "max_iters": steps}
+    if val_interval:
+        train["val_interval"] = val_interval
+    validation = {"val_cfg": {"type": "ValLoop"}} if val_interval else {}
+    return {"train_cfg": train, **validation, "test_cfg": {"type": "TestLoop"}}
 
 
 def _hooks(config: dict[str, Any], steps: int, accumulate: int, experiment: Experiment) -> dict[str, Any]:
+    """Mmengine's hooks at suitable intervals, and this package's."""
     hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
-    interval = min(hooks["checkpoint"]["interval"], CHECKPOINT_EVERY) * accumulate
-    hooks["checkpoint"] |= {"type": "DurableCheckpoints", "interval": interval, "max_keep_ckpts": 2}
     hooks["logger"]["interval"] = min(hooks["logger"]["interval"], steps)  # the shortest training has a curve
-    hooks["checkpoint"]["save_best"] = "mIoU" if config["train_cfg"]["val_interval"] else None
-    name = f"{experiment.name}, train seed {experiment.train_seed}"
+    hooks["checkpoint"] |= {
+        "type": "DurableCheckpoints",
+        "interval": min(hooks["checkpoint"]["interval"], CHECKPOINT_EVERY) * accumulate,
+        "max_keep_ckpts": 2,
+        "save_best": "mIoU" if config["train_cfg"]["val_interval"] else None,
+    }
+    description = f"{experiment.name}, train seed {experiment.train_seed}"
     return {
         "default_hooks": {**hooks, "sampler_seed": None},
         "custom_hooks": [
             {"type": "SeedEachIteration", "seed": experiment.train_seed},
             {"type": "RefuseNonFiniteLoss"},
             {"type": "CountTime"},
-            {"type": "ProgressLines", "description": name},
+            {"type": "ProgressLines", "description": description},
             {"type": "SaveOnTerminate", "accumulate": accumulate},
             {"type": "RepeatValidation"},
         ],

@@ -1,38 +1,56 @@
-"""Image and mask pairs listed in tables."""
+"""Image and mask pairs listed in tables, with raw labels mapped to train ids."""
 
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.segmentation.samplers import Draw
-from freemask.segmentation.seeds import seed_all
+from freemask.segmentation.samplers import Draw, seed_all
 from freemask.tables import read_table
+
+
+@TRANSFORMS.register_module()
+class RawToTrainIds(BaseTransform):
+    """Map gt_seg_map from raw labels to train ids (0..K-1, 255 = ignored), strictly.
+
+    Stands right after LoadAnnotations(reduce_zero_label=False), before anything pads or resizes the map.
+    Args: label_space: path of the data set's label space.
+    """
+
+    def __init__(self, label_space: str) -> None:
+        self.label_space = LabelSpace.read(label_space)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Replace gt_seg_map (H, W) uint8; InputError names the mask that holds an undefined label."""
+        results["gt_seg_map"] = self.label_space.to_train(results["gt_seg_map"], results["seg_map_path"])
+        return results
 
 
 @DATASETS.register_module()
 class PairListDataset(BaseSegDataset):
     """Pairs from tab-separated tables with the columns image and mask, one after the other.
 
-    Indices run through the tables in their order; `sizes` tells how many pairs each holds. Drawn by this package's
+    Indices run through the tables in their order; `sizes` holds the number of pairs in each. Drawn by this package's
     samplers (a `Draw`), a pair's augmentation is a function of the train seed and the place in the stream alone:
     not of workers, ranks, or where a run was interrupted.
 
-    Args: lists: paths of the tables; classes, ignored: see LabelSpace.read; keep_decoded: hold what the pipeline
-    gives up to and including RawToTrainIds in memory (for small data sets).
+    Args:
+        lists: Paths of the tables.
+        label_space: Path of the data set's label space.
+        keep_decoded: Whether to cache in memory what the pipeline gives up to and including RawToTrainIds (for small
+            data sets).
     """
 
-    def __init__(
-        self, lists: list[str], classes: str, ignored: int, keep_decoded: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, lists: list[str], label_space: str, keep_decoded: bool = False, **options: Any) -> None:
         self.lists = list(lists)
         self.sizes: list[int] = []
-        labels = LabelSpace.read(classes, ignored)
-        metainfo = {"classes": list(labels.names), "palette": [list(color) for color in labels.colors]}
+        classes = LabelSpace.read(label_space)
+        metainfo = {"classes": list(classes.names), "palette": [list(color) for color in classes.colors]}
         super().__init__(metainfo=metainfo, **options)
         types = [type(transform).__name__ for transform in self.pipeline.transforms]
         fixed = types.index("RawToTrainIds") + 1 if keep_decoded else 0
@@ -49,11 +67,9 @@ class PairListDataset(BaseSegDataset):
                 raise InputError(f"{path}: lists no images; training and evaluation need at least one")
             self.sizes.append(len(table))
             for image, mask in zip(table["image"], table["mask"], strict=True):
-                pairs.append({"img_path": image, "seg_map_path": mask, **self._fixed_fields()})
+                fixed = {"label_map": None, "reduce_zero_label": False, "seg_fields": []}
+                pairs.append({"img_path": image, "seg_map_path": mask, **fixed})
         return pairs
-
-    def _fixed_fields(self) -> dict[str, Any]:
-        return {"label_map": None, "reduce_zero_label": False, "seg_fields": []}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One pair through the pipeline."""
@@ -62,7 +78,7 @@ class PairListDataset(BaseSegDataset):
         return super().__getitem__(int(index))
 
     def prepare_data(self, index: int) -> Any:
-        """Run the pipeline on pair `index`, from memory where it is kept there."""
+        """Run the pipeline on pair `index`, from the cache if it is there."""
         if self._decoded is None:
             return super().prepare_data(index)
         if index not in self._decoded:

@@ -1,33 +1,113 @@
-"""A trained segmentor on the validation images: single scale as in the paper, or with test-time augmentation."""
+"""A trained segmentor on the validation images: IoU of every class, confusion matrix, a few predictions to look at."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
+from mmseg.evaluation import IoUMetric
 from mmseg.models.segmentors import SegTTAModel
-from mmseg.registry import MODELS
+from mmseg.registry import METRICS, MODELS
 from mmseg.structures import SegDataSample
+from PIL import Image
 
 from freemask.errors import InputError
-from freemask.segmentation.runner import AtomicRunner, without_initial_weights
+from freemask.images import DAMAGED, shown_size
+from freemask.segmentation.initial_weights import without_initial_weights
+from freemask.segmentation.runner import AtomicRunner
+
+
+@METRICS.register_module()
+class PerClassIoU(IoUMetric):
+    """mmseg's IoUMetric with float64 sums, per-class values, predictions and a confusion matrix.
+
+    per_class: {"iou": (K,), "acc": (K,)} float64 percent; nan for a class in neither masks nor predictions (iou) or
+    not in the masks (acc). As in mmseg, such classes are left out of mIoU and mAcc.
+    predictions: {image path: (H, W) uint8 train ids} of the requested pictures.
+    confusion: (K, K) int64 pixels, rows: classes of the masks, columns: of the predictions; None unless requested.
+    """
+
+    def __init__(self, pictures: Sequence[str] = (), confusion: bool = False, **options: Any) -> None:
+        """Args: pictures: image paths; confusion: whether to count it, for evaluation by one process."""
+        super().__init__(**options)
+        self.pictures = frozenset(pictures)
+        self.predictions: dict[str, np.ndarray] = {}
+        self.per_class: dict[str, np.ndarray] = {}
+        self.images = 0
+        self.counts_confusion = confusion
+        self.confusion: np.ndarray | None = None
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count the areas of a batch; store the requested predictions."""
+        super().process(data_batch, data_samples)
+        for sample in data_samples:
+            predicted = sample["pred_sem_seg"]["data"].squeeze(0)
+            if sample["img_path"] in self.pictures:
+                self.predictions[sample["img_path"]] = predicted.cpu().numpy().astype(np.uint8)
+            if self.counts_confusion:
+                truth = sample["gt_sem_seg"]["data"].squeeze(0)
+                counts = confusion(predicted, truth.to(predicted), len(self.dataset_meta["classes"]), self.ignore_index)
+                self.confusion = counts if self.confusion is None else self.confusion + counts
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Percentages over all images: mIoU, mAcc, aAcc (unrounded)."""
+        areas = [torch.stack(area).double().sum(0).numpy() for area in zip(*results, strict=True)]
+        intersection, union, _, label = areas  # (K,) pixels each
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.per_class = {"iou": 100 * intersection / union, "acc": 100 * intersection / label}
+        self.images = len(results)
+        logger = MMLogger.get_current_instance()
+        for name, iou, acc in zip(self.dataset_meta["classes"], *self.per_class.values(), strict=True):
+            logger.info(f"{name}: IoU {iou:.2f}, Acc {acc:.2f}")
+        return {
+            "mIoU": float(np.nanmean(self.per_class["iou"])),
+            "mAcc": float(np.nanmean(self.per_class["acc"])),
+            "aAcc": float(100 * intersection.sum() / label.sum()),
+        }
+
+
+def confusion(predicted: torch.Tensor, truth: torch.Tensor, classes: int, ignored: int) -> np.ndarray:
+    """Count pixels by true and predicted class.
+
+    Args: predicted, truth: (H, W) train ids; pixels whose truth is `ignored` aren't counted.
+    Returns: (classes, classes) int64, rows: truth, columns: prediction.
+    """
+    seen = truth != ignored
+    pairs = truth[seen].long() * classes + predicted[seen].long()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu().numpy()
 
 
 def evaluate(
-    config: Config, weights: str, pictures: Sequence[str] = (), scales: Sequence[float] = (1.0,), flip: bool = False
-) -> tuple[dict[str, float], Any]:
+    config: Config,
+    weights: str | Path,
+    images: Sequence[str],
+    pictures: Sequence[str] = (),
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> tuple[dict[str, float], PerClassIoU]:
     """Evaluate weights on the validation images of a training's config.
 
-    Args: pictures: image paths whose predictions to keep; scales, flip: see `augment`.
-    Returns: mIoU, mAcc, aAcc in percent, and the PerClassIoU that computed them (its confusion matrix is counted).
+    Args:
+        config: The training's config; it is changed.
+        weights: A state_dict or checkpoint.
+        images: Paths of the validation images.
+        pictures: Those of them whose predictions are stored.
+        scales: Average over these scales (see `augment`).
+        flip: Average over each image and its mirror image.
+    Returns: mIoU, mAcc, aAcc in percent, and the metric that computed them, with its confusion matrix.
     """
     training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
     for key in (*training, "val_evaluator", "custom_hooks"):
         config.pop(key, None)
     config.model = without_initial_weights(config.model)
-    config.load_from, config.resume, config.launcher = weights, False, "none"
+    config.load_from, config.resume, config.launcher = str(weights), False, "none"
     config.test_evaluator.update(pictures=list(pictures), confusion=True)
+    if config.test_dataloader.batch_size > 1 and not of_one_size(images):
+        config.test_dataloader.batch_size = 1  # a batch is one array
     if list(scales) != [1.0] or flip:
         augment(config, scales, flip)
     runner = AtomicRunner.from_cfg(config)
@@ -36,11 +116,11 @@ def evaluate(
 
 
 def augment(config: Config, scales: Sequence[float], flip: bool) -> None:
-    """Make a config predict each image at every scale, mirrored as well where `flip`; probabilities are averaged.
+    """Make a config predict each image at every scale, mirrored as well if `flip`; probabilities are averaged.
 
     mmsegmentation's TestTimeAug, and its SegTTAModel with Mask2Former's scores averaged as they are. Scales multiply
     the size at which the base config evaluates (there 1.0 is the single-scale prediction), or the image's own size
-    where it doesn't resize.
+    if the base config doesn't resize.
     Raises: InputError for a pipeline without images to scale, or that resizes in another way.
     """
     steps = [step.to_dict() for step in config.test_dataloader.dataset.pipeline]
@@ -78,3 +158,22 @@ def _resize(base: dict[str, Any] | None, scale: float) -> dict[str, Any]:
     if base is None:
         return {"type": "Resize", "scale_factor": scale, "keep_ratio": True}
     return {**base, "scale": tuple(round(side * scale) for side in base["scale"])}
+
+
+def of_one_size(images: Sequence[str]) -> bool:
+    """Whether all images are shown at one width and height (their headers are read).
+
+    Raises: InputError naming an image that is missing or none.
+    """
+    sizes = set()
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                sizes.add(shown_size(image))
+        except DAMAGED as error:
+            raise InputError(
+                f"{path}: missing or no image ({error}); fetch it again, or remove it from the table"
+            ) from None
+        if len(sizes) > 1:
+            return False
+    return True

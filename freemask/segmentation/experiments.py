@@ -34,11 +34,10 @@ def read_all_experiments(path: str | Path, check_row: Callable[[dict, str], None
         table["train_seeds"] = [tuple(sorted({int(seed) for seed in text.split(",")})) for text in table.train_seeds]
     except ValueError:
         raise InputError(f"{path}: train_seeds want whole numbers joined by commas, e.g. 0,1") from None
-    try:
-        table["schedule"] = table.schedule.astype(int)
-    except ValueError:
-        raise InputError(f"{path}: schedule wants a whole number on every line, e.g. 1") from None
-    return table
+    schedule = pd.to_numeric(table.schedule, errors="coerce")
+    if (schedule % 1 != 0).any():  # also where it is no number
+        raise InputError(f"{path}: schedule wants a whole number on every line, e.g. 1")
+    return table.assign(schedule=schedule.astype(int))
 
 
 def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def load_segmentor(config: Config, weights: str | Path, device: str) -> torch.nn
     return model.eval().to(device)
 
 
-def read_pair(image: str, mask: str, labels: LabelSpace) -> Pair:
+def read_pair(image: str, mask: str, label_space: LabelSpace) -> Pair:
     """Read an image as training does, and its mask as train ids.
 
     Raises: InputError where one is missing or damaged, or their sizes differ.
@@ -46,7 +46,7 @@ def read_pair(image: str, mask: str, labels: LabelSpace) -> Pair:
         pixels = None
     if pixels is None:
         raise InputError(f"{image}: missing or no image; run the rule that makes it, or fetch it again")
-    train = labels.to_train(read_mask(mask), mask)
+    train = label_space.to_train(read_mask(mask), mask)
     if pixels.shape[:2] != train.shape:
         raise InputError(f"{image}: {pixels.shape[:2]} pixels, but {mask} has {train.shape}; they must be one size")
     return pixels, train
@@ -66,26 +66,33 @@ def predict_logits(model: torch.nn.Module, images: Sequence[np.ndarray]) -> torc
 def pair_losses(
     model: torch.nn.Module,
     pairs: Iterable[tuple[str, str]],
-    labels: LabelSpace,
+    label_space: LabelSpace,
     batch_size: int = 1,
     readers: int = 2,
     fill: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield every pair's loss (H, W) float32 nats and train ids (H, W) uint8, in order, on the model's device.
 
-    Images of one size share a batch where they stand in one block (32 pairs, counted from the first). A batch of images
+    Images of one size share a batch if they stand in one block (32 pairs, counted from the first). A batch of images
     larger than 512x512 holds fewer, so that it takes no more memory.
-    Args: pairs: paths of image and mask (raw labels); readers: threads that read the next block meanwhile; fill: bring
-    every batch to the same size by repetition, so that an image's numbers don't depend on how many share its batch.
+
+    Args:
+        model: See `load_segmentor`.
+        pairs: Paths of image and mask (raw labels).
+        label_space: The data set's.
+        batch_size: Images per batch, 1 or more.
+        readers: Threads that read the next block meanwhile.
+        fill: Bring every batch to the same size by repetition, so that an image's numbers don't depend on how many
+            share its batch.
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: want 1 or more")
-    read = map_ahead(lambda pair: read_pair(*pair, labels), pairs, readers, BLOCK)
+    read = map_ahead(lambda pair: read_pair(*pair, label_space), pairs, readers, BLOCK)
     while block := list(islice(read, BLOCK)):
         scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for places in _batches([train.shape for _, train in block], batch_size):
-            wanted = _room(block[places[0]][1].shape, batch_size) if fill else len(places)
-            chosen = [block[place] for place in (*places, *[places[-1]] * (wanted - len(places)))]
+            size = _room(block[places[0]][1].shape, batch_size) if fill else len(places)
+            chosen = [block[place] for place in (*places, *[places[-1]] * (size - len(places)))]
             scored.update(zip(places, _score(model, chosen), strict=False))
         yield from (scored[place] for place in range(len(block)))
 

@@ -1,6 +1,6 @@
-"""Initial weights: read in other projects' layouts, and seen to arrive in the backbone.
+"""Initial weights of backbones: read in other projects' layouts, and compared with the backbone that they arrive in.
 
-mmengine loads them with strict=False, and what doesn't fit is passed over; training then starts from noise.
+mmengine loads them with strict=False and ignores what doesn't fit; training would then start from noise.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from torch import nn
 from freemask import files
 from freemask.errors import InputError
 from freemask.parallel import some
-from freemask.weights import load_harmless
+from freemask.weights import load_safely
 
 State = dict[str, torch.Tensor]
 # Layouts, by mmsegmentation's own converters: SegFormer's release, timm's (and DeiT's), Swin's release.
@@ -30,10 +30,12 @@ RESIZED = re.compile(r"pos_embed$|.*\.relative_position_bias_table$")  # interpo
 
 
 def verify(file: str, sha256: str | None) -> None:
-    """Look at a file of initial weights before mmengine loads it, which would execute what the file holds.
+    """Check a file of initial weights before a model is built.
 
-    Args: file: path, with a layout's prefix ("mit:") or without; sha256: its digest or the first digits of it.
-    Raises: InputError where it is missing, another file, holds more than weights, or is an address.
+    Args:
+        file: Path, with a layout's prefix ("mit:") or without.
+        sha256: The file's digest or its first hex digits; None: not checked.
+    Raises: InputError where it is missing, another file, or an address.
     """
     path = re.sub(rf"^({'|'.join(CONVERTERS)}):", "", file)
     if re.match(r"https?://", path):
@@ -42,24 +44,38 @@ def verify(file: str, sha256: str | None) -> None:
         raise InputError(
             f"{path}: no such file of initial weights; fetch it, or correct initial_weights in models.yaml"
         )
-    if sha256 and not (found := files.sha256(path)).startswith(sha256):
-        raise InputError(f"{path}: SHA-256 is {found}, not {sha256} (initial_weights in models.yaml); fetch it again")
-    load_harmless(path)
+    if sha256:
+        files.check_sha256(path, sha256, "fetch it again, or correct initial_weights in models.yaml")
+
+
+def without_initial_weights(model: Any) -> Any:
+    """A model config that loads no initial weights, for a model whose weights are loaded whole."""
+    if model.get("pretrained"):
+        model.pretrained = None
+    if "Pretrained" in str(model.backbone.get("init_cfg")):
+        model.backbone.init_cfg = None
+    return model
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_file(filename: str, map_location: Any = None) -> Any:
+    """Replaces mmengine's loader of local files, which executes what a file holds if it can't load it otherwise."""
+    return load_safely(filename)
 
 
 @CheckpointLoader.register_scheme(prefixes=[f"{layout}:" for layout in CONVERTERS])
 def load_from_other_layout(filename: str, map_location: Any = None) -> State:
     """Read "mit:<path>", "vit:<path>" or "swin:<path>" as a state_dict in mmsegmentation's layout.
 
-    Raises: InputError where keys that the layout has are missing, or none of them is there.
+    Raises: InputError where keys of the layout are missing, or all are.
     """
     layout, _, path = filename.partition(":")
-    state = _state(CheckpointLoader.load_checkpoint(path, map_location, logger="silent"))
+    state = _state(load_safely(path))
     try:
         converted = dict(_converter(CONVERTERS[layout])(state))
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: not weights in the layout {layout!r} ({error!r}); check initial_weights") from None
-    if converted.keys() <= state.keys():  # a converter lets pass what it doesn't know
+    if converted.keys() <= state.keys():  # a converter passes on unknown keys
         raise InputError(f"{path}: not weights in the layout {layout!r}; correct `convert` or leave it out")
     return converted
 
@@ -81,10 +97,10 @@ def _state(checkpoint: dict[str, Any]) -> State:
 
 
 def refuse_unused(backbone: nn.Module, file: str) -> None:
-    """Compare a backbone with the initial weights that it was given, key by key.
+    """Compare a backbone with its file of initial weights, key by key.
 
-    Raises: InputError naming the file for a key that one side lacks (but a classifier's), another shape, or a tensor of
-    the backbone that isn't the file's.
+    Raises: InputError naming the file for a key that one side lacks (except a classifier's), another shape, or a tensor
+        of the backbone that isn't the file's.
     """
     given, held = _state(CheckpointLoader.load_checkpoint(file, "cpu", logger="silent")), backbone.state_dict()
     differing = [
@@ -93,7 +109,7 @@ def refuse_unused(backbone: nn.Module, file: str) -> None:
         if not RESIZED.match(key) and not torch.equal(held[key].cpu(), given[key].to(held[key].dtype).cpu())
     ]
     faults = {
-        "it has, but the backbone hasn't,": [key for key in given if key not in held and not CLASSIFIER.match(key)],
+        "it has, but the backbone lacks,": [key for key in given if key not in held and not CLASSIFIER.match(key)],
         "it lacks": [key for key in held if key not in given and not OWN.match(key)],
         "didn't arrive:": sorted(differing),
     }

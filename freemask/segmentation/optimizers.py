@@ -1,4 +1,4 @@
-"""Parameter groups, merged where nothing tells them apart; forward passes in bfloat16."""
+"""Parameter groups merged where they have the same settings; forward passes in bfloat16."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,25 +9,12 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import nn
 
-from freemask.errors import InputError
-
-BFLOAT16_CAPABILITY = (8, 0)  # Ampere; torch.cuda.is_bf16_supported() also says yes where it is emulated, slowly
-
-
-def refuse_slow_bfloat16() -> None:
-    """Raises: InputError on a GPU without bfloat16 arithmetic, e.g. a V100 (compute capability 7.0)."""
-    if torch.cuda.is_available() and (found := torch.cuda.get_device_capability()) < BFLOAT16_CAPABILITY:
-        raise InputError(
-            f"training_precision = bf16, but {torch.cuda.get_device_name()} has compute capability "
-            f"{found[0]}.{found[1]}, bf16 wants 8.0 or more; choose fp16 or fp32"
-        )
-
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
     """An OptimWrapper whose forward pass computes in bfloat16 where torch's autocast allows it; weights stay float32.
 
-    mmengine's AmpOptimWrapper scales the loss for float16's small range, which bfloat16 needn't, and wants a GPU.
+    mmengine's AmpOptimWrapper scales the loss for float16's small range and needs a GPU; bfloat16 needs neither.
     """
 
     @contextmanager

@@ -1,6 +1,7 @@
-"""Tables and curves that trainings and evaluations leave, read and written in one place."""
+"""Files that trainings and evaluations leave: IoU per class, confusion matrices, training curves, times."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,31 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.tables import read_table, write_table
 
-FOLDER = "time"  # in a training's work folder
+TIMES = "time"  # folder in a training's work folder, a file per segment
+
+
+def write_ious(path: str | Path, label_space: LabelSpace, iou: Sequence[float], acc: Sequence[float]) -> None:
+    """Write per_class_iou.tsv: label, name, iou, acc [percent; NaN for a class that the evaluation never met].
+
+    Args:
+        path: Output.
+        label_space: The data set's, K classes.
+        iou: IoU of each class in train-id order.
+        acc: Accuracy of each class.
+    """
+    write_table(path, pd.DataFrame({"label": label_space.ids, "name": label_space.names, "iou": iou, "acc": acc}))
 
 
 def read_ious(path: str | Path) -> pd.DataFrame:
-    """Read per_class_iou.tsv: label, name, iou [percent; NaN for a class that the evaluation never met]."""
+    """Read per_class_iou.tsv: label, name, iou (see `write_ious`)."""
     return read_table(path, ["label", "name", "iou"])[["label", "name", "iou"]]
 
 
 def read_scalars(work: str | Path) -> pd.DataFrame:
-    """Read the training curve that mmengine leaves in a work directory: step, loss, lr, one row per logged step.
+    """Read the training curve that mmengine leaves in a work folder: step, loss, lr, one row per logged step.
 
     A resumed training has several logs; where they overlap the later one counts. A last line that was cut off by a
-    kill is passed over.
+    kill is skipped.
     Raises: InputError where there is no log, or none with a loss.
     """
     logs = sorted(Path(work).glob("*/vis_data/scalars.json"))  # named by time
@@ -37,17 +50,19 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
             if "loss" in row and "step" in row:
                 rows[row["step"]] = {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
     if not rows:
-        raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work directory?")
+        raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work folder?")
     return pd.DataFrame([rows[step] for step in sorted(rows)])
 
 
 def read_segments(work: str | Path) -> pd.DataFrame:
-    """The segments of one training, in order: started, seconds, gpus, device; empty where it left none.
+    """Read the times of one training: started, seconds, gpus, device; a row per segment, in order.
 
+    hooks.CountTime writes them. A segment is the time from a start to a kill, or to the end. A training that left no
+    times gives an empty table.
     Raises: InputError for a file without these values.
     """
     rows = []
-    for path in sorted(Path(work, FOLDER).glob("*.json")):
+    for path in sorted(Path(work, TIMES).glob("*.json")):
         found = files.read_json(path)
         missing = [key for key in ("started", "seconds", "gpus", "device") if key not in found]
         if missing:
@@ -58,13 +73,16 @@ def read_segments(work: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["started", "seconds", "gpus", "device"])
 
 
-def write_confusion(path: str | Path, counts: np.ndarray, labels: LabelSpace) -> None:
+def write_confusion(path: str | Path, counts: np.ndarray, label_space: LabelSpace) -> None:
     """Write a confusion matrix: label, name, then a column of pixels per predicted class, named by its raw label.
 
-    Args: counts: (K, K) int64, rows: classes of the masks in train-id order.
+    Args:
+        path: Output.
+        counts: (K, K) int64, rows: classes of the masks in train-id order.
+        label_space: The data set's.
     """
-    columns = dict(zip(map(str, labels.ids), counts.T, strict=True))
-    write_table(path, pd.DataFrame({"label": labels.ids, "name": labels.names, **columns}))
+    columns = dict(zip(map(str, label_space.ids), counts.T, strict=True))
+    write_table(path, pd.DataFrame({"label": label_space.ids, "name": label_space.names, **columns}))
 
 
 def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:

@@ -1,40 +1,36 @@
 """A working directory with a few small pairs and a model that trains in seconds, for tests that train."""
 
-import importlib.util
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import yaml
+from command_line import run_script
 
 from freemask import files, images
+from freemask.data.label_space import LabelSpace
 
 ROOT = Path(__file__).parents[2]
 COLORS = np.array([[0, 0, 0], [120, 170, 230], [30, 80, 140], [200, 60, 50]], np.uint8)
-CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#78aae6\n2\tsea\tsea\t#1e508c\n3\tship\tship\t#c83c32\n"
-
-
-def script(name: str) -> ModuleType:
-    """Return a script as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SPACE = LabelSpace(
+    ids=(1, 2, 3),
+    names=("sky", "sea", "ship"),
+    words=("sky", "sea", "ship"),
+    colors=tuple(tuple(color) for color in COLORS[1:].tolist()),
+    ignored=0,
+)
 
 
 def call(name: str, **options: Any) -> None:
-    """Run a script's main in this process, as if it were one of its own.
+    """Run a script in this process, as if it were one of its own.
 
-    mmengine keeps a run's state, logs and curves under a name with a time in whole seconds: two runs that start in one
+    mmengine stores a run's state, logs and curves under a name with a time in whole seconds: two runs that start in one
     second of one process would share them. So each waits for the next.
     """
     if name in ("train", "evaluate"):
         time.sleep(1.01 - time.time() % 1)
-    module = script(name)
-    words = [w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", str(value))]
-    module.main(module.options().parse_args(words))
+    run_script(name, **options)
 
 
 def write_pairs(folder: Path, count: int, seed: int) -> None:
@@ -56,7 +52,7 @@ def write_pairs(folder: Path, count: int, seed: int) -> None:
 
 def write_world(iterations: int) -> dict:
     """Write real, synthetic and validation pairs and the model `tiny` here; returns its entry of models.yaml."""
-    Path("classes.tsv").write_text(CLASSES)
+    SPACE.write("label_space.json")
     for seed, (name, count) in enumerate({"real": 6, "synthetic": 8, "val": 5}.items()):
         write_pairs(Path(name), count, seed)
     entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())["segformer_mini"]
@@ -75,6 +71,16 @@ def configure(folder: str | Path, regime: str = "real", model: str = "tiny", **o
     tables = {"train": "real.tsv", "val": "val.tsv", "synthetic": "synthetic.tsv"}
     if regime == "finetune":
         options.setdefault("initial", "synthetic/seed-0/weights.pth")
-    call("training_config", models="models.yaml", model=model, dataset="tiny", classes="classes.tsv", ignored_label=0,
-         regime=regime, train_seed=0, config=config, **tables, **options)  # fmt: skip
+    call(
+        "training_config",
+        models="models.yaml",
+        model=model,
+        dataset="tiny",
+        label_space="label_space.json",
+        regime=regime,
+        train_seed=0,
+        config=config,
+        **tables,
+        **options,
+    )
     return config

@@ -50,7 +50,7 @@ def resolved(name, ranks, batch):
     overrides["optim_wrapper"]["optimizer"] = {"_delete_": True, "type": "SGD", "lr": 0.01, "weight_decay": 0.0}
     settings = json.dumps(entry | {"batch_size": batch, "gpus": ranks})
     call("training_config", settings=settings, gpus=ranks, config=f"{name}/seed-0/config.py", dataset="tiny",
-         classes="classes.tsv", ignored_label=0, regime="joint", train="real.tsv", synthetic="synthetic.tsv",
+         label_space="label_space.json", regime="joint", train="real.tsv", synthetic="synthetic.tsv",
          val="val.tsv", train_seed=0)  # fmt: skip
     return f"{name}/seed-0/config.py"
 
@@ -111,7 +111,7 @@ def test_all_ranks_stop_where_one_has_a_loss_that_is_not_finite(world):  # noqa:
     assert not Path("p.pth").exists()
     # a checkpoint of before may be there, one with spoiled weights not
     for path in Path("poisoned-ranks/seed-0/work").glob("iter_*.pth"):
-        state = torch.load(path, weights_only=False)["state_dict"]
+        state = torch.load(path, weights_only=True)["state_dict"]
         assert all(torch.isfinite(value).all() for value in state.values())
 
 
@@ -126,7 +126,7 @@ def test_a_training_in_bfloat16_is_refused_on_a_v100(world, monkeypatch):  # noq
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
-    with pytest.raises(InputError, match=r"^training_precision = bf16, but Tesla V100"):
+    with pytest.raises(InputError, match="bfloat16 needs .* Tesla V100 has 7.0"):
         call("train", config=config, weights="on-v100.pth")
 
 
@@ -142,18 +142,6 @@ def test_forward_passes_are_in_bfloat16_and_steps_in_float32():
     assert layer.bias.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("capability", "allowed"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_bfloat16_wants_a_gpu_that_computes_in_it(monkeypatch, capability, allowed):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    if allowed:
-        optimizers.refuse_slow_bfloat16()
-        return
-    with pytest.raises(InputError, match=r"bf16, but Tesla V100 has compute capability 7\.\d.*choose fp16 or fp32"):
-        optimizers.refuse_slow_bfloat16()
-
-
 def test_initial_weights_reach_a_training(world):  # noqa: F811
     """Two iterations' weights with and without; a file of another model ends the run before its first iteration."""
     backbone = {name.removeprefix("backbone."): value for name, value in load(train("scratch")).items()
@@ -162,7 +150,7 @@ def test_initial_weights_reach_a_training(world):  # noqa: F811
     entry = yaml.safe_load(Path("models.yaml").read_text())["tiny"]
     entry["iterations"] = {"tiny": 1}
     entry["overrides"]["optim_wrapper"]["optimizer"]["lr"] = 1e-9
-    options = {"dataset": "tiny", "classes": "classes.tsv", "ignored_label": 0, "regime": "real", "train": "real.tsv",
+    options = {"dataset": "tiny", "label_space": "label_space.json", "regime": "real", "train": "real.tsv",
                "val": "val.tsv", "train_seed": 0}  # fmt: skip
 
     def run(name, **weights):

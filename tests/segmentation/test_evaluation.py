@@ -11,10 +11,9 @@ import torch
 import yaml
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from tiny_training import call, configure, script, write_world
+from tiny_training import SPACE, call, configure, write_world
 
 from freemask import files, images, tables
-from freemask.data.label_space import LabelSpace
 from freemask.segmentation.outputs import read_confusion, read_segments
 
 
@@ -45,19 +44,20 @@ def train(folder):
 
 def evaluate(training, name, weights="weights.pth", **options):
     """Evaluate; metrics."""
-    words = {f"{key}": value for key, value in options.items() if key != "flip"}
-    module = script("evaluate")
-    given = ["--config", training / "config.py", "--weights", training / weights, "--metrics", f"{name}.json"]
-    given += ["--per-class-iou", f"{name}.tsv", "--confusion", f"{name}-confusion.tsv"]
-    for key, value in words.items():
-        given += [f"--{key}", *(value if isinstance(value, list) else [value])]
-    given += ["--flip"] if options.get("flip") else []
-    module.main(module.options().parse_args([str(word) for word in given]))
+    call(
+        "evaluate",
+        config=training / "config.py",
+        weights=training / weights,
+        metrics=f"{name}.json",
+        per_class_iou=f"{name}.tsv",
+        confusion=f"{name}-confusion.tsv",
+        **options,
+    )
     return json.loads(Path(f"{name}.json").read_text())
 
 
 def test_confusion_and_iou_by_hand():
-    from freemask.segmentation.metrics import PerClassIoU
+    from freemask.segmentation.evaluation import PerClassIoU
 
     truth = torch.tensor([[0, 0, 1, 1], [1, 1, 255, 0]])
     predicted = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 0]])
@@ -71,7 +71,7 @@ def test_confusion_and_iou_by_hand():
     np.testing.assert_allclose(metric.per_class["iou"], [100 * 4 / 8, 100 * 6 / 10, np.nan])
     np.testing.assert_allclose(metric.per_class["acc"], [100 * 4 / 6, 100 * 6 / 8, np.nan])
     assert found["mIoU"] == pytest.approx(55) and found["aAcc"] == pytest.approx(100 * 10 / 14)
-    assert list(metric.kept) == ["b"] and np.array_equal(metric.kept["b"], predicted.numpy())
+    assert list(metric.predictions) == ["b"] and np.array_equal(metric.predictions["b"], predicted.numpy())
 
 
 def test_augmentation_is_the_average_of_scaled_and_mirrored_predictions(validated):
@@ -84,7 +84,7 @@ def test_augmentation_is_the_average_of_scaled_and_mirrored_predictions(validate
     augmented = evaluate(validated, "augmented", scales=[1.0, 1.5, 2.0], flip=True)
     assert single == same_scale and (augmented["scales"], augmented["flip"]) == ([1.0, 1.5, 2.0], True)
     model = load_segmentor(read_config(validated / "config.py"), validated / "weights.pth", "cpu")
-    labels, counts = LabelSpace.read("classes.tsv", 0), np.zeros((3, 3), np.int64)
+    counts = np.zeros((3, 3), np.int64)
     mean, deviation = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     for row in tables.read_table("val.tsv", ["image", "mask"]).itertuples():
         image, total = mmcv.imread(row.image), torch.zeros(3, 32, 32)
@@ -99,7 +99,7 @@ def test_augmentation_is_the_average_of_scaled_and_mirrored_predictions(validate
                 logits = logits.flip(3) if mirrored else logits
                 logits = torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear")
                 total += logits[0].softmax(0)
-        truth, chosen = labels.to_train(images.read_mask(row.mask)), total.argmax(0).numpy()
+        truth, chosen = SPACE.to_train(images.read_mask(row.mask)), total.argmax(0).numpy()
         np.add.at(counts, (truth[truth != 255], chosen[truth != 255]), 1)
     names, found = read_confusion("augmented-confusion.tsv")
     assert np.abs(found - counts).sum() <= 4  # a tie may break otherwise where sums run in another order
@@ -151,8 +151,8 @@ class Shaped:
     """Trainings whose mIoU peaks at one validation, and that are killed once, at a moment, where `armed`."""
 
     def __init__(self, patch, moment, peak):
+        from freemask.segmentation.evaluation import PerClassIoU
         from freemask.segmentation.hooks import ProgressLines
-        from freemask.segmentation.metrics import PerClassIoU
         from freemask.segmentation.runner import AtomicRunner
 
         self.peak, self.armed, self.step = peak, False, 0
@@ -219,7 +219,7 @@ def test_without_validation_there_is_no_best(validated):
     entry["overrides"]["train_cfg"] = {"val_interval": 0}
     files.write_atomic("unvalidated/seed-0/best.pth", b"of an earlier configuration")
     config = Path("unvalidated/seed-0/config.py")
-    call("training_config", settings=json.dumps(entry), dataset="tiny", classes="classes.tsv", ignored_label=0,
+    call("training_config", settings=json.dumps(entry), dataset="tiny", label_space="label_space.json",
          regime="real", train_seed=0, config=config, train="real.tsv", val="val.tsv")  # fmt: skip
     call("train", config=config, weights=config.parent / "weights.pth", threads=1)
     assert not (config.parent / "best.pth").exists() and not (config.parent / "best.json").exists()

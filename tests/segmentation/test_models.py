@@ -11,7 +11,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-import freemask.segmentation  # noqa: F401 - registers what configs name
+import freemask.segmentation.registered  # noqa: F401 - registers what configs name
+from freemask.data.label_space import LabelSpace
 from freemask.segmentation.config import Experiment, config_text, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +38,22 @@ def pairs(count: int) -> dict:
     "name", [pytest.param(name, marks=[pytest.mark.ops] * name.startswith("mask2former")) for name in MODELS]
 )
 def test_every_model_trains_and_predicts(name, tmp_path):
-    rows = [f"{label}\tname{label}\tword\t#000000" for label in range(1, CLASSES + 1)]
-    (tmp_path / "classes.tsv").write_text("\n".join(["label\tname\tword\tcolor", *rows]) + "\n")
+    names = tuple(f"name{label}" for label in range(CLASSES))
+    space = LabelSpace(tuple(range(1, CLASSES + 1)), names, names, ((0, 0, 0),) * CLASSES, ignored=0)
+    space.write(tmp_path / "label_space.json")
     entry = MODELS[name]
-    experiment = Experiment(name=name, dataset=next(iter(entry["iterations"])), classes=str(tmp_path / "classes.tsv"),
-                            ignored=0, regime="real", schedule=1, validation="val.tsv", train_seed=0, work_dir="work",
-                            real="real.tsv", gpus=entry["gpus"])  # fmt: skip
+    experiment = Experiment(
+        name=name,
+        dataset=next(iter(entry["iterations"])),
+        label_space=str(tmp_path / "label_space.json"),
+        regime="real",
+        schedule=1,
+        validation="val.tsv",
+        train_seed=0,
+        work_dir="work",
+        real="real.tsv",
+        gpus=entry["gpus"],
+    )
     (tmp_path / "config.py").write_text(config_text(resolve(entry, experiment)))
     config = Config.fromfile(tmp_path / "config.py", import_custom_modules=False)
     model = small_models.build(small_models.shrink(config))

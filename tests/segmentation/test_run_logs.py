@@ -1,18 +1,18 @@
 """Logs of finished runs: every format as its program writes it, and what is refused."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
+from command_line import run_script
 
 from freemask import files, tables
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.segmentation.run_logs import choose, read_log
 
-ROOT = Path(__file__).parents[2]
-CLASSES = "label\tname\tword\tcolor\n1\twall\twall\t#787878\n2\tbed\tbed\t#cc05ff\n3\twindow pane\twindow\t#e6e6e6\n"
+NAMES = ("wall", "bed", "window pane")
+SPACE = LabelSpace((1, 2, 3), NAMES, NAMES, ((120, 120, 120), (204, 5, 255), (230, 230, 230)), ignored=0)
 
 NEWER = """\
 2023/05/29 13:00:00 - mmengine - INFO - Iter(train) [ 50/200]  base_lr: 1.0e-04 lr: 1.0e-05  eta: 0:01:00  loss: 2.1
@@ -202,32 +202,26 @@ def test_bad_logs_are_refused(tmp_path, case):
     assert [part for part in [str(tmp_path / "run.log"), *wanted] if part not in message] == [], message
 
 
-def call(folder, text, *more):
+def call(folder, text, **options):
     """Run the script on a log."""
-    spec = importlib.util.spec_from_file_location("import_log", ROOT / "scripts/import_log.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     (folder / "run.log").write_text(text)
-    (folder / "classes.tsv").write_text(CLASSES)
-    words = [
-        "--run",
-        folder / "run.log",
-        "--iterations",
-        200,
-        "--classes",
-        folder / "classes.tsv",
-        "--ignored-label",
-        0,
-    ]
-    words += ["--metrics", folder / "metrics.json", "--per-class-iou", folder / "ious.tsv", *more]
-    module.main(module.options().parse_args(list(map(str, words))))
+    SPACE.write(folder / "label_space.json")
+    run_script(
+        "import_log",
+        run=folder / "run.log",
+        iterations=200,
+        label_space=folder / "label_space.json",
+        metrics=folder / "metrics.json",
+        per_class_iou=folder / "ious.tsv",
+        **options,
+    )
     return files.read_json(folder / "metrics.json"), tables.read_table(
         folder / "ious.tsv", ["label", "name", "iou", "acc"]
     )
 
 
 def test_the_script_tells_what_it_took(tmp_path):
-    metrics, table = call(tmp_path, NEWER.replace("|     bed ", "|    bed  "), "--take", "best")
+    metrics, table = call(tmp_path, NEWER.replace("|     bed ", "|    bed  "), take="best")
     assert metrics["checkpoint"] == "imported log, best"
     assert (metrics["mIoU"], metrics["iterations"]) == (55.0, 100)
     assert metrics["imported"]["sha256"] == files.sha256(tmp_path / "run.log")

@@ -12,10 +12,9 @@ import tiny_training
 import torch
 import yaml
 from PIL import Image
-from tiny_training import ROOT, call, configure, script
+from tiny_training import ROOT, SPACE, call, configure
 
 from freemask import cli, files, images, tables
-from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.segmentation.outputs import read_confusion
 
@@ -87,7 +86,7 @@ def test_a_loading_process_changes_no_byte(trained):
     loaded = {"loaded": entries["tiny"] | {"workers": 1}}
     Path("models.yaml").write_text(yaml.safe_dump(entries | loaded))
     weights = train("loaded", model="loaded")
-    assert "collate_packed" in Path("loaded/seed-0/config.py").read_text()
+    assert "'num_workers': 1" in Path("loaded/seed-0/config.py").read_text()
     assert files.sha256(weights) == files.sha256(trained["real"])
 
 
@@ -167,14 +166,13 @@ def predictions(weights, table):
     from freemask.segmentation.runner import read_config
 
     model = load_segmentor(read_config("real/seed-0/config.py"), weights, "cpu")
-    labels = LabelSpace.read("classes.tsv", 0)
     mean, deviation = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     for image, mask in zip(table["image"], table["mask"], strict=True):
         with Image.open(image) as opened:
             pixels = torch.from_numpy(np.array(opened.convert("RGB"))).float()
         inputs = ((pixels - mean) / deviation).permute(2, 0, 1)[None]
         with torch.no_grad():
-            yield model.predict(inputs)[0].seg_logits.data[None], labels.to_train(images.read_mask(mask))
+            yield model.predict(inputs)[0].seg_logits.data[None], SPACE.to_train(images.read_mask(mask))
 
 
 def test_per_class_iou_equals_counting(trained):
@@ -192,7 +190,7 @@ def test_per_class_iou_equals_counting(trained):
 
 
 def test_class_loss_and_margins_equal_the_released_filter(trained):
-    own = {"index": "real.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    own = {"index": "real.tsv", "label_space": "label_space.json"}
     call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums="sums.tsv", batch_size=4)
     call("gather_class_loss", **own, shards="sums.tsv", class_loss="class_loss.tsv")
     total, count = np.zeros(3), np.zeros(3, int)
@@ -210,8 +208,8 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
     shard = tables.read_table("synthetic.tsv", ["mask_id", "image", "mask"])
     shard["sha256"] = [files.sha256(path) for path in shard.image]
     tables.write_table("shard.tsv", shard.assign(seed=42)[["mask_id", "seed", "image", "sha256"]])
-    margins = {"shard": "shard.tsv", "masks": "synthetic.tsv", "class_loss": "class_loss.tsv", "classes": "classes.tsv",
-               "ignored_label": 0, "config": "real/seed-0/config.py", "weights": trained["real"],
+    margins = {"shard": "shard.tsv", "masks": "synthetic.tsv", "class_loss": "class_loss.tsv",
+               "label_space": "label_space.json", "config": "real/seed-0/config.py", "weights": trained["real"],
                "margins_dir": "margins", "manifest": "margins.tsv"}  # fmt: skip
     call("measure_margins", **margins)
     manifest = tables.read_table("margins.tsv", ["mask_id", "seed", "image", "mask", "margin"])
@@ -241,17 +239,14 @@ def test_class_loss_is_the_same_to_the_last_bit_however_it_is_cut(trained, monke
     """Blocks of two pairs, in one to four shards; the images of a block share a batch."""
     monkeypatch.setattr("freemask.selection.class_loss.BLOCK", 2)
     monkeypatch.setattr("freemask.segmentation.inference.BLOCK", 2)
-    own = {"index": "synthetic.tsv", "classes": "classes.tsv", "ignored_label": 0}
+    own = {"index": "synthetic.tsv", "label_space": "label_space.json"}
     made = set()
     for count in (1, 2, 3, 4):
         shards = [f"cut/{number}-of-{count}.tsv" for number in range(1, count + 1)]
         for path in shards:
             call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums=path,
                  shard=Path(path).stem, batch_size=2)  # fmt: skip
-        module = script("gather_class_loss")
-        options = [*(w for key, value in own.items() for w in (f"--{key.replace('_', '-')}", str(value))),
-                   "--shards", *shards, "--class-loss", "cut.tsv"]  # fmt: skip
-        module.main(module.options().parse_args(options))
+        call("gather_class_loss", **own, shards=shards, class_loss="cut.tsv")
         made.add(Path("cut.tsv").read_bytes())
     assert len(made) == 1
 
@@ -262,12 +257,11 @@ def test_margins_do_not_depend_on_what_shares_the_batch(trained):
     from freemask.segmentation.runner import read_config
 
     model = load_segmentor(read_config("real/seed-0/config.py"), trained["real"], "cpu")
-    labels = LabelSpace.read("classes.tsv", 0)
     table = tables.read_table("synthetic.tsv", ["image", "mask"])
     pairs = list(zip(table["image"], table["mask"], strict=True))
-    together = [loss for loss, _ in pair_losses(model, pairs, labels, 4, fill=True)]
+    together = [loss for loss, _ in pair_losses(model, pairs, SPACE, 4, fill=True)]
     for first in (1, 3, 6):
-        rest = [loss for loss, _ in pair_losses(model, pairs[first:], labels, 4, fill=True)]
+        rest = [loss for loss, _ in pair_losses(model, pairs[first:], SPACE, 4, fill=True)]
         assert all(torch.equal(one, other) for one, other in zip(rest, together[first:], strict=True))
 
 
@@ -343,8 +337,10 @@ def test_what_a_loading_process_refuses_is_said_in_one_line(trained):
 
 
 def test_a_missing_validation_image_is_named():
+    from freemask.segmentation.evaluation import of_one_size
+
     with pytest.raises(InputError, match=r"gone\.jpg: missing or no image"):
-        script("evaluate").same_size(["gone.jpg"])
+        of_one_size(["gone.jpg"])
 
 
 def _train_on(table):
@@ -361,7 +357,7 @@ def test_two_processes_train_as_one_does(world):
     overrides["model"]["backbone"]["drop_path_rate"] = 0.0
     overrides["model"]["decode_head"] |= {"dropout_ratio": 0.0, "norm_cfg": {"type": "GN", "num_groups": 8}}
     overrides["optim_wrapper"]["optimizer"] = {"_delete_": True, "type": "SGD", "lr": 0.01, "weight_decay": 0.0}
-    options = {"dataset": "tiny", "classes": "classes.tsv", "ignored_label": 0, "regime": "joint", "train": "real.tsv",
+    options = {"dataset": "tiny", "label_space": "label_space.json", "regime": "joint", "train": "real.tsv",
                "synthetic": "synthetic.tsv", "val": "val.tsv", "train_seed": 0}  # fmt: skip
     for ranks, batch in ((1, 2), (2, 1)):
         settings = json.dumps(entry | {"batch_size": batch, "gpus": ranks})

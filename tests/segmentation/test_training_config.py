@@ -12,9 +12,10 @@ import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.segmentation.config import Experiment, config_text, read_model, resolve
-from freemask.workflow.config import precision
+from freemask.segmentation.experiments import precision
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "config/models.yaml"
@@ -60,33 +61,34 @@ RATES = {
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory):
-    """Class tables of 150 and of 171 classes."""
-    folder = tmp_path_factory.mktemp("classes")
-    for dataset, count in (("ade20k", 150), ("cocostuff164k", 171), ("miniworld", 12)):
-        rows = [f"{label}\tname{label}\tword\t#000000" for label in range(1, count + 1)]
-        (folder / f"{dataset}.tsv").write_text("\n".join(["label\tname\tword\tcolor", *rows]) + "\n")
+def spaces(tmp_path_factory):
+    """Label spaces of 150, of 171 and of 12 classes."""
+    folder = tmp_path_factory.mktemp("spaces")
+    for dataset, count in (*CLASSES.items(), ("miniworld", 12)):
+        names = tuple(f"name{label}" for label in range(count))
+        space = LabelSpace(tuple(range(1, count + 1)), names, names, ((0, 0, 0),) * count, ignored=0)
+        space.write(folder / f"{dataset}.json")
     return folder
 
 
-def made(classes, model, dataset, regime="real", **options):
+def made(spaces, model, dataset, regime="real", **options):
     """The resolved config of an experiment, through its text, as mmengine reads it."""
     given = {
-        "name": model, "dataset": dataset, "classes": str(classes / f"{dataset}.tsv"), "ignored": 0, "regime": regime,
+        "name": model, "dataset": dataset, "label_space": str(spaces / f"{dataset}.json"), "regime": regime,
         "schedule": 2 if regime == "joint" else 1, "validation": "val.tsv", "train_seed": 7, "work_dir": "run/work",
         "real": "real.tsv", "synthetic": "synthetic.tsv" if regime in ("joint", "synthetic") else None,
         "initial": "pretrained.pth" if regime == "finetune" else None, "gpus": 0 if model == "segformer_mini" else 8,
         **options,
     }  # fmt: skip
-    path = classes / "config.py"
+    path = spaces / "config.py"
     path.write_text(config_text(resolve(read_model(MODELS, model), Experiment(**given))))
     return Config.fromfile(path, import_custom_modules=False)  # mmdetection's need compiled ops
 
 
-def test_a_training_shorter_than_the_logs_interval_logs_its_loss(classes):
+def test_a_training_shorter_than_the_logs_interval_logs_its_loss(spaces):
     entry = read_model(MODELS, "segformer_mini")
-    interval = made(classes, "segformer_mini", "miniworld").default_hooks.logger.interval
-    options = {"name": "a", "dataset": "miniworld", "classes": str(classes / "miniworld.tsv"), "ignored": 0, "gpus": 0,
+    interval = made(spaces, "segformer_mini", "miniworld").default_hooks.logger.interval
+    options = {"name": "a", "dataset": "miniworld", "label_space": str(spaces / "miniworld.json"), "gpus": 0,
                "regime": "real", "schedule": 1, "validation": "v.tsv", "train_seed": 0, "work_dir": "w",
                "real": "r.tsv", "synthetic": None, "initial": None}  # fmt: skip
     for iterations in (3, interval, 10 * interval):
@@ -104,15 +106,15 @@ def found(value, key):
 
 
 @cache
-def on_real_images(classes, model):
-    return made(classes, model, "ade20k")
+def on_real_images(spaces, model):
+    return made(spaces, model, "ade20k")
 
 
 @pytest.mark.parametrize(("regime", "schedule"), REGIMES)
 @pytest.mark.parametrize(("model", "dataset"), CASES)
-def test_every_config_follows_the_table(classes, model, dataset, regime, schedule):
+def test_every_config_follows_the_table(spaces, model, dataset, regime, schedule):
     optimizer, rate, decay, power, batch, crop = TABLE[model]
-    config = made(classes, model, dataset, regime, schedule=schedule)
+    config = made(spaces, model, dataset, regime, schedule=schedule)
     iterations = ITERATIONS[dataset, schedule]
     assert config.train_cfg.max_iters == config.experiment.iterations == iterations
     wrapper = config.optim_wrapper
@@ -121,7 +123,7 @@ def test_every_config_follows_the_table(classes, model, dataset, regime, schedul
     if optimizer == "SGD":
         assert wrapper.optimizer.momentum == 0.9
     # groups are tested below on ADE20K's real images; they are the same everywhere, but finetune's
-    assert regime == "finetune" or wrapper == on_real_images(classes, model).optim_wrapper
+    assert regime == "finetune" or wrapper == on_real_images(spaces, model).optim_wrapper
     assert "optimizer" not in config and "accumulative_counts" not in wrapper
     *warmup, poly = config.param_scheduler
     assert (poly.type, poly.power, poly.end) == ("PolyLR", power, iterations)
@@ -145,8 +147,8 @@ def test_every_config_follows_the_table(classes, model, dataset, regime, schedul
 @pytest.mark.parametrize(
     "model", [pytest.param(name, marks=[pytest.mark.ops] * name.startswith("m")) for name in TABLE]
 )
-def test_rate_and_decay_of_every_parameter(classes, model, regime):
-    config = small_models.shrink(made(classes, model, "ade20k", regime))
+def test_rate_and_decay_of_every_parameter(spaces, model, regime):
+    config = small_models.shrink(made(spaces, model, "ade20k", regime))
     segmentor = small_models.build(config)
     groups = build_optim_wrapper(segmentor, config.optim_wrapper).optimizer.param_groups
     given = {id(value): (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
@@ -161,7 +163,7 @@ def test_rate_and_decay_of_every_parameter(classes, model, regime):
 
 
 @pytest.mark.parametrize("model", TABLE)
-def test_initial_weights_are_those_of_the_shipped_config(classes, model):
+def test_initial_weights_are_those_of_the_shipped_config(spaces, model):
     import mmseg
 
     entry = read_model(MODELS, model)
@@ -170,15 +172,15 @@ def test_initial_weights_are_those_of_the_shipped_config(classes, model):
     url, digest = entry["initial_weights"]["url"], entry["initial_weights"]["sha256"]
     assert Path(url).name in shipped  # the host depends on the release
     assert url.endswith(f"-{digest}.pth")
-    assert str(made(classes, model, "ade20k").model).count(url) == 1
-    local = made(classes, model, "ade20k", initial_weights="weights/here.pth").model
+    assert str(made(spaces, model, "ade20k").model).count(url) == 1
+    local = made(spaces, model, "ade20k", initial_weights="weights/here.pth").model
     assert "weights/here.pth" in str(local) and url not in str(local)
 
 
 @pytest.mark.parametrize("model", [*TABLE, "segformer_mini"])
-def test_finetune_halves_the_rate_and_has_one_rate_for_all(classes, model):
+def test_finetune_halves_the_rate_and_has_one_rate_for_all(spaces, model):
     dataset = "miniworld" if model == "segformer_mini" else "ade20k"
-    real, finetune = made(classes, model, dataset), made(classes, model, dataset, "finetune")
+    real, finetune = made(spaces, model, dataset), made(spaces, model, dataset, "finetune")
     assert finetune.optim_wrapper.optimizer.lr == real.optim_wrapper.optimizer.lr / 2
     assert finetune.train_cfg == real.train_cfg
     before = real.optim_wrapper.get("paramwise_cfg", {}).get("custom_keys", {})
@@ -192,40 +194,40 @@ def test_finetune_halves_the_rate_and_has_one_rate_for_all(classes, model):
     assert "http" not in str(finetune.model) and "Pretrained" not in str(finetune.model)
 
 
-def test_regimes_choose_tables_and_samplers(classes):
+def test_regimes_choose_tables_and_samplers(spaces):
     def data(regime, **options):
-        return made(classes, "segformer_mini", "miniworld", regime, **options).train_dataloader
+        return made(spaces, "segformer_mini", "miniworld", regime, **options).train_dataloader
 
     assert data("real").dataset.lists == data("finetune").dataset.lists == ["real.tsv"]
     assert data("synthetic").dataset.lists == ["synthetic.tsv"]
     assert data("joint").dataset.lists == ["real.tsv", "synthetic.tsv"]
     assert data("joint").sampler == {"type": "BalancedSampler", "accumulate": 1, "batch_size": 8, "seed": 7}
     assert data("joint", balance="repeat").sampler.repeat_real is True
-    assert data("real").sampler == {"type": "ShuffledSampler", "batch_size": 8, "seed": 7}
+    assert data("real").sampler == {"type": "ShuffledSampler", "accumulate": 1, "batch_size": 8, "seed": 7}
 
 
-def test_fewer_gpus_accumulate_so_that_an_update_stays(classes):
-    config = made(classes, "segformer_mit-b2", "ade20k", gpus=2)
+def test_fewer_gpus_accumulate_so_that_an_update_stays(spaces):
+    config = made(spaces, "segformer_mit-b2", "ade20k", gpus=2)
     assert config.optim_wrapper.accumulative_counts == 4
     assert (config.train_cfg.max_iters, config.experiment.iterations) == (640_000, 160_000)
     assert [scheduler.end for scheduler in config.param_scheduler] == [6000, 640_000]
     with pytest.raises(InputError, match="divisor"):
-        made(classes, "segformer_mit-b2", "ade20k", gpus=3)
+        made(spaces, "segformer_mit-b2", "ade20k", gpus=3)
 
 
-def test_masks_become_train_ids_right_after_loading(classes):
-    config = made(classes, "mask2former_swin-t", "ade20k")
+def test_masks_become_train_ids_right_after_loading(spaces):
+    config = made(spaces, "mask2former_swin-t", "ade20k")
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         types = [step.type for step in loader.dataset.pipeline]
         assert types[types.index("LoadAnnotations") + 1] == "RawToTrainIds"
         assert loader.dataset.pipeline[types.index("LoadAnnotations")].reduce_zero_label is False
 
 
-def test_precision(classes):
-    assert made(classes, "segformer_mit-b2", "ade20k").optim_wrapper.type == "OptimWrapper"
-    wrapper = made(classes, "segformer_mit-b2", "ade20k", precision="fp16").optim_wrapper
+def test_precision(spaces):
+    assert made(spaces, "segformer_mit-b2", "ade20k").optim_wrapper.type == "OptimWrapper"
+    wrapper = made(spaces, "segformer_mit-b2", "ade20k", precision="fp16").optim_wrapper
     assert (wrapper.type, wrapper.dtype, wrapper.loss_scale) == ("AmpOptimWrapper", "float16", "dynamic")
-    wrapper = made(classes, "segformer_mit-b2", "ade20k", precision="bf16").optim_wrapper
+    wrapper = made(spaces, "segformer_mit-b2", "ade20k", precision="bf16").optim_wrapper
     assert (wrapper.type, "loss_scale" in wrapper) == ("BFloat16OptimWrapper", False)
 
 
@@ -253,22 +255,23 @@ def test_mask2former_keeps_to_fp32():
     [
         ({"regime": "jonit"}, "regime 'jonit'"),
         ({"regime": "finetune", "initial": None}, "finetune of segformer_mini needs initial"),
-        ({"initial": "x.pth"}, "for finetune only"),
+        ({"initial": "x.pth"}, r"starts from no pre-training.*\(x\.pth\)"),
         ({"regime": "joint", "synthetic": None}, "needs synthetic"),
         ({"schedule": 0}, "schedule 0"),
-        ({"precision": "fp16"}, "fp16 of segformer_mini needs GPUs"),
+        ({"precision": "fp16"}, "segformer_mini: training_precision = fp16 needs GPUs"),
+        ({"balance": "repeat"}, "balance repeat is for regimes that mix"),
     ],
 )
-def test_unsuitable_experiments_are_refused(classes, change, message):
+def test_unsuitable_experiments_are_refused(spaces, change, message):
     with pytest.raises(InputError, match=message):
-        made(classes, "segformer_mini", "miniworld", **change)
+        made(spaces, "segformer_mini", "miniworld", **change)
 
 
-def test_unknown_model_and_data_set_are_refused(classes):
+def test_unknown_model_and_data_set_are_refused(spaces):
     with pytest.raises(InputError, match="no model 'segformer'; it holds segformer_mini"):
         read_model(MODELS, "segformer")
     with pytest.raises(InputError, match="no iterations for 'ade20k'"):
-        made(classes, "segformer_mini", "ade20k")
+        made(spaces, "segformer_mini", "ade20k")
 
 
 def test_models_yaml_fits_its_schema_and_the_schema_says_what_every_key_is():

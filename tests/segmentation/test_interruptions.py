@@ -107,7 +107,7 @@ def test_sigterm_loses_no_iteration(uninterrupted):
     assert code == 128 + signal.SIGTERM, Path("ended.log").read_text()
     saved = checkpoints("ended")[-1]
     assert f"saved ended/seed-0/work/iter_{saved}.pth" in Path("ended.log").read_text()
-    state = torch.load(f"ended/seed-0/work/iter_{saved}.pth", weights_only=False)
+    state = torch.load(f"ended/seed-0/work/iter_{saved}.pth", weights_only=True)
     assert state["meta"]["iter"] == saved < ITERATIONS
     finish("ended", "loaders")
     assert f"Advance dataloader {saved} steps" in Path("ended.log").read_text()

@@ -12,6 +12,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 
 from freemask import files
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.segmentation.checkpoints import import_weights, read_checkpoint
 from freemask.segmentation.config import Experiment, config_text, resolve
@@ -47,8 +48,7 @@ def world(tmp_path_factory):
     """A folder with a row's config.py, and the checkpoint of a run of mmengine's Runner with its whole meta."""
     folder, before = tmp_path_factory.mktemp("imports"), Path.cwd()
     os.chdir(folder)
-    rows = [f"{label}\t{name}\t{name}\t#00000{label}" for label, name in enumerate(NAMES, start=1)]
-    Path("classes.tsv").write_text("\n".join(["label\tname\tword\tcolor", *rows]) + "\n")
+    LabelSpace((1, 2, 3), tuple(NAMES), tuple(NAMES), ((0, 0, 1), (0, 0, 2), (0, 0, 3)), 0).write("label_space.json")
     write_config("config.py")
     config = read_config("config.py")
     runner = Runner(
@@ -75,7 +75,7 @@ def write_config(path, **overrides):
     entry |= {"iterations": {"tiny": 3}}
     entry["overrides"]["model"]["data_preprocessor"]["size"] = [32, 32]
     entry["overrides"]["model"]["decode_head"].update(overrides)
-    experiment = Experiment(name="row", dataset="tiny", classes="classes.tsv", ignored=0, regime="real", schedule=1,
+    experiment = Experiment(name="row", dataset="tiny", label_space="label_space.json", regime="real", schedule=1,
                             validation="val.tsv", train_seed=0, work_dir="work", real="real.tsv")  # fmt: skip
     Path(path).write_text(config_text(resolve(entry, experiment)))
 
@@ -119,7 +119,7 @@ def test_older_meta_and_plain_weights_are_read(world):
 def test_the_digest_is_checked(world):
     digest = files.sha256("published/iter_3.pth")
     assert imported("published/iter_3.pth", digest[:8])
-    with pytest.raises(InputError, match=f"SHA-256 {digest}, want 0123abcd"):
+    with pytest.raises(InputError, match=f"SHA-256 is {digest}, want 0123abcd"):
         imported("published/iter_3.pth", "0123abcd")
 
 
