@@ -10,10 +10,11 @@ from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from freemask import devices, files, plugins
+from freemask import files, plugins
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
+from freemask.weights import refuse_emulated_bfloat16
 
 
 class AtomicRunner(Runner):
@@ -89,7 +90,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     Returns: the model's state_dict.
     """
     if config.optim_wrapper.type == "BFloat16OptimWrapper":
-        devices.refuse_emulated_bfloat16()
+        refuse_emulated_bfloat16()
     processes = _join(launcher)
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")

@@ -89,7 +89,14 @@ def test_models_are_validated_unless_they_say_no():
     ],
 )
 def test_unsuitable_trainings_are_refused(change, message):
-    suitable = {"entry": ENTRY, "dataset": "world", "regime": "real", "balance": "exact", "gpus": 0, "precision": "fp32"}
+    suitable = {
+        "entry": ENTRY,
+        "dataset": "world",
+        "regime": "real",
+        "balance": "exact",
+        "gpus": 0,
+        "precision": "fp32",
+    }
     check_training("a", **suitable)
     with pytest.raises(InputError, match=message):
         check_training("a", **suitable | change)

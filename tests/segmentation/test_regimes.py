@@ -47,7 +47,11 @@ def test_every_regime_trains_on_something_and_starts_from_one_that_exists():
     for regime in REGIMES.values():
         assert regime.real or regime.synthetic
         assert regime.pretrained is None or regime.pretrained in REGIMES
-    assert {name for name, regime in REGIMES.items() if regime.needs_synthetic_set} == {"synthetic", "finetune", "joint"}
+    assert {name for name, regime in REGIMES.items() if regime.needs_synthetic_set} == {
+        "synthetic",
+        "finetune",
+        "joint",
+    }
     assert {name for name, regime in REGIMES.items() if regime.only_real} == {"real"}
 
 
@@ -61,7 +65,9 @@ def test_an_unknown_regime_is_refused_with_those_that_there_are():
 
 
 def test_the_table_imports_neither_torch_nor_mmengine():
-    code = "import sys, freemask.segmentation.experiments as e; sys.exit(bool({'torch', 'mmengine'} & sys.modules.keys()))"
+    code = (
+        "import sys, freemask.segmentation.experiments as e; sys.exit(bool({'torch', 'mmengine'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
