@@ -21,7 +21,7 @@ TABLES = {
     "masks.tsv": ("mask",),
     "synthesis/*/*/*.tsv": ("image",),
     "margins/*/*/*.tsv": ("image", "mask", "margin"),
-    "filtered/*/*/alpha-*/*.tsv": ("image", "mask"),
+    "filtered/*/*/*/*.tsv": ("image", "mask"),
     "synthetic/*/train.tsv": ("image", "mask"),
 }
 DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"), "filtered": ("mask", "mask_sha256")}
