@@ -18,7 +18,7 @@ UNWANTED = ["unet/model.fp16.safetensors", "unet/model.bin", "safety_checker/mod
 
 
 class Hub(ThreadingHTTPServer):
-    """Lists and serves files; digests: what it says of the large ones; notes what was downloaded."""
+    """Lists and serves files, and notes downloads. digests: SHA-256 that it announces for the large files."""
 
     daemon_threads = True
 
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def pointing_to(hub: Hub, cache) -> dict[str, str]:
-    """Environment variables with which huggingface_hub asks that server; read when it is imported."""
+    """Environment variables that point huggingface_hub to that server; it reads them when it is imported."""
     return {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "NO_PROXY": "127.0.0.1", "HF_HOME": str(cache),
         "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
