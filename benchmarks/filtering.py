@@ -17,7 +17,7 @@ from PIL import Image
 from freemask import cli
 from freemask.data.label_space import LabelSpace
 from freemask.files import write_atomic
-from freemask.filtering.filters import FilterJob, filter_file, margin
+from freemask.filtering.filters import filter_file, margin
 from freemask.filtering.scoring import margin_codes, thresholds
 from freemask.images import jpeg_bytes, png_bytes, read_mask, write_stamped
 from freemask.parallel import map_ahead, map_files
@@ -152,7 +152,7 @@ def ours(
         pass
     for alpha in alphas:
         jobs = [
-            FilterJob(mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
+            (mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
             for position, (_, mask) in enumerate(pairs)
         ]
         work = partial(filter_file, rule=margin, alpha=alpha, label_space=label_space)

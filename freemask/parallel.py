@@ -30,10 +30,7 @@ def map_files(
         description: Label of the bar.
         unit: What an item is called.
         total: Number of items, if `items` has no length.
-    Raises: InputError if processes < 1; what `work` raises.
     """
-    if processes < 1:
-        raise InputError(f"--threads {processes}: want 1 or more")
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if processes == 1:
         yield from cli.progress(map(work, items), description, unit, total)

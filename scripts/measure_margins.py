@@ -47,44 +47,30 @@ def measure_margins(
     maps = margin_maps(shard, masks, margins_dir / scorer)
     missing = maps[[not is_current(row.margin, row.stamp) for row in maps.itertuples()]]
     if len(missing):
-        measure(missing, class_loss, label_space, config, weights, batch_size, device, threads)
+        import torch
+
+        from freemask.data.label_space import LabelSpace
+        from freemask.filtering.scoring import margin_codes, thresholds
+        from freemask.images import write_stamped
+        from freemask.parallel import map_ahead
+        from freemask.segmentation.inference import load_segmentor, pair_losses
+        from freemask.segmentation.runner import pick_device, read_config
+        from freemask.selection.class_loss import read_class_loss
+
+        chosen_device, workers, space = pick_device(device, threads), max(2, threads or 0), LabelSpace.read(label_space)
+        means = read_class_loss(class_loss, label_space=space)[list(space.ids)]
+        limits = thresholds(torch.tensor(means)).to(chosen_device)
+        model = load_segmentor(read_config(config), weights, chosen_device)
+        pairs = zip(missing["image"], missing["mask"], strict=True)
+        losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
+        codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
+        jobs = zip(missing["margin"], codes, missing["stamp"], strict=True)
+        # maps are compressed and written while the next pairs are scored
+        written = map_ahead(lambda job: write_stamped(*job), jobs, workers, 2 * workers)
+        for _ in cli.progress(written, "measure margins", "image", len(missing)):
+            pass
     write_table(manifest, maps[MARGINS])
     cli.tell(f"{manifest}: {len(missing)} margin maps measured, {len(maps) - len(missing)} were there")
-
-
-def measure(
-    missing,
-    class_loss: Path,
-    label_space: Path,
-    config: Path,
-    weights: Path,
-    batch_size: int,
-    device: str,
-    threads: int | None,
-) -> None:
-    """Score pairs and write their maps; maps are compressed and written while the next pairs are scored."""
-    import torch
-
-    from freemask.data.label_space import LabelSpace
-    from freemask.filtering.scoring import margin_codes, thresholds
-    from freemask.images import write_stamped
-    from freemask.parallel import map_ahead
-    from freemask.segmentation.inference import load_segmentor, pair_losses
-    from freemask.segmentation.runner import pick_device, read_config
-    from freemask.selection.class_loss import read_class_loss
-
-    chosen_device = pick_device(device, threads)
-    space = LabelSpace.read(label_space)
-    limits = thresholds(torch.tensor(read_class_loss(class_loss, label_space=space)[list(space.ids)])).to(chosen_device)
-    model = load_segmentor(read_config(config), weights, chosen_device)
-    workers = max(2, threads or 0)
-    pairs = zip(missing["image"], missing["mask"], strict=True)
-    losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
-    codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-    jobs = zip(missing["margin"], codes, missing["stamp"], strict=True)
-    written = map_ahead(lambda job: write_stamped(*job), jobs, workers, 2 * workers)
-    for _ in cli.progress(written, "measure margins", "image", len(missing)):
-        pass
 
 
 if __name__ == "__main__":

@@ -54,35 +54,32 @@ def none(scored: ScoredMask) -> np.ndarray:
 FILTERS = {"margin": margin, "none": none}
 
 
-@dataclass(frozen=True)
-class FilterJob:
-    """Paths of one image's mask (square, raw labels), its margin map, and the filtered mask (output)."""
-
-    mask: str
-    margin: str
-    filtered: str
-
-
 def filter_file(
-    job: FilterJob, rule: Callable[[ScoredMask], np.ndarray], alpha: float, label_space: LabelSpace
+    paths: tuple[str, str, str], rule: Callable[[ScoredMask], np.ndarray], alpha: float, label_space: LabelSpace
 ) -> tuple[np.ndarray, str]:
     """Filter one image's mask and write it, unless the file has these bytes already.
 
+    Args:
+        paths: Mask (square, raw labels), its margin map, and the filtered mask (output).
+        rule: One of FILTERS, or alike.
+        alpha: Tolerance margin.
+        label_space: Label space of the data set.
     Returns: (2, 256) int64, each raw label's pixels in the mask, and how many of them the rule changed (ignored label:
         0); and the SHA-256 of the filtered mask's file.
     Raises: InputError if mask and margin map differ in size, or the rule gives anything but labels of the data set.
     """
-    mask, codes = read_mask(job.mask), read_mask(job.margin)
+    mask_path, margin_path, target = paths
+    mask, codes = read_mask(mask_path), read_mask(margin_path)
     if mask.shape != codes.shape:
-        sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {job.mask} {mask.shape[1]}x{mask.shape[0]}"
-        raise InputError(f"{job.margin}: the margin map is {sizes}; delete the map and measure it again")
+        sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {mask_path} {mask.shape[1]}x{mask.shape[0]}"
+        raise InputError(f"{margin_path}: the margin map is {sizes}; delete the map and measure it again")
     filtered = rule(ScoredMask(mask, codes, alpha, label_space.ignored))
     if filtered.shape != mask.shape or filtered.dtype != np.uint8:
         found = f"{filtered.dtype} {filtered.shape}"
-        raise InputError(f"{job.filtered}: the filter rule gives {found}, want uint8 {mask.shape}; correct the rule")
-    label_space.to_train(filtered, job.filtered)  # refuses unknown labels
-    write_mask(job.filtered, filtered)
+        raise InputError(f"{target}: the filter rule gives {found}, want uint8 {mask.shape}; correct the rule")
+    label_space.to_train(filtered, target)  # refuses unknown labels
+    write_mask(target, filtered)
     changed = mask[filtered != mask]
     pixels = np.stack([np.bincount(mask.ravel(), minlength=256), np.bincount(changed, minlength=256)])
     pixels[:, label_space.ignored] = 0
-    return pixels, sha256(job.filtered)
+    return pixels, sha256(target)

@@ -11,7 +11,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.data.masks import read_masks
 from freemask.errors import InputError
 from freemask.files import sha256_of_input
-from freemask.filtering.filters import FilterJob, filter_file
+from freemask.filtering.filters import filter_file
 from freemask.images import stamp
 from freemask.parallel import map_files, some
 from freemask.selection.plans import read_plan
@@ -24,14 +24,10 @@ Filtered = tuple[pd.DataFrame, np.ndarray]  # MANIFEST; (2, 256) int64: pixels o
 
 
 def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
-    """The margin maps of a shard.
+    """The margin maps of a shard of synthesize, <folder>/<mask_id>/<seed>.png.
 
-    Args:
-        shard: Shard of synthesize: mask_id, seed, image, sha256.
-        masks: Table of mask_id, mask.
-        folder: Folder of the maps.
     Returns: MARGINS, and the `stamp` that each map must have.
-    Raises: InputError for a mask that the table doesn't hold, or that is missing.
+    Raises: InputError for a mask that the table `masks` doesn't hold, or that is missing.
     """
     table = read_table(shard, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
     paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
@@ -49,19 +45,13 @@ def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
 def filter_shard(
     margins: Path, folder: Path, rule: Callable, alpha: float, label_space: LabelSpace, processes: int
 ) -> Filtered:
-    """Filter the masks of a shard and write them to <folder>/<mask_id>/<seed>.png.
+    """Filter the masks of a shard of measure_margins and write them to <folder>/<mask_id>/<seed>.png.
 
-    Args:
-        margins: Shard of measure_margins.
-        folder: Folder of filtered masks.
-        rule: One of FILTERS, or alike.
-        alpha: Tolerance margin.
-        label_space: Label space of the data set.
-        processes: Number of processes.
+    See filter_file for rule, alpha and label_space.
     """
     table = read_table(margins, [*KEY, "image", "mask", "margin", "image_sha256"], only=True)
     paths = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
-    jobs = [FilterJob(*job) for job in zip(table["mask"], table["margin"], paths, strict=True)]
+    jobs = list(zip(table["mask"], table["margin"], paths, strict=True))
     work = partial(filter_file, rule=rule, alpha=alpha, label_space=label_space)
     pixels = np.zeros((2, 256), np.int64)
     shares, digests = [], []
@@ -73,12 +63,7 @@ def filter_shard(
 
 
 def unfiltered_shard(images: Path, masks: Path) -> Filtered:
-    """The square masks of a shard's images as they are.
-
-    Args:
-        images: Shard of synthesize: mask_id, seed, image, sha256.
-        masks: Table of resize_masks.
-    """
+    """The square masks (table of resize_masks) of the images of a shard of synthesize, as they are."""
     table = read_table(images, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
     known, counts = read_masks(masks)
     known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True).mask_sha256
@@ -92,14 +77,10 @@ def unfiltered_shard(images: Path, masks: Path) -> Filtered:
 
 
 def in_plan_order(plan: Path, shards: Sequence[Path], columns: Sequence[str] = MANIFEST) -> pd.DataFrame:
-    """Join the shards of a plan to one table in the plan's order.
+    """Join the shards of a plan, tables with `columns`, to one table in the plan's order.
 
-    Args:
-        plan: Table of mask_id, seed.
-        shards: Tables with `columns`, in any order.
-        columns: mask_id, seed, and what else a row has.
-    Raises: InputError for a repeated row of the plan, and unless the shards hold each row of the plan exactly once and
-        no other.
+    Raises: InputError unless the shards hold each row of the plan exactly once and no other; for a plan with a repeated
+        row.
     """
     planned = read_plan(plan)
     rows = pd.concat([read_table(shard, list(columns), only=True) for shard in shards])[list(columns)]

@@ -12,32 +12,26 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.tables import read_table
 
-LONGEST_ID = 255  # bytes; a mask_id is part of a file's name, which can't be longer
+LONGEST_ID = 255  # bytes
 
 
 def read_ranked(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """Read hardness.tsv.
+    """Read hardness.tsv: N mask ids, and their ranks (N,) int64.
 
-    Returns: N mask ids, and their ranks (N,) int64, each of 1..N once.
-    Raises: InputError for other ranks, or an id that can't be a file's name.
+    Raises: InputError unless the ranks are 1 to N, each once, and each id can be the name of a file.
     """
     table = read_table(path, ["mask_id", "rank"], only=True)
-    ids = table.mask_id.fillna("").tolist()
-    if not all(1 <= len(mask_id.encode()) <= LONGEST_ID for mask_id in ids):
-        raise InputError(f"{path}: a mask_id is empty or longer than {LONGEST_ID} bytes; make the table again")
-    if any("\0" in mask_id for mask_id in ids):
-        raise InputError(f"{path}: a mask_id holds a zero byte; make the table again")
+    for mask_id in table.mask_id.fillna(""):
+        if not 1 <= len(mask_id.encode()) <= LONGEST_ID or "\0" in mask_id:
+            raise InputError(f"{path}: mask_id {mask_id!r} can't be the name of a file; make the table again")
     rank = table["rank"].to_numpy()
-    if not np.array_equal(np.sort(rank), np.arange(1, len(ids) + 1)):
-        raise InputError(f"{path}: ranks aren't 1 to {len(ids)}; make the table again")
-    return ids, rank.astype(np.int64)
+    if not np.array_equal(np.sort(rank), np.arange(1, len(rank) + 1)):
+        raise InputError(f"{path}: ranks aren't 1 to {len(rank)}; make the table again")
+    return table.mask_id.tolist(), rank
 
 
 def rows(mask_ids: list[str], counts: np.ndarray, first_seed: int) -> pd.DataFrame:
-    """The plan: counts[i] rows for mask i, with the seeds first_seed, first_seed + 1, ...
-
-    Returns: mask_id, seed.
-    """
+    """The plan (mask_id, seed): counts[i] rows for mask i, with the seeds first_seed, first_seed + 1, ..."""
     plan = pd.DataFrame({"mask_id": np.repeat(np.arange(len(mask_ids)), counts)})
     plan["seed"] = first_seed + plan.groupby("mask_id").cumcount()
     return plan.assign(mask_id=np.asarray(mask_ids, object)[plan.mask_id])

@@ -203,19 +203,12 @@ def test_ids_are_read_whole(tmp_path, mask_id):
     assert ids == ["a", mask_id] and rank.tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("mask_id", ["", "b" * 256, "ü" * 128])
+@pytest.mark.parametrize("mask_id", [b"", b"b" * 256, "ü".encode() * 128, b"a\0b", b"b\xff"])
 def test_ids_that_no_file_can_have_are_refused(tmp_path, mask_id):
-    (tmp_path / "hardness.tsv").write_text(f"mask_id\thardness\trank\na\t0.1\t2\n{mask_id}\t0.1\t1\n")
-    with pytest.raises(InputError, match=r"hardness\.tsv: a mask_id is empty or longer than 255 bytes"):
-        plans.read_ranked(tmp_path / "hardness.tsv")
-
-
-@pytest.mark.parametrize(
-    ("mask_id", "message"), [(b"b\xff", "not a tab-separated table"), (b"a\0b", "holds a zero byte")]
-)
-def test_ids_that_no_text_can_have_are_refused(tmp_path, mask_id, message):
     (tmp_path / "hardness.tsv").write_bytes(b"mask_id\thardness\trank\na\t0.1\t2\n" + mask_id + b"\t0.1\t1\n")
-    with pytest.raises(InputError, match=rf"hardness\.tsv: .*{message}"):
+    with pytest.raises(
+        InputError, match=r"hardness\.tsv: (mask_id .* can't be the name of a file|not a tab-separated)"
+    ):
         plans.read_ranked(tmp_path / "hardness.tsv")
 
 
