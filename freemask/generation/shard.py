@@ -133,6 +133,13 @@ class Shard:
 
     In float32 on a CPU an image has the same bytes anywhere in a batch, whatever its neighbours. Another batch size or
     number of threads changes 1 byte in 10,000 by one level.
+
+    Args:
+        load: Loads the generator; called once, if an image is missing.
+        load_again: Loads it in float32, for images that come out blank; None where `load` does.
+        batch_size: Images per batch.
+        quality: JPEG quality, 1..100.
+        image_size: Side that masks must have [pixels]; None: any.
     """
 
     def __init__(
@@ -143,15 +150,6 @@ class Shard:
         quality: int,
         image_size: int | None = None,
     ):
-        """Make nothing yet.
-
-        Args:
-            load: Loads the generator; called once, if an image is missing.
-            load_again: Loads it in float32, for images that come out blank; None where `load` does.
-            batch_size: Images per batch.
-            quality: JPEG quality, 1..100.
-            image_size: Side that masks must have [pixels]; None: any.
-        """
         self.generator = functools.cache(load)
         self.again = load_again and functools.cache(load_again)
         self.batch_size, self.quality, self.image_size = batch_size, quality, image_size

@@ -57,9 +57,10 @@ def loading_from(folder: str | Path) -> Iterator[Path]:
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """Load a pipeline folder's tokenizer.
 
-    Raises: InputError where the folder has none; transformers would make one of a few tokens without a word.
+    Raises: InputError where the folder has none; transformers would silently make a wrong one.
     """
-    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    found = {path.name for path in (folder / "tokenizer").glob("*")}
+    if "tokenizer.json" not in found and not found >= {"vocab.json", "merges.txt"}:
         raise InputError(
             f"{folder}: no tokenizer (tokenizer.json, or vocab.json and merges.txt); copy the one that belongs to its "
             f"text encoder there, which is {TOKENIZER} for Stable Diffusion 1.x and generators trained here"

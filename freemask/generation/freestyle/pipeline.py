@@ -16,7 +16,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from freemask.errors import InputError
 from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
 from freemask.generation.freestyle.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
-from freemask.generation.schedulers import other_scheduler
 
 TOKENIZER = Path(__file__).resolve().parents[3] / "resources" / "miniature-generator" / "tokenizer"  # CLIP's
 CACHED_CONTEXTS = 1024  # captions whose embeddings are cached: 0.2 GB at Stable Diffusion's width, in float32
@@ -80,10 +79,6 @@ class FreestylePipeline(DiffusionPipeline):
     def downscale(self) -> int:
         """Image pixels per latent pixel."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    def use_scheduler(self, name: str) -> None:
-        """Sample with a scheduler of SCHEDULERS from now on."""
-        self.scheduler = other_scheduler(name, self.scheduler)
 
     @torch.no_grad()
     def __call__(
