@@ -2,15 +2,7 @@
 
 from freemask.workflow import figures
 
-
-def all_metrics(wildcards, study="main"):
-    """metrics.json of every training of the data set, ablations apart."""
-    return [path for row in experiments_of(wildcards.dataset, study) for path in metrics_of(row)]
-
-
-def all_ious(wildcards, study="main"):
-    """per_class_iou.tsv of every training of the data set, ablations apart."""
-    return [path.replace("metrics.json", "per_class_iou.tsv") for path in all_metrics(wildcards, study)]
+PREDICTIONS = [f"predictions/{number}.png" for number in PICTURES]
 
 
 def validated(dataset, study="main"):
@@ -19,12 +11,12 @@ def validated(dataset, study="main"):
     return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
 
 
-def best_metrics(wildcards, study="main"):
-    """metrics.json of the best checkpoints of the data set's trainings, where they have one."""
-    return [
-        path.replace("metrics.json", "best/metrics.json")
-        for row in validated(wildcards.dataset, study)
-        for path in metrics_of(row)
+def of_trainings(name, study="main", rows_of=experiments_of):
+    """A file of each training of a study, e.g. metrics.json; of its validated experiments with rows_of=validated."""
+    return lambda wildcards: [
+        f"{experiment_folder(row, seed)}/{name}"
+        for row in rows_of(wildcards.dataset, study)
+        for seed in row.train_seeds
     ]
 
 
@@ -39,36 +31,25 @@ def trained_weights(wildcards):
     return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
 
 
-def compared_row(wildcards, role):
-    """The experiments row that plays a role in the data set's comparison."""
-    rows = EXPERIMENTS[EXPERIMENTS.dataset == wildcards.dataset].set_index("experiment", drop=False)
-    return rows.loc[config["report"][wildcards.dataset][role]]
+def compared_row(dataset, role):
+    """The experiments row of a side of the data set's comparison (baseline or improved)."""
+    rows = EXPERIMENTS[EXPERIMENTS.dataset == dataset].set_index("experiment", drop=False)
+    return rows.loc[config["report"][dataset][role]]
 
 
-def shared_seeds(wildcards):
+def shared_seeds(dataset):
     """Train seeds that both sides of the comparison have."""
-    baseline, improved = (compared_row(wildcards, role).train_seeds for role in ("baseline", "improved"))
+    baseline, improved = (compared_row(dataset, role).train_seeds for role in ("baseline", "improved"))
     return sorted(set(baseline) & set(improved))
 
 
-def compared(role):
-    """IoU per class of the experiment that plays a role (baseline, improved) in the comparison, shared train seeds."""
-
-    def paths(wildcards):
-        row = compared_row(wildcards, role)
-        return [f"{experiment_folder(row, seed)}/per_class_iou.tsv" for seed in shared_seeds(wildcards)]
-
-    return paths
-
-
-def compared_predictions(role):
-    """Predictions of a side of the comparison, for the first train seed that both sides have."""
-
-    def paths(wildcards):
-        folder = experiment_folder(compared_row(wildcards, role), shared_seeds(wildcards)[0])
-        return [f"{folder}/predictions/{number}.png" for number in PICTURES]
-
-    return paths
+def compared(role, *names, seeds=None):
+    """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
+    return lambda wildcards: [
+        f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
+        for seed in shared_seeds(wildcards.dataset)[:seeds]
+        for name in names
+    ]
 
 
 def plans_of(dataset):
@@ -83,8 +64,7 @@ def of_each(names, pattern):
 
 def has_predictions(dataset):
     """Whether the compared experiments have predictions: an imported log holds none."""
-    compared_names = [config["report"][dataset][role] for role in ("baseline", "improved")]
-    rows = [row for row in experiments_of(dataset) if row.experiment in compared_names]
+    rows = [compared_row(dataset, role) for role in ("baseline", "improved")]
     return not any(is_imported(row, seed, "log") for row in rows for seed in row.train_seeds)
 
 
@@ -94,42 +74,55 @@ def report_files(dataset):
     return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
 
 
-rule result_tables:
-    """mIoU [%] of every experiment (mean and deviation over train seeds) with gains, and IoU per class [%]."""
-    input:
-        metrics=all_metrics,
-        per_class=all_ious,
-        best=best_metrics,
-        experiments=config["experiments"],
-        masks="results/{dataset}/masks.tsv",
-        label_space="results/{dataset}/label_space.json",
-        reported=REPORTED,
-    output:
-        html=report("results/{dataset}/tables/miou.html", category="Tables", caption="../report/miou.rst"),
-        markdown="results/{dataset}/tables/miou.md",
-        csv="results/{dataset}/tables/miou.csv",
-        latex="results/{dataset}/tables/miou.tex",
-        per_class=report(
-            "results/{dataset}/tables/per_class_iou.tsv", category="Tables", caption="../report/per_class_iou.rst"
-        ),
-    log:
-        "logs/{dataset}/result_tables.log",
-    benchmark:
-        "logs/{dataset}/result_tables.benchmark.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("result_tables"),
-        study="main",
-        training="results/{dataset}/training",
-        reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
-        best=lambda wildcards: [row.experiment for row in validated(wildcards.dataset)],
-    shell:
-        "python {SCRIPTS}/result_tables.py --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
-        " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space:q}"
-        " --reported {input.reported:q} {params.reported_set}"
-        " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
-        " --per-class {output.per_class:q} --best {params.best:q} --log {log:q}"
+for name, table, study, prefix in [
+    ("result_tables", "miou", "main", ""),
+    ("ablation_tables", "ablations", "ablation", "ablations_"),
+]:
+
+    rule:
+        """mIoU [%] of every experiment (mean and deviation over train seeds) with gains, and IoU per class [%]."""
+        name:
+            name
+        input:
+            metrics=of_trainings("metrics.json", study),
+            per_class=of_trainings("per_class_iou.tsv", study),
+            best=of_trainings("best/metrics.json", study, validated),
+            experiments=config["experiments"],
+            masks="results/{dataset}/masks.tsv",
+            label_space="results/{dataset}/label_space.json",
+            reported=REPORTED,
+        output:
+            html=report(f"results/{{dataset}}/tables/{table}.html", category="Tables", caption="../report/miou.rst"),
+            markdown=f"results/{{dataset}}/tables/{table}.md",
+            csv=f"results/{{dataset}}/tables/{table}.csv",
+            latex=f"results/{{dataset}}/tables/{table}.tex",
+            per_class=report(
+                f"results/{{dataset}}/tables/{prefix}per_class_iou.tsv",
+                category="Tables",
+                caption="../report/per_class_iou.rst",
+            ),
+        log:
+            f"logs/{{dataset}}/{name}.log",
+        benchmark:
+            f"logs/{{dataset}}/{name}.benchmark.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            code=code_of("result_tables"),
+            study=study,
+            training="results/{dataset}/training",
+            reported_set=lambda wildcards: option(
+                "--reported-set", compared_row(wildcards.dataset, "improved").synthetic_set
+            ),
+            best=partial(
+                lambda study, wildcards: [row.experiment for row in validated(wildcards.dataset, study)], study
+            ),
+        shell:
+            "python {SCRIPTS}/result_tables.py --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
+            " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space:q}"
+            " --reported {input.reported:q} {params.reported_set}"
+            " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
+            " --per-class {output.per_class:q} --best {params.best:q} --log {log:q}"
 
 
 rule training_cost:
@@ -154,38 +147,11 @@ rule training_cost:
         " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
-use rule result_tables as ablation_tables with:
-    input:
-        metrics=partial(all_metrics, study="ablation"),
-        per_class=partial(all_ious, study="ablation"),
-        best=partial(best_metrics, study="ablation"),
-        experiments=config["experiments"],
-        masks="results/{dataset}/masks.tsv",
-        label_space="results/{dataset}/label_space.json",
-        reported=REPORTED,
-    output:
-        html=report("results/{dataset}/tables/ablations.html", category="Tables", caption="../report/miou.rst"),
-        markdown="results/{dataset}/tables/ablations.md",
-        csv="results/{dataset}/tables/ablations.csv",
-        latex="results/{dataset}/tables/ablations.tex",
-        per_class="results/{dataset}/tables/ablations_per_class_iou.tsv",
-    log:
-        "logs/{dataset}/ablation_tables.log",
-    benchmark:
-        "logs/{dataset}/ablation_tables.benchmark.tsv"
-    params:
-        code=code_of("result_tables"),
-        study="ablation",
-        training="results/{dataset}/training",
-        reported_set=lambda wildcards: option("--reported-set", compared_row(wildcards, "improved").synthetic_set),
-        best=lambda wildcards: [row.experiment for row in validated(wildcards.dataset, "ablation")],
-
-
 rule most_improved:
     """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
     input:
-        real=compared("baseline"),
-        joint=compared("improved"),
+        real=compared("baseline", "per_class_iou.tsv"),
+        joint=compared("improved", "per_class_iou.tsv"),
         reported=REPORTED,
     output:
         table=report(
@@ -201,7 +167,7 @@ rule most_improved:
         "../envs/cpu.yaml"
     params:
         code=code_of("most_improved"),
-        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards))),
+        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
     shell:
         "python {SCRIPTS}/most_improved.py --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
@@ -211,19 +177,17 @@ rule most_improved:
 
 # What a figure's function may ask for, by the names of its parameters: files of results/{dataset}, inputs of its rule,
 FILES = {
-    "baseline_predictions": compared_predictions("baseline"),
+    "baseline_predictions": compared("baseline", *PREDICTIONS, seeds=1),
     "class_loss": "results/{dataset}/class_loss.tsv",
     "class_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
-    "confusion": lambda wildcards: [
-        path.replace("metrics.json", "confusion.tsv") for path in metrics_of(compared_row(wildcards, "improved"))
-    ],
+    "confusion": of_trainings("confusion.tsv", rows_of=lambda dataset, study: [compared_row(dataset, "improved")]),
     "cost": "results/{dataset}/tables/cost.tsv",
     "hardness": "results/{dataset}/hardness.tsv",
-    "improved_predictions": compared_predictions("improved"),
+    "improved_predictions": compared("improved", *PREDICTIONS, seeds=1),
     "index": "results/{dataset}/index/train.tsv",
     "label_space": "results/{dataset}/label_space.json",
     "masks": "results/{dataset}/masks.tsv",
-    "metrics": all_metrics,
+    "metrics": of_trainings("metrics.json"),
     "miou": "results/{dataset}/tables/miou.csv",
     "most_improved": "results/{dataset}/tables/most_improved.tsv",
     "per_class_iou": "results/{dataset}/tables/per_class_iou.tsv",
@@ -238,20 +202,18 @@ FILES = {
 }
 # and values from the configuration.
 VALUES = {
-    "baseline": lambda wildcards: compared_row(wildcards, "baseline").experiment,
-    "improved": lambda wildcards: compared_row(wildcards, "improved").experiment,
-    "models": lambda wildcards: [row.model for row, _ in trained_rows(wildcards.dataset)],
-    "plan_names": lambda wildcards: plans_of(wildcards.dataset),
-    "set_names": lambda wildcards: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(wildcards.dataset)],
-    "title": lambda wildcards: DATASETS[wildcards.dataset]["title"],
-    "top": lambda wildcards: config["report"][wildcards.dataset].get("top_classes", 10),
-    "train_seed": lambda wildcards: shared_seeds(wildcards)[0],
-    "training_names": lambda wildcards: [
-        f"{row.experiment} seed-{seed}" for row, seed in trained_rows(wildcards.dataset)
-    ],
-    "work": lambda wildcards: [f"{experiment_folder(row, seed)}/work" for row, seed in trained_rows(wildcards.dataset)],
+    "baseline": lambda dataset: compared_row(dataset, "baseline").experiment,
+    "improved": lambda dataset: compared_row(dataset, "improved").experiment,
+    "models": lambda dataset: [row.model for row, _ in trained_rows(dataset)],
+    "plan_names": plans_of,
+    "set_names": lambda dataset: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(dataset)],
+    "title": lambda dataset: DATASETS[dataset]["title"],
+    "top": lambda dataset: config["report"][dataset].get("top_classes", 10),
+    "train_seed": lambda dataset: shared_seeds(dataset)[0],
+    "training_names": lambda dataset: [f"{row.experiment} seed-{seed}" for row, seed in trained_rows(dataset)],
+    "work": lambda dataset: [f"{experiment_folder(row, seed)}/work" for row, seed in trained_rows(dataset)],
 }
-PREDICTIONS = {"baseline_predictions", "confusion", "improved_predictions"}
+OF_PREDICTIONS = {"baseline_predictions", "confusion", "improved_predictions"}
 
 try:
     FIGURES = figures.read_figures(map(place, config.get("figures", [])), FILES.keys() | VALUES.keys())
@@ -261,7 +223,7 @@ except InputError as error:
 
 def figures_of(dataset):
     """The data set's figures, without those of predictions if there are none."""
-    made = [one for one in FIGURES if has_predictions(dataset) or not PREDICTIONS & set(one.parameters)]
+    made = [one for one in FIGURES if has_predictions(dataset) or not OF_PREDICTIONS & set(one.parameters)]
     return [f"results/{dataset}/figures/{one.name}.png" for one in made]
 
 
@@ -273,7 +235,7 @@ def figure_outputs(figure):
 
 def figure_values(figure, wildcards):
     """Options with values from the configuration: another value draws the figure again."""
-    return figures.options({name: value(wildcards) for name, value in figure.choose(VALUES).items()})
+    return figures.options({name: value(wildcards.dataset) for name, value in figure.choose(VALUES).items()})
 
 
 def figure_command(figure, wildcards, input, output):
