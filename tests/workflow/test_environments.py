@@ -2,19 +2,19 @@
 
 import ast
 import re
+import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import tiny_run
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from freemask.workflow.code import code_files
+from rules import ROOT, load_rules
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ["cpu", "segmentation", "synthesis", "workflow"]
 # packages whose import name is another
 PACKAGES = {
@@ -49,24 +49,21 @@ INDIRECT = {
 def scripts() -> dict[str, set[str]]:
     """The scripts that the rules of each environment run, for the demo's and the paper's configuration."""
     found: dict[str, set[str]] = {name: set() for name in ENVIRONMENTS}
-    for config in ("demo", "config"):
-        settings = ConfigSettings(configfiles=[ROOT / f"config/{config}.yaml"])
-        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-            loaded = api.workflow(ResourceSettings(cores=1), settings, snakefile=ROOT / "Snakefile", workdir=ROOT)
-            for rule in loaded._workflow.rules:
-                given = " ".join(str(value) for value in rule.params if isinstance(value, str | Path))
-                for script in re.findall(r"/(\w+)\.py\b", f"{rule.shellcmd} {given}"):
-                    assert rule.conda_env, f"rule {rule.name} names no environment"
-                    found[Path(rule.conda_env).stem].add(script)
-                    if rule.name.startswith("fetch_"):  # also run without environments, on a login node
-                        found["workflow"].add(script)
+    for rule in [*load_rules("config/demo.yaml").values(), *load_rules().values()]:
+        if rule.shellcmd:
+            script = re.search(r"/(\w+)\.py\b", rule.shellcmd)
+            name = script[1] if script else rule.name  # a figure's rule has the name of its script
+            assert rule.conda_env, f"rule {rule.name} names no environment"
+            found[Path(rule.conda_env).stem].add(name)
+            if rule.name.startswith("fetch_"):  # also run without environments, on a login node
+                found["workflow"].add(name)
     return found
 
 
-def imported(text: str) -> set[str]:
-    """Packages outside this project that a text imports."""
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Packages outside this project that statements import."""
     tops = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             tops |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -75,12 +72,21 @@ def imported(text: str) -> set[str]:
 
 
 def of_snakemake_process() -> set[str]:
-    """Packages that the Snakefile's parts import, themselves or through freemask.workflow."""
+    """Packages that the Snakefile's parts import, themselves or through modules of freemask that are loaded then."""
     smk = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
     lines = re.findall(r"^(?:from|import) .+$", smk, re.MULTILINE)
-    modules = {path for module in (ROOT / "freemask/workflow").glob("*.py")
-               for path in code_files(f"../freemask/workflow/{module.stem}")}  # fmt: skip
-    return imported("\n".join(lines)).union(*(imported(path.read_text()) for path in modules))
+    own = [line for line in lines if "freemask" in line]
+    show = (
+        "import sys; print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('freemask')), sep='\\n')"
+    )
+    command = [sys.executable, "-c", "\n".join([*own, show])]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return imported(ast.parse("\n".join(lines)).body).union(*(imported(parsed(Path(path)).body) for path in loaded))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 @cache
@@ -88,7 +94,7 @@ def needed(environment: str) -> set[str]:
     """Packages that the code of an environment's jobs imports."""
     paths = {path for script in scripts()[environment] for path in code_files(script)}
     own = of_snakemake_process() if environment == "workflow" else set()
-    return own.union(*(imported(path.read_text()) for path in paths))
+    return own.union(*(imported(ast.walk(parsed(path))) for path in paths))
 
 
 def pinned(environment: str) -> set[str]:
