@@ -10,7 +10,11 @@ def class_table(wildcards):
 def listed_classes(wildcards):
     """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
     classes = DATASETS[wildcards.dataset]["classes"]
-    return option("--class-table", place(classes)) if isinstance(classes, str) else option("--classes", json.dumps(classes))
+    return (
+        option("--class-table", place(classes))
+        if isinstance(classes, str)
+        else option("--classes", json.dumps(classes))
+    )
 
 
 def raw_data(wildcards):
