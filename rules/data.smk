@@ -155,6 +155,7 @@ for dataset, facts in DATASETS.items():
         continue
 
     rule:
+        """Fetch the data set's archives and unpack them below its root; what exists stays."""
         name:
             f"fetch_{dataset}"
         log:

@@ -137,6 +137,7 @@ for dataset in DATASETS:
 
     # Without output, so that it runs whenever it is requested; without input, since it checks what exists.
     rule:
+        """Check every made image and mask against the table that names it; set damaged files aside."""
         name:
             f"verify_{dataset}"
         log:
