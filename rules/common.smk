@@ -65,7 +65,8 @@ def refuse_missing_raw_data():
 
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
-SCRIPTS = shlex.quote(f"{ROOT}/scripts")
+# A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
+SCRIPTS = shlex.quote(f"{ROOT}/scripts").replace("{", "{{").replace("}", "}}")
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 

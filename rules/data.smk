@@ -41,7 +41,8 @@ rule make_miniworld:
         root=dataset_setting("root"),
         world=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["miniworld"]),
     shell:
-        "python {SCRIPTS}/make_miniworld.py --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
+        f"python {SCRIPTS}/make_miniworld.py"
+        " --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
         " --log {log:q}"
 
 
@@ -62,7 +63,8 @@ rule write_label_space:
         ignored_label=dataset_setting("ignored_label"),
         classes=listed_classes,
     shell:
-        "python {SCRIPTS}/write_label_space.py {params.classes} --ignored-label {params.ignored_label}"
+        f"python {SCRIPTS}/write_label_space.py"
+        " {params.classes} --ignored-label {params.ignored_label}"
         " --label-space {output.label_space:q} --log {log:q}"
 
 
@@ -90,7 +92,8 @@ rule index_dataset:
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
-        "python {SCRIPTS}/index_dataset.py --images {params.images:q} --masks {params.masks:q}"
+        f"python {SCRIPTS}/index_dataset.py"
+        " --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
         " --index {output.index:q} --label-space {input.label_space:q}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
@@ -116,7 +119,8 @@ rule check_dataset:
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
-        "python {SCRIPTS}/check_dataset.py --index {input.index:q} --label-space {input.label_space:q}"
+        f"python {SCRIPTS}/check_dataset.py"
+        " --index {input.index:q} --label-space {input.label_space:q}"
         " --frequencies {output.frequencies:q}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
@@ -141,7 +145,8 @@ rule resize_masks:
         masks_dir="results/{dataset}/masks",
         mask_size=dataset_setting("mask_size"),
     shell:
-        "python {SCRIPTS}/resize_masks.py --index {input.index:q} --label-space {input.label_space:q}"
+        f"python {SCRIPTS}/resize_masks.py"
+        " --index {input.index:q} --label-space {input.label_space:q}"
         " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 
@@ -169,7 +174,8 @@ for dataset, facts in DATASETS.items():
             archives=json.dumps(facts["archives"]),
             folders=[*facts["images"].values(), *facts["masks"].values()],
         shell:
-            "python {SCRIPTS}/fetch_dataset.py --dataset {params.dataset} --root {params.root:q}"
+            f"python {SCRIPTS}/fetch_dataset.py"
+            " --dataset {params.dataset} --root {params.root:q}"
             " --archives {params.archives:q} --folders {params.folders:q} --log {log:q}"
 
 
@@ -197,4 +203,5 @@ rule fetch_weights_file:
         url=lambda wildcards: WEIGHTS[wildcards.file]["url"],
         sha256=lambda wildcards: option("--sha256", WEIGHTS[wildcards.file].get("sha256")),
     shell:
-        "python {SCRIPTS}/fetch_weights.py --url {params.url:q} {params.sha256} --weights {output.weights:q} --log {log:q}"
+        f"python {SCRIPTS}/fetch_weights.py"
+        " --url {params.url:q} {params.sha256} --weights {output.weights:q} --log {log:q}"

@@ -81,7 +81,8 @@ rule measure_margins:
         margins_dir="results/{dataset}/margins/{generator}",
         batch_size=scorer_batch_size,
     shell:
-        "python {SCRIPTS}/measure_margins.py --shard {input.manifest:q} --masks {input.masks:q}"
+        f"python {SCRIPTS}/measure_margins.py"
+        " --shard {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --label-space {input.label_space:q}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
         " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
@@ -111,7 +112,8 @@ rule filter_masks:
         margins=lambda wildcards, input: option("--margins", input.margins),
         filtered_dir="results/{dataset}/filtered/{generator}/{filter}",
     shell:
-        "python {SCRIPTS}/filter_masks.py --filter {params.filter:q} --alpha {params.alpha}"
+        f"python {SCRIPTS}/filter_masks.py"
+        " --filter {params.filter:q} --alpha {params.alpha}"
         " --images {input.images:q} --masks {input.masks:q} {params.margins} --label-space {input.label_space:q}"
         " --filtered-dir {params.filtered_dir:q} --manifest {output.manifest:q}"
         " --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
@@ -137,7 +139,8 @@ rule synthetic_set:
     params:
         code=code_of("synthetic_set"),
     shell:
-        "python {SCRIPTS}/synthetic_set.py --plan {input.plan:q} --shards {input.shards:q}"
+        f"python {SCRIPTS}/synthetic_set.py"
+        " --plan {input.plan:q} --shards {input.shards:q}"
         " --class-shards {input.class_shards:q} --label-space {input.label_space:q}"
         " --train {output.train:q}"
         " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"

@@ -62,7 +62,8 @@ rule train_generator:
         image_size=generator_setting("image_size"),
         folder=subpath(output.pipeline, ancestor=2),
     shell:
-        "python {SCRIPTS}/train_generator.py --settings {params.settings:q} --index {input.index:q}"
+        f"python {SCRIPTS}/train_generator.py"
+        " --settings {params.settings:q} --index {input.index:q}"
         " --label-space {input.label_space:q} --image-size {params.image_size}"
         " --folder {params.folder:q} --threads {threads} --log {log:q}"
 
@@ -88,7 +89,8 @@ rule prepare_generator:
         method=lambda wildcards: option("--method", config["generators"][wildcards.generator].get("method")),
         sha256=lambda wildcards: option("--sha256", config["generators"][wildcards.generator].get("sha256")),
     shell:
-        "python {SCRIPTS}/prepare_generator.py --source {params.source} {params.path} {params.method} {params.sha256}"
+        f"python {SCRIPTS}/prepare_generator.py"
+        " --source {params.source} {params.path} {params.method} {params.sha256}"
         " --pipeline {output.pipeline:q} --weights {output.weights:q} --log {log:q}"
 
 
@@ -125,7 +127,8 @@ rule synthesize:
         jpeg_quality=generator_setting("jpeg_quality"),
         optional=generator_options,
     shell:
-        "python {SCRIPTS}/synthesize.py --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
+        f"python {SCRIPTS}/synthesize.py"
+        " --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
         " --label-space {input.label_space:q} --generator {input.generator:q}"
         " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
         " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
@@ -149,5 +152,6 @@ for dataset in DATASETS:
             folder=f"results/{dataset}",
             report=f"results/{dataset}/verify/report.tsv",
         shell:
-            "python {SCRIPTS}/verify.py --folder {params.folder:q} --report {params.report:q} --threads {threads}"
+            f"python {SCRIPTS}/verify.py"
+            " --folder {params.folder:q} --report {params.report:q} --threads {threads}"
             " --log {log:q}"

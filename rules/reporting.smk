@@ -118,7 +118,8 @@ for name, table, study, prefix in [
                 lambda study, wildcards: [row.experiment for row in validated(wildcards.dataset, study)], study
             ),
         shell:
-            "python {SCRIPTS}/result_tables.py --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
+            f"python {SCRIPTS}/result_tables.py"
+            " --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
             " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space:q}"
             " --reported {input.reported:q} {params.reported_set}"
             " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
@@ -143,7 +144,8 @@ rule training_cost:
         code=code_of("training_cost"),
         training="results/{dataset}/training",
     shell:
-        "python {SCRIPTS}/training_cost.py --experiments {input.experiments:q} --dataset {wildcards.dataset}"
+        f"python {SCRIPTS}/training_cost.py"
+        " --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
@@ -169,7 +171,8 @@ rule most_improved:
         code=code_of("most_improved"),
         train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
     shell:
-        "python {SCRIPTS}/most_improved.py --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+        f"python {SCRIPTS}/most_improved.py"
+        " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 

@@ -112,7 +112,8 @@ rule training_config:
         pairs=training_pairs,
         initial=initial_options,
     shell:
-        "python {SCRIPTS}/training_config.py --settings {params.settings:q} --dataset {wildcards.dataset}"
+        f"python {SCRIPTS}/training_config.py"
+        " --settings {params.settings:q} --dataset {wildcards.dataset}"
         " --regime {params.regime} --balance {params.balance} --precision {params.precision}"
         " --schedule {params.schedule} --train-seed {wildcards.train_seed}"
         " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --label-space {input.label_space:q}"
@@ -189,7 +190,8 @@ rule evaluate:
             f"--predictions {shlex.join(output.predictions)}",
         ],
     shell:
-        "python {SCRIPTS}/evaluate.py --config {input.config:q} {params.weights}"
+        f"python {SCRIPTS}/evaluate.py"
+        " --config {input.config:q} {params.weights}"
         " --scales {params.scales} {params.flip} --metrics {output.metrics:q} --per-class-iou {output.per_class_iou:q}"
         " {params.more} --threads {threads} --log {log:q}"
 
@@ -236,7 +238,8 @@ rule import_checkpoint:
         code=code_of("import_checkpoint"),
         sha256=lambda wildcards: option("--sha256", imported(wildcards).get("sha256")),
     shell:
-        "python {SCRIPTS}/import_checkpoint.py --checkpoint {input.checkpoint:q} {params.sha256} --config {input.config:q}"
+        f"python {SCRIPTS}/import_checkpoint.py"
+        " --checkpoint {input.checkpoint:q} {params.sha256} --config {input.config:q}"
         " --weights {output.weights:q} --log {log:q}"
 
 
@@ -264,6 +267,7 @@ rule import_log:
             * int(experiment_row(wildcards).schedule)
         ),
     shell:
-        "python {SCRIPTS}/import_log.py --run {input.run:q} --take {params.take} --iterations {params.iterations}"
+        f"python {SCRIPTS}/import_log.py"
+        " --run {input.run:q} --take {params.take} --iterations {params.iterations}"
         " --label-space {input.label_space:q} --metrics {output.metrics:q}"
         " --per-class-iou {output.per_class_iou:q} --log {log:q}"

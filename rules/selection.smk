@@ -29,7 +29,8 @@ rule class_loss:
     params:
         batch_size=scorer_batch_size,
     shell:
-        "python {SCRIPTS}/class_loss.py --index {input.index:q} --shard {wildcards.scatteritem}"
+        f"python {SCRIPTS}/class_loss.py"
+        " --index {input.index:q} --shard {wildcards.scatteritem}"
         " --label-space {input.label_space:q} --config {input.config:q}"
         " --weights {input.weights:q} {params.batch_size} --sums {output.sums:q} --threads {threads} --log {log:q}"
 
@@ -51,7 +52,8 @@ rule gather_class_loss:
     params:
         code=code_of("gather_class_loss"),
     shell:
-        "python {SCRIPTS}/gather_class_loss.py --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space:q}"
+        f"python {SCRIPTS}/gather_class_loss.py"
+        " --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space:q}"
         " --class-loss {output.class_loss:q} --log {log:q}"
 
 
@@ -71,7 +73,8 @@ rule mask_hardness:
     params:
         code=code_of("mask_hardness"),
     shell:
-        "python {SCRIPTS}/mask_hardness.py --masks {input.masks:q} --class-loss {input.class_loss:q}"
+        f"python {SCRIPTS}/mask_hardness.py"
+        " --masks {input.masks:q} --class-loss {input.class_loss:q}"
         " --hardness {output.hardness:q} --log {log:q}"
 
 
@@ -99,7 +102,8 @@ rule plan_synthesis:
         mask_size=dataset_setting("mask_size"),
         synthesis_logs="logs/{dataset}/synthesize",  # not an input, for the same reason
     shell:
-        "python {SCRIPTS}/plan_synthesis.py --hardness {input.hardness:q} --masks {input.masks:q}"
+        f"python {SCRIPTS}/plan_synthesis.py"
+        " --hardness {input.hardness:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --strategy {params.strategy:q} --n-max {params.n_max}"
         " --first-seed {params.first_seed} --mask-size {params.mask_size}"
         " --seconds-per-image {resources.seconds_per_image} --synthesis-logs {params.synthesis_logs:q}"
