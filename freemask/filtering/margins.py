@@ -23,7 +23,9 @@ def parse_alpha(text: str) -> float:
     except ValueError:
         alpha = math.nan
     if alpha != math.inf and not any(math.isclose(alpha, known) for known in ALPHAS):
-        raise InputError(f"alpha = {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf (.inf in YAML)")
+        raise InputError(
+            f"alpha = {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf (.inf in YAML)"
+        )
     return alpha
 
 
