@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -33,8 +34,10 @@ class DurableCheckpoints(CheckpointHook):
     """
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Save the histories of loss and learning rate as tensors; mmengine's class can't be loaded safely."""
+        """Replace what can't be loaded safely: histories of loss and learning rate by tensors, numpy's numbers."""
         hub = checkpoint["message_hub"]
+        info = hub["runtime_info"].items()
+        hub["runtime_info"] = {name: value.item() if isinstance(value, np.generic) else value for name, value in info}
         hub["log_scalars"] = {
             name: [torch.from_numpy(values) for values in history.data] for name, history in hub["log_scalars"].items()
         }

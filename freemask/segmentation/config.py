@@ -244,7 +244,8 @@ def _data(
     """The dataloaders and evaluators; pipelines are the base config's."""
     train, val = config["train_dataloader"], config["val_dataloader"]
     workers = entry.get("workers", train["num_workers"])
-    test_loading = {"num_workers": workers, "persistent_workers": workers > 0}
+    pinned = experiment.gpus > 0  # a thread of PyTorch's then receives the next batches while a step runs
+    test_loading = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
     loading = test_loading | ({"worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else {})
     test = {
         "batch_size": val["batch_size"],

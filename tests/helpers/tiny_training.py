@@ -60,7 +60,7 @@ def write_world(iterations: int) -> dict:
     entry["overrides"]["model"]["data_preprocessor"]["size"] = [32, 32]
     for step in entry["overrides"]["train_dataloader"]["dataset"]["pipeline"]:
         step |= {key: [32, 32] for key in ("scale", "crop_size") if key in step}
-    entry["overrides"]["default_hooks"]["checkpoint"]["interval"] = 2
+    entry["overrides"]["default_hooks"] = {"checkpoint": {"interval": 2}, "logger": {"interval": 2}}
     Path("models.yaml").write_text(yaml.safe_dump({"tiny": entry}))
     return entry
 

@@ -112,6 +112,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(trained, regime, monkey
         last = work / "iter_4.pth"
         last.write_bytes(last.read_bytes()[:5000])
     weights = train(folder, regime, schedule=2 if regime == "joint" else 1)
+    *_, log = sorted(work.glob("*/*.log"))
+    assert f"resumed epoch: 0, iter: {2 if regime == 'real' else 4}" in log.read_text()
     assert same(load(weights), load(trained[regime]))
     assert files.sha256(weights) == files.sha256(trained[regime])
 
