@@ -23,7 +23,8 @@ def parse_alpha(text: str) -> float:
     except ValueError:
         alpha = math.nan
     if alpha != math.inf and not any(math.isclose(alpha, known) for known in ALPHAS):
-        raise InputError(f"alpha = {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf (.inf in YAML)")
+        wanted = f"a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf (.inf in YAML)"
+        raise InputError(f"alpha = {text}: want {wanted}")
     return alpha
 
 
