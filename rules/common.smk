@@ -156,3 +156,318 @@ def is_imported(row, train_seed, *kinds):
     """Whether an experiment's train seed is imported as one of these kinds (default: any)."""
     source = IMPORTED.get((row.dataset, row.experiment, train_seed))
     return source is not None and source["kind"] in (kinds or ("checkpoint", "log"))
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def class_table(wildcards):
+    """The data set's class table; nothing where its YAML file lists the classes."""
+    classes = DATASETS[wildcards.dataset]["classes"]
+    return str(place(classes)) if isinstance(classes, str) else []
+
+
+def listed_classes(wildcards):
+    """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
+    classes = DATASETS[wildcards.dataset]["classes"]
+    return (
+        option("--class-table", place(classes))
+        if isinstance(classes, str)
+        else option("--classes", json.dumps(classes))
+    )
+
+
+def raw_data(wildcards):
+    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
+    facts = DATASETS[wildcards.dataset]
+    if "miniworld" in facts:
+        return f"results/{wildcards.dataset}/raw.tsv"
+    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
+# ---- selection -------------------------------------------------------------------------------------------------------
+
+
+def plan_setting(key):
+    """A setting of the plan, e.g. n_max."""
+    return lambda wildcards: config["plans"][wildcards.plan][key]
+
+
+# ---- generation ------------------------------------------------------------------------------------------------------
+
+
+def generator_setting(key):
+    """A setting of the generator, e.g. guidance_scale."""
+    return lambda wildcards: config["generators"][wildcards.generator][key]
+
+
+def generator_options(wildcards):
+    """Options of the generator's settings that have a default, where they are given."""
+    generator = config["generators"][wildcards.generator]
+    parts = generator.get("prompt_parts")
+    given = [option("--method", generator.get("method")), "--compile" if generator.get("compile") else ""]
+    return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
+
+
+def generator_source(wildcards):
+    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there).
+
+    Not fetched by being an input: it has some GB, and refuse_missing_raw_data names the command.
+    """
+    generator = config["generators"][wildcards.generator]
+    if generator["source"] == "train":
+        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
+    path = Path(generator["path"])
+    path = path / "model_index.json" if generator["source"] == "pipeline" else path
+    return str(path) if path.exists() else []
+
+
+def generator_weights(wildcards):
+    """The weights themselves, or their digests where they are made here: new ones under old names are noticed."""
+    generator = config["generators"][wildcards.generator]
+    if generator["source"] == "train":
+        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
+    if generator["source"] == "pipeline":
+        return sorted(map(str, Path(generator["path"]).glob("*/*.safetensors")))
+    return generator_source(wildcards)
+
+
+# ---- filtering -------------------------------------------------------------------------------------------------------
+
+
+def set_alpha(synthetic_set):
+    """The tolerance margin of a synthetic set as paths have it: 1.25, 0.9, inf."""
+    alpha = config["synthetic_sets"][synthetic_set]["alpha"]
+    return "inf" if math.isinf(alpha) else f"{alpha:g}"
+
+
+def set_filter(synthetic_set):
+    """The filter of a synthetic set as paths have it: alpha-1.25, alpha-inf (none), or package.module.object-1.25."""
+    name = config["synthetic_sets"][synthetic_set].get("filter", "margin")
+    if name == "none":
+        return "alpha-inf"
+    return f"{'alpha' if name == 'margin' else name.replace(':', '.')}-{set_alpha(synthetic_set)}"
+
+
+def filter_rule(wildcards):
+    """The name of the filter rule in {filter}: margin, package.module:object."""
+    name = wildcards.filter.rpartition("-")[0]
+    return "margin" if name == "alpha" else ":".join(name.rsplit(".", 1))
+
+
+def filter_alpha(wildcards):
+    """The tolerance margin in {filter}."""
+    return wildcards.filter.rpartition("-")[2]
+
+
+def set_shards(pattern):
+    """The shards that a synthetic set gathers; {generator}, {plan} and {filter} are the set's."""
+
+    def paths(wildcards):
+        chosen = config["synthetic_sets"][wildcards.synthetic_set]
+        filled = pattern.format(
+            dataset=wildcards.dataset,
+            generator=chosen["generator"],
+            plan=chosen["plan"],
+            filter=set_filter(wildcards.synthetic_set),
+            scatteritem="{scatteritem}",
+        )
+        return gather.shard(filled)
+
+    return paths
+
+
+def set_plan(wildcards):
+    """The plan of a synthetic set."""
+    return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
+
+
+def margins_to_filter(wildcards):
+    """The margin maps of a shard; nothing if there is no filter."""
+    if wildcards.filter == "alpha-inf":
+        return []
+    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
+
+
+# ---- segmentation ----------------------------------------------------------------------------------------------------
+
+
+def experiment_row(wildcards):
+    """The row of the experiments table."""
+    rows = EXPERIMENTS[(EXPERIMENTS.dataset == wildcards.dataset) & (EXPERIMENTS.experiment == wildcards.experiment)]
+    if rows.empty:
+        raise WorkflowError(f"{config['experiments']}: no experiment {wildcards.experiment} on {wildcards.dataset}")
+    return rows.iloc[0]
+
+
+def model_settings(wildcards):
+    """The model's entry of the models file: a change of it reruns its trainings and no others."""
+    return json.dumps(MODELS[experiment_row(wildcards).model])
+
+
+def synthetic_pairs(wildcards):
+    """The synthetic set of a regime that trains on one."""
+    row = experiment_row(wildcards)
+    return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
+
+
+def pairs_to_train_on(wildcards):
+    """The synthetic set of a row that is trained here: an imported one doesn't need it made."""
+    return [] if imported(wildcards) else synthetic_pairs(wildcards)
+
+
+def training_pairs(wildcards):
+    """The pairs options of a regime: real, synthetic, or both."""
+    row = experiment_row(wildcards)
+    real = f"results/{row.dataset}/index/train.tsv" if find_regime(row.regime).real else ""
+    return [option("--train", real), option("--synthetic", synthetic_pairs(wildcards))]
+
+
+def pretrained_weights(wildcards):
+    """The weights that a regime with a pre-training starts from: same model, synthetic set and train seed."""
+    row = experiment_row(wildcards)
+    if not find_regime(row.regime).pretrained:
+        return []
+    pretraining = experiments.pretraining_of(row, EXPERIMENTS)
+    return f"results/{row.dataset}/training/{pretraining}/seed-{wildcards.train_seed}/weights.pth"
+
+
+def initial_weights(wildcards):
+    """The file of a model's initial weights, fetched where it has an address; a pre-training replaces it."""
+    row = experiment_row(wildcards)
+    return [] if find_regime(row.regime).pretrained else sources.initial_weights(MODELS[row.model]) or []
+
+
+def initial_options(wildcards):
+    """What training starts from, as an option: pre-trained weights, the model's initial weights, or nothing."""
+    pretrained = option("--initial", pretrained_weights(wildcards))
+    return pretrained or option("--initial-weights", initial_weights(wildcards))
+
+
+def imported_rows(*kinds):
+    """A pattern of the paths below results/ that belong to rows imported as one of these kinds."""
+    rows = [row for row, source in IMPORTED.items() if source["kind"] in kinds]
+    folders = [f"{dataset}/training/{experiment}/seed-{seed}/" for dataset, experiment, seed in rows]
+    return f"(?:{any_of(folders)})"
+
+
+def only_imported(*kinds):
+    """A constraint on {dataset} that lets a rule make files of rows imported as one of these kinds only."""
+    return f"(?={imported_rows(*kinds)})(?:{any_of(DATASETS)})"
+
+
+def except_imported(*kinds):
+    """A constraint on {dataset} that keeps a rule from files of rows imported as one of these kinds."""
+    return f"(?!{imported_rows(*kinds)})(?:{any_of(DATASETS)})"
+
+
+def imported(wildcards):
+    """What stands in for a training, None where it is run here."""
+    return IMPORTED.get((wildcards.dataset, wildcards.experiment, int(wildcards.train_seed)))
+
+
+def imported_file(wildcards):
+    """The checkpoint or log; one that was fetched again must not start what follows from it."""
+    source = imported(wildcards)
+    return ancient(source["file"]) if "url" in source else source["file"]
+
+
+# ---- reporting -------------------------------------------------------------------------------------------------------
+
+
+def validated(dataset, study="main"):
+    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
+    rows = [row for row in experiments_of(dataset, study) if experiments.validates(MODELS[row.model])]
+    return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
+
+
+def of_trainings(name, study="main", rows_of=experiments_of):
+    """A file of each training of a study, e.g. metrics.json; of its validated experiments with rows_of=validated."""
+    return lambda wildcards: [
+        f"{experiment_folder(row, seed)}/{name}"
+        for row in rows_of(wildcards.dataset, study)
+        for seed in row.train_seeds
+    ]
+
+
+def trained_rows(dataset):
+    """Experiment and train seed of every training of the data set that is run here."""
+    pairs = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
+    return [(row, seed) for row, seed in pairs if not is_imported(row, seed)]
+
+
+def trained_weights(wildcards):
+    """weights.pth of every training of the data set that is run here."""
+    return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
+
+
+def compared_row(dataset, role):
+    """The experiments row of a side of the data set's comparison (baseline or improved)."""
+    rows = EXPERIMENTS[EXPERIMENTS.dataset == dataset].set_index("experiment", drop=False)
+    return rows.loc[config["report"][dataset][role]]
+
+
+def shared_seeds(dataset):
+    """Train seeds that both sides of the comparison have."""
+    baseline, improved = (compared_row(dataset, role).train_seeds for role in ("baseline", "improved"))
+    return sorted(set(baseline) & set(improved))
+
+
+def compared(role, *names, seeds=None):
+    """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
+    return lambda wildcards: [
+        f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
+        for seed in shared_seeds(wildcards.dataset)[:seeds]
+        for name in names
+    ]
+
+
+def plans_of(dataset):
+    """Plans of the data set's synthetic sets."""
+    return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
+
+
+def of_each(names, pattern):
+    """A path for each of the data set's plans (names=plans_of) or synthetic sets (names=sets_of)."""
+    return lambda wildcards: [pattern.format(dataset=wildcards.dataset, name=name) for name in names(wildcards.dataset)]
+
+
+def has_predictions(dataset):
+    """Whether the compared experiments have predictions: an imported log holds none."""
+    rows = [compared_row(dataset, role) for role in ("baseline", "improved")]
+    return not any(is_imported(row, seed, "log") for row in rows for seed in row.train_seeds)
+
+
+def report_files(dataset):
+    """The tables and figures that `all` asks of a data set."""
+    tables = ("miou.md", "most_improved.tsv", "cost.tsv")
+    return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
+
+
+def figures_of(dataset):
+    """The data set's figures, without those of predictions if there are none."""
+    made = [one for one in FIGURES if has_predictions(dataset) or not OF_PREDICTIONS & set(one.parameters)]
+    return [f"results/{dataset}/figures/{one.name}.png" for one in made]
+
+
+def figure_outputs(figure):
+    """The figure's outputs by suffix; the PNG goes into the report."""
+    paths = {suffix: f"results/{{dataset}}/figures/{figure.name}.{suffix}" for suffix in figure.suffixes}
+    return paths | {"png": report(paths["png"], category="Figures", caption="../report/figure.rst")}
+
+
+def figure_values(figure, wildcards):
+    """Options with values from the configuration: another value draws the figure again."""
+    return figures.options({name: value(wildcards.dataset) for name, value in figure.choose(VALUES).items()})
+
+
+def figure_command(figure, wildcards, input, output):
+    """The figure's script, with options for inputs and outputs; a function of these isn't recorded either."""
+    files = {name: input[name] for name in figure.choose(FILES) if name not in VALUES}
+    return f"{shlex.quote(str(figure.script))} {figures.options(files | {figure.output: output})}"
+
+
+def figure_caption(figure, wildcards, input):
+    """The caption; as a function of the inputs it isn't recorded, and a better sentence draws nothing again."""
+    return figure.caption

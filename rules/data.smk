@@ -1,31 +1,6 @@
 # Needs: the raw data set, or its addresses. Makes: raw data below its root, weights/, index/, check/, label_space.json, masks/ + masks.tsv.
 
 
-def class_table(wildcards):
-    """The data set's class table; nothing where its YAML file lists the classes."""
-    classes = DATASETS[wildcards.dataset]["classes"]
-    return str(place(classes)) if isinstance(classes, str) else []
-
-
-def listed_classes(wildcards):
-    """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
-    classes = DATASETS[wildcards.dataset]["classes"]
-    return (
-        option("--class-table", place(classes))
-        if isinstance(classes, str)
-        else option("--classes", json.dumps(classes))
-    )
-
-
-def raw_data(wildcards):
-    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
-    facts = DATASETS[wildcards.dataset]
-    if "miniworld" in facts:
-        return f"results/{wildcards.dataset}/raw.tsv"
-    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
-    return [str(folder) for folder in folders if folder.is_dir()]
-
-
 rule make_miniworld:
     """Write the procedural data set in ADE20K's folder layout; makes a table of its files."""
     output:

@@ -1,42 +1,6 @@
 # Needs: plans/{plan}.tsv, masks, a generator. Makes: generator/{generator}/, synthetic images and a manifest per shard.
 
 
-def generator_setting(key):
-    """A setting of the generator, e.g. guidance_scale."""
-    return lambda wildcards: config["generators"][wildcards.generator][key]
-
-
-def generator_options(wildcards):
-    """Options of the generator's settings that have a default, where they are given."""
-    generator = config["generators"][wildcards.generator]
-    parts = generator.get("prompt_parts")
-    given = [option("--method", generator.get("method")), "--compile" if generator.get("compile") else ""]
-    return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
-
-
-def generator_source(wildcards):
-    """Where the generator comes from: trained here, or the path that the configuration gives (if it is there).
-
-    Not fetched by being an input: it has some GB, and refuse_missing_raw_data names the command.
-    """
-    generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
-    path = Path(generator["path"])
-    path = path / "model_index.json" if generator["source"] == "pipeline" else path
-    return str(path) if path.exists() else []
-
-
-def generator_weights(wildcards):
-    """The weights themselves, or their digests where they are made here: new ones under old names are noticed."""
-    generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
-    if generator["source"] == "pipeline":
-        return sorted(map(str, Path(generator["path"]).glob("*/*.safetensors")))
-    return generator_source(wildcards)
-
-
 rule train_generator:
     """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
     input:

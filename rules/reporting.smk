@@ -5,75 +5,6 @@ from freemask.workflow import figures
 PREDICTIONS = [f"predictions/{number}.png" for number in PICTURES]
 
 
-def validated(dataset, study="main"):
-    """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
-    rows = [row for row in experiments_of(dataset, study) if experiments.validates(MODELS[row.model])]
-    return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
-
-
-def of_trainings(name, study="main", rows_of=experiments_of):
-    """A file of each training of a study, e.g. metrics.json; of its validated experiments with rows_of=validated."""
-    return lambda wildcards: [
-        f"{experiment_folder(row, seed)}/{name}"
-        for row in rows_of(wildcards.dataset, study)
-        for seed in row.train_seeds
-    ]
-
-
-def trained_rows(dataset):
-    """Experiment and train seed of every training of the data set that is run here."""
-    pairs = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
-    return [(row, seed) for row, seed in pairs if not is_imported(row, seed)]
-
-
-def trained_weights(wildcards):
-    """weights.pth of every training of the data set that is run here."""
-    return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
-
-
-def compared_row(dataset, role):
-    """The experiments row of a side of the data set's comparison (baseline or improved)."""
-    rows = EXPERIMENTS[EXPERIMENTS.dataset == dataset].set_index("experiment", drop=False)
-    return rows.loc[config["report"][dataset][role]]
-
-
-def shared_seeds(dataset):
-    """Train seeds that both sides of the comparison have."""
-    baseline, improved = (compared_row(dataset, role).train_seeds for role in ("baseline", "improved"))
-    return sorted(set(baseline) & set(improved))
-
-
-def compared(role, *names, seeds=None):
-    """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
-    return lambda wildcards: [
-        f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
-        for seed in shared_seeds(wildcards.dataset)[:seeds]
-        for name in names
-    ]
-
-
-def plans_of(dataset):
-    """Plans of the data set's synthetic sets."""
-    return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})
-
-
-def of_each(names, pattern):
-    """A path for each of the data set's plans (names=plans_of) or synthetic sets (names=sets_of)."""
-    return lambda wildcards: [pattern.format(dataset=wildcards.dataset, name=name) for name in names(wildcards.dataset)]
-
-
-def has_predictions(dataset):
-    """Whether the compared experiments have predictions: an imported log holds none."""
-    rows = [compared_row(dataset, role) for role in ("baseline", "improved")]
-    return not any(is_imported(row, seed, "log") for row in rows for seed in row.train_seeds)
-
-
-def report_files(dataset):
-    """The tables and figures that `all` asks of a data set."""
-    tables = ("miou.md", "most_improved.tsv", "cost.tsv")
-    return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
-
-
 for name, table, study, prefix in [
     ("result_tables", "miou", "main", ""),
     ("ablation_tables", "ablations", "ablation", "ablations_"),
@@ -222,34 +153,6 @@ try:
     FIGURES = figures.read_figures(map(place, config.get("figures", [])), FILES.keys() | VALUES.keys())
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
-
-
-def figures_of(dataset):
-    """The data set's figures, without those of predictions if there are none."""
-    made = [one for one in FIGURES if has_predictions(dataset) or not OF_PREDICTIONS & set(one.parameters)]
-    return [f"results/{dataset}/figures/{one.name}.png" for one in made]
-
-
-def figure_outputs(figure):
-    """The figure's outputs by suffix; the PNG goes into the report."""
-    paths = {suffix: f"results/{{dataset}}/figures/{figure.name}.{suffix}" for suffix in figure.suffixes}
-    return paths | {"png": report(paths["png"], category="Figures", caption="../report/figure.rst")}
-
-
-def figure_values(figure, wildcards):
-    """Options with values from the configuration: another value draws the figure again."""
-    return figures.options({name: value(wildcards.dataset) for name, value in figure.choose(VALUES).items()})
-
-
-def figure_command(figure, wildcards, input, output):
-    """The figure's script, with options for inputs and outputs; a function of these isn't recorded either."""
-    files = {name: input[name] for name in figure.choose(FILES) if name not in VALUES}
-    return f"{shlex.quote(str(figure.script))} {figures.options(files | {figure.output: output})}"
-
-
-def figure_caption(figure, wildcards, input):
-    """The caption; as a function of the inputs it isn't recorded, and a better sentence draws nothing again."""
-    return figure.caption
 
 
 for figure in FIGURES:

@@ -1,11 +1,6 @@
 # Needs: real images, masks.tsv, a segmentor trained on real images. Makes: class_loss.tsv, hardness.tsv, plans/{plan}.tsv.
 
 
-def plan_setting(key):
-    """A setting of the plan, e.g. n_max."""
-    return lambda wildcards: config["plans"][wildcards.plan][key]
-
-
 rule class_loss:
     """Loss [nats] of a segmentor on its real training images, summed per image and class: one shard."""
     input:

@@ -24,7 +24,7 @@ def parse_alpha(text: str) -> float:
         alpha = math.nan
     if alpha != math.inf and not any(math.isclose(alpha, known) for known in ALPHAS):
         raise InputError(
-            f"alpha = {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or inf (.inf in YAML)"
+            f"alpha = {text}: want a multiple of {STEP} from {ALPHAS[0]} to {ALPHAS[-1]}, or .inf (no filter)"
         )
     return alpha
 

@@ -195,7 +195,7 @@ CASES = {
     "losses that aren't finite": ("measure_margins", "", replace("class_loss.tsv", "1.6\n", "inf\n"),
                                   "class_loss.tsv: class_loss must"),
     "scorer gone": ("measure_margins", "", unlink("weights.pth"), "weights.pth"),
-    "alpha between steps": ("filter_masks", "--alpha 0.33", None, "alpha 0.33"),
+    "alpha between steps": ("filter_masks", "--alpha 0.33", None, "alpha = 0.33"),
     "margin map of other size": ("filter_masks", "", save("margins/m01/42.png", size=(8, 8)), "m01/42.png: the"),
     "margin map gone": ("filter_masks", "", unlink("margins/m01/42.png"), "m01/42.png: no such"),
     "margin map cut": ("filter_masks", "", cut("margins/m01/42.png"), "margins/m01/42.png: cannot be read"),
