@@ -1,8 +1,7 @@
 """Tab-separated tables."""
 
 import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,28 +18,6 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
         table.to_csv(file, mode="wb", sep="\t", index=False, float_format="%.9g", lineterminator="\n")
 
     write_atomic(path, write)
-
-
-def write_rows(path: str | Path, header: list[str], rows: Iterable[Iterable[object]]) -> int:
-    """Write a tab-separated table row by row, atomically, without holding it; returns the number of rows.
-
-    Where `rows` raises, nothing is written.
-    """
-
-    def write(file: BinaryIO) -> None:
-        nonlocal number
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            writer.writerow(row)
-            number += 1
-        text.flush()
-        text.detach()
-
-    number = 0
-    write_atomic(path, write)
-    return number
 
 
 def read_table(

@@ -63,7 +63,7 @@ rule index_dataset:
         masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
-        # for the report of a failure: neither inputs nor outputs
+        # written if a file has no partner, which fails the job: no outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import sha256, write_atomic
 from freemask.images import png_bytes, read_mask
-from freemask.tables import read_table, stream_table
+from freemask.tables import read_table
 
 Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
@@ -170,9 +169,6 @@ def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> t
     return count_labels(resized, label_space.ignored), sha256(target), ""
 
 
-REPEATED = "{}: mask_id {!r} stands on more than one line; make the table again"
-
-
 def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:
     """Read masks.tsv: its columns mask_id, mask, counts (NaN for a mask without labels), and the counts parsed.
 
@@ -181,18 +177,5 @@ def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:
     table = read_table(path, ["mask_id", "mask", "counts"], only=True)
     repeated = table.mask_id[table.mask_id.duplicated()]
     if len(repeated):
-        raise InputError(REPEATED.format(path, repeated.iloc[0]))
+        raise InputError(f"{path}: mask_id {repeated.iloc[0]!r} stands on more than one line; make the table again")
     return table, LabelCounts.parse(table.counts.fillna("").tolist(), str(path))
-
-
-def stream_masks(path: str | Path) -> Iterator[tuple[str, str, LabelCounts, str]]:
-    """Yield masks.tsv row by row: mask_id, mask, counts of this mask, mask_sha256.
-
-    Raises: InputError as read_masks does.
-    """
-    seen = set()
-    for mask_id, mask, counts, digest in stream_table(path, ["mask_id", "mask", "counts", "mask_sha256"]):
-        if mask_id in seen:
-            raise InputError(REPEATED.format(path, mask_id))
-        seen.add(mask_id)
-        yield mask_id, mask, LabelCounts.parse([counts], str(path)), digest
