@@ -251,7 +251,7 @@ def set_filter(synthetic_set):
 
 
 def filter_rule(wildcards):
-    """The name of the filter rule in {filter}: margin, package.module:object."""
+    """The filter that a path names: margin, or package.module:object."""
     name = wildcards.filter.rpartition("-")[0]
     return "margin" if name == "alpha" else ":".join(name.rsplit(".", 1))
 
