@@ -1,4 +1,4 @@
-"""Logs of finished segmentor trainings: what they say of each evaluation. All numbers in percent.
+"""Evaluations in the logs of finished segmentor trainings. All numbers in percent.
 
 Known formats: mmengine 1.x's text log and its vis_data/scalars.json (both in percent), and mmsegmentation 0.x's text
 log (fractions on evaluation lines, percent in tables). The format decides, never a value.
@@ -27,9 +27,12 @@ ROUNDING = 0.02  # points by which a mean of rounded numbers may differ from the
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: after how many iterations, metrics (METRICS) [percent], and of each class name, IoU, Acc.
+    """One evaluation.
 
-    classes: [] where the log doesn't tell; NaN for a class that the evaluation never met.
+    iteration: iterations of training before it.
+    metrics: those in METRICS [percent].
+    classes: name, IoU, Acc [percent] of each class; NaN for a class that the evaluation never met. [] if the log has
+        none.
     """
 
     iteration: int
@@ -39,7 +42,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunLog:
-    """What a log says: its format, all evaluations in order, and the numbers of iterations that it says the run has."""
+    """The content of a log.
+
+    format: its name.
+    evaluations: in the order of the log.
+    totals: total iterations of the run, as lines of training give them.
+    reached: iteration of the last line.
+    """
 
     format: str
     evaluations: list[Evaluation]
@@ -50,7 +59,7 @@ class RunLog:
 def read_log(path: str | Path) -> RunLog:
     """Read a log.
 
-    Raises: InputError where it isn't there, is of no known format, or says what can't be (NaN, more than 100 percent).
+    Raises: InputError if it is missing, of no known format, or has an impossible number (NaN, more than 100 percent).
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
@@ -72,8 +81,12 @@ def read_log(path: str | Path) -> RunLog:
 def choose(log: RunLog, iterations: int, take: str, path: str | Path) -> Evaluation:
     """The evaluation at the run's end (take: last), or the one of the highest mIoU, the earliest of equals (best).
 
-    Args: iterations: of the whole run.
-    Raises: InputError where the log isn't one of such a run, whole, or holds two that differ.
+    Args:
+        log: The log's content.
+        iterations: Iterations of the whole run.
+        take: last or best.
+        path: The log, for messages.
+    Raises: InputError if the log isn't that of one whole run of so many iterations.
     """
     remedy = "give the whole log of one run of this experiment"
     wrong = {total for total in {*log.totals, log.reached} if total > iterations} | (log.totals - {iterations})
@@ -101,7 +114,7 @@ def choose(log: RunLog, iterations: int, take: str, path: str | Path) -> Evaluat
 
 
 def _read_scalars(path: str | Path, lines: Iterable[str]) -> RunLog:
-    """Mmengine's vis_data/scalars.json: one JSON object a line, percent."""
+    """Read mmengine's vis_data/scalars.json: one JSON object per line, percent."""
     evaluations, reached = [], 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -126,7 +139,7 @@ def _read_scalars(path: str | Path, lines: Iterable[str]) -> RunLog:
 
 
 def _percent(value: object, name: str, scale: float, where: str) -> float:
-    """A metric in percent."""
+    """A metric in percent; InputError if it is no number or outside 0 to 100."""
     try:
         number = float(value) * scale  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -148,7 +161,7 @@ class _TextReader:
         self._forget()
 
     def _forget(self) -> None:
-        """No table is open or waits for its evaluation."""
+        """Drop the tables read so far."""
         self.columns: list[str] = []
         self.classes: list[tuple[str, float, float]] = []
         self.summary: dict[str, str] = {}
@@ -177,7 +190,7 @@ class _TextReader:
             self._class(class_line[1], class_line[2], class_line[3])
 
     def _evaluation(self, rest: str, bracket: int) -> None:
-        """Read an evaluation line; one without numbers tells progress (mmengine) or leaves them to the table (0.x)."""
+        """Read an evaluation line; one without numbers shows progress (mmengine) or follows a table of them (0.x)."""
         items, scale = dict(ITEM.findall(rest)), SCALE[self.format]
         if not items and self.format == "mmseg":
             items, scale = self.summary, 1.0
@@ -213,7 +226,7 @@ class _TextReader:
             self._row(row)
 
     def _row(self, row: list[str]) -> None:
-        """Read a row below a header; what doesn't fit below ends the table."""
+        """Read a row below a header; a row of another length ends the table."""
         named = dict(zip(self.columns, row, strict=False))
         if len(row) != len(self.columns):
             self.columns = []
@@ -223,7 +236,7 @@ class _TextReader:
             self.summary = {name: named[name] for name in METRICS if name in named}
 
     def _class(self, name: str, iou: str, acc: str) -> None:
-        """Read a class's numbers, percent; nan stands for a class that wasn't met."""
+        """Read a class's numbers [percent]; nan means that the evaluation never met the class."""
         where = f"{self.path}, line {self.number}"
         values = [
             math.nan if value == "nan" else _percent(value, f"{key} of {name}", 1.0, where)
