@@ -1,7 +1,6 @@
 """Tab-separated tables."""
 
 import csv
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,25 +19,34 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
     write_atomic(path, write)
 
 
-def read_table(
-    path: str | Path, columns: list[str], only: bool = False, types: Mapping[str, str] | None = None
-) -> pd.DataFrame:
+def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:
     """Read a tab-separated table; ids, paths and digests stay text.
 
     Args:
         path: The table.
         columns: Columns that it must have.
         only: Read no other columns, which saves time and memory.
-        types: Types of columns, e.g. S256 (UTF-8 bytes), which pandas reads much faster than text but truncates.
     Raises: InputError with the file, and the column or line that is wrong.
     """
-    text = {"mask_id", "image", "mask", "sha256", "image_sha256", "mask_sha256", "name", "word", "experiment", "counts"}
+    text = {
+        "mask_id",
+        "image",
+        "mask",
+        "margin",
+        "sha256",
+        "image_sha256",
+        "mask_sha256",
+        "name",
+        "word",
+        "experiment",
+        "counts",
+    }
     try:
         # keep_default_na=False: a class may be called "null", a mask "NA".
         table = pd.read_csv(
             path,
             sep="\t",
-            dtype=dict.fromkeys(text, str) | dict(types or {}),
+            dtype=dict.fromkeys(text, str),
             keep_default_na=False,
             na_values=["nan", ""],
             usecols=set(columns).__contains__ if only else None,
@@ -62,31 +70,3 @@ def _refuse_short_lines(path: str | Path) -> None:
         for row in rows:
             if row and len(row) != len(header):
                 raise InputError(f"{path}, line {rows.line_num}: {len(row)} fields, want {len(header)}")
-
-
-def stream_table(path: str | Path, columns: list[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of a tab-separated table as text, `columns` only, without holding the table in memory.
-
-    Raises: InputError naming file and column.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file, delimiter="\t")
-            header = next(rows, [])
-            missing = [column for column in columns if column not in header]
-            if missing:
-                raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(header)})")
-            places = [header.index(column) for column in columns]
-            for row in rows:
-                if len(row) != len(header):
-                    raise InputError(f"{path}, line {rows.line_num}: {len(row)} fields, want {len(header)}")
-                yield tuple(row[place] for place in places)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
-
-
-def count_rows(path: str | Path) -> int:
-    """How many rows a tab-separated table has, without its header."""
-    return sum(1 for _ in stream_table(path, []))

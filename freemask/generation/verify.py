@@ -14,7 +14,7 @@ from PIL import Image
 from freemask.files import read_json, sha256
 from freemask.images import DAMAGED, STAMP, decode, stamp
 from freemask.parallel import map_files
-from freemask.tables import count_rows, stream_table
+from freemask.tables import read_table
 
 # tables below results/{dataset}, and the columns that name files made there
 TABLES = {
@@ -71,12 +71,17 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
     """The files that the rule of a table made."""
     top, generator, *_ = (*table.relative_to(folder).parts, "")
     if top in DIGESTS:
-        for path, digest in stream_table(table, list(DIGESTS[top])):
+        for path, digest in _rows(table, *DIGESTS[top]):
             yield Item(path, sha256=digest)
     elif top == "margins":
         side = _side(folder / "synthesis" / generator / "images" / "settings.json")
-        for path, image, mask in stream_table(table, ["margin", "image_sha256", "mask_sha256"]):
+        for path, image, mask in _rows(table, "margin", "image_sha256", "mask_sha256"):
             yield Item(path, stamp=stamp(image, mask), side=side)
+
+
+def _rows(table: Path, *columns: str) -> Iterator[tuple[str, ...]]:
+    """The rows of some columns of a table."""
+    return read_table(table, [*columns], only=True)[[*columns]].itertuples(index=False, name=None)
 
 
 def _side(settings: Path) -> int:
@@ -106,7 +111,7 @@ def examine(item: Item) -> Finding | None:
 
 def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
     """Check every file that the manifests below `folder` name; returns their number and the findings."""
-    total = sum(count_rows(table) for table, _ in tables(folder) if table.name != "train.tsv")
+    total = sum(len(read_table(table, [])) for table, _ in tables(folder) if table.name != "train.tsv")
     checked, found = 0, []
     for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
         checked += 1
@@ -120,7 +125,7 @@ def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
     bad = {finding.path for finding in findings}
     named = {}
     for table, columns in tables(folder):
-        paths = dict.fromkeys(path for row in stream_table(table, list(columns)) for path in row if path in bad)
+        paths = dict.fromkeys(path for row in _rows(table, *columns) for path in row if path in bad)
         if paths:
             named[table] = list(paths)
     return named
