@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from freemask import cli
+from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts, read_masks
 from freemask.files import write_atomic
 from freemask.images import png_bytes, read_image, read_mask
-from freemask.reporting.sheets import BLACK, WHITE, Row, draw_sheet, legend, tile, tile_size
+from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.tables import read_table
 
 SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
@@ -58,7 +59,7 @@ def plot_contact_sheet(
     headings = ["real image", "its mask", "filtered mask of no. 1"]
     headings += [f"synthetic no. {number + 1}" for number in range(columns)]
     labels = np.unique(counts.label[np.isin(counts.row, chosen)])
-    entries = [*legend(labels, space), (WHITE, "filtered"), (BLACK, "ignored")]
+    entries = [*legend(labels, space), (colors.FILTERED, "filtered"), (colors.IGNORED, "ignored")]
     sheet = draw_sheet(drawn, headings, entries, f"{title}: masks and the images synthesized from them")
     write_atomic(figure, png_bytes(sheet))
 
@@ -113,7 +114,7 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
 def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
     """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
     painted = label_space.colorize(filtered)
-    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = WHITE
+    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = colors.FILTERED
     return painted
 
 

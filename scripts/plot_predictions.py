@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from freemask import cli
+from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import write_atomic
 from freemask.images import png_bytes, read_image, read_mask
-from freemask.reporting.sheets import BLACK, Row, draw_sheet, legend, tile, tile_size
+from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.segmentation.outputs import spread
 from freemask.tables import read_table
 
@@ -59,7 +60,7 @@ def plot_predictions(
         colored = [tile(space.colorize(one), size, smooth=False) for one in labels]
         rows.append(Row([tile(read_image(image), size, smooth=True), *colored]))
         seen.update(*(np.unique(one).tolist() for one in labels))
-    entries = [*legend(sorted(seen - {space.ignored}), space), (BLACK, "ignored")]
+    entries = [*legend(sorted(seen - {space.ignored}), space), (colors.IGNORED, "ignored")]
     headings = ["validation image", "its mask", baseline, improved]
     sheet = draw_sheet(rows, headings, entries, f"{title}: predictions, train seed {train_seed}")
     write_atomic(figure, png_bytes(sheet))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from freemask.data import colors
 from freemask.errors import InputError
 from freemask.files import read_json, write_json
 from freemask.tables import read_table
@@ -97,9 +98,9 @@ class LabelSpace:
         repeated = table.label[table.label.duplicated()]
         if len(repeated):
             raise InputError(f"{classes}: label {repeated.iloc[0]} stands on more than one line; keep one")
-        colors = tuple(_rgb(color, classes) for color in table.color)
+        rgb = tuple(_rgb(color, classes) for color in table.color)
         ids = tuple(int(label) for label in table.label)
-        return cls(ids, tuple(table.name), tuple(table.word), colors, ignored)
+        return cls(ids, tuple(table.name), tuple(table.word), rgb, ignored)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,14 +132,13 @@ class LabelSpace:
         return lut[train]
 
     def colorize(self, raw: np.ndarray) -> np.ndarray:
-        """Color raw labels (H, W) as (H, W, 3) uint8; ignored pixels are black."""
+        """Color raw labels (H, W) as (H, W, 3) uint8."""
         return self.palette()[raw]
 
     def palette(self) -> np.ndarray:
-        """Colors of raw labels, (256, 3) uint8; labels without a class are black."""
-        lut = np.zeros((256, 3), np.uint8)
+        """Colors of raw labels, (256, 3) uint8; labels without a class have the color of ignored pixels."""
+        lut = np.full((256, 3), colors.IGNORED, np.uint8)
         lut[list(self.ids)] = np.array(self.colors, np.uint8)
-        lut[self.ignored] = 0
         return lut
 
 

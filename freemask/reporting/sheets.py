@@ -13,7 +13,7 @@ Legend = list[list[tuple[Color, str, int]]]  # lines of (color, name, x)
 
 TILE, LARGE_TILE = 160, 256  # pixels: smaller pictures grow to at least TILE, larger ones shrink to LARGE_TILE
 GAP, MARGIN, HEADER, CAPTION, LEGEND_ROW = 6, 24, 46, 30, 26  # pixels
-BLACK, WHITE, INK, FAINT, OUTLINE = (0, 0, 0), (255, 255, 255), (43, 47, 54), (120, 126, 136), (214, 218, 224)
+PAPER, INK, FAINT, OUTLINE = (255, 255, 255), (43, 47, 54), (120, 126, 136), (214, 218, 224)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def draw_sheet(rows: list[Row], headings: list[str], entries: list[tuple[Color, 
     lines = _legend_lines(entries, width)
     top = MARGIN + HEADER + 26
     bottom = top + sum(heights) + (0 if rows[-1].caption else GAP)
-    sheet = Image.new("RGB", (width, bottom + len(lines) * LEGEND_ROW + MARGIN), WHITE)
+    sheet = Image.new("RGB", (width, bottom + len(lines) * LEGEND_ROW + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, INK, _font(20))
     for left, heading in zip(lefts, headings, strict=True):
