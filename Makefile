@@ -61,7 +61,7 @@ generator: $(PACKAGES) ## train the miniature generator from scratch, as the shi
 
 .PHONY: test
 test: $(OPS) ## all tests; compiles mmcv's ops once per user (18 minutes on 2 cores)
-	@$(BIN)/pytest -m "not slurm" $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not slurm" --numprocesses $(CORES) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-slurm
 test-slurm: $(PACKAGES) ## the tests that start a real Slurm here (as root; Debian: slurm-wlm, munge)
