@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -27,10 +28,18 @@ def _parse_json(type_: Any, tokens: Sequence[Any]) -> Any:
     return json.loads(tokens[0].value)
 
 
+def _parse_whole(type_: Any, tokens: Sequence[Any]) -> int:
+    text = tokens[0].value
+    if not re.fullmatch(r"-?[0-9]+", text):
+        raise ValueError(f"{text!r} is not a whole number.")
+    return int(text)
+
+
 # Types of options. A list takes several values: --shards a.tsv b.tsv.
 Json = Annotated[Any, Parameter(converter=_parse_json, accepts_keys=False, n_tokens=1)]
-Positive = Annotated[int, Parameter(validator=Number(gte=1))]
-NotNegative = Annotated[int, Parameter(validator=Number(gte=0))]
+Whole = Annotated[int, Parameter(converter=_parse_whole)]
+Positive = Annotated[int, Parameter(converter=_parse_whole, validator=Number(gte=1))]
+NotNegative = Annotated[int, Parameter(converter=_parse_whole, validator=Number(gte=0))]
 Log = Annotated[Path | None, Parameter(help="Log file for everything printed; the terminal gets progress and errors.")]
 
 

@@ -73,11 +73,34 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTH
 def code_of(script, plugged_in=None):
     """A parameter that changes with the code that a script's result depends on; found from its imports.
 
-    plugged_in: a function of the wildcards to the name of a plug-in, whose code counts as well.
+    plugged_in: a function of the wildcards to the names of plug-ins, whose code counts as well.
     """
     if plugged_in is None:
         return code_digest(script)
-    return lambda wildcards: code_digest(script, plugged_in(wildcards))
+    return lambda wildcards: code_digest(script, *plugged_in(wildcards))
+
+
+def strategy_of(wildcards):
+    """The strategy of a plan, for code_of."""
+    return [config["plans"][wildcards.plan]["strategy"]]
+
+
+def method_of(wildcards):
+    """The method of a generator, for code_of."""
+    return [config["generators"][wildcards.generator].get("method", "freestyle")]
+
+
+def filter_of(wildcards):
+    """The filter rule of a path, for code_of."""
+    return [filter_rule(wildcards)]
+
+
+def regimes_of(wildcards):
+    """The regimes of an experiment, or of all the data set's experiments, for code_of; sorted."""
+    rows = EXPERIMENTS[EXPERIMENTS.dataset == wildcards.dataset]
+    if "experiment" in wildcards.keys():
+        rows = rows[rows.experiment == wildcards.experiment]
+    return sorted(set(rows.regime))
 
 
 def any_of(names):

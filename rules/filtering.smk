@@ -52,7 +52,7 @@ rule filter_masks:
         "../envs/cpu.yaml"
     threads: config["threads"]
     params:
-        code=code_of("filter_masks", filter_rule),
+        code=code_of("filter_masks", filter_of),
         filter=filter_rule,
         alpha=filter_alpha,
         margins=lambda wildcards, input: option("--margins", input.margins),

@@ -47,7 +47,7 @@ rule prepare_generator:
     conda:
         "../envs/synthesis.yaml"
     params:
-        code=code_of("prepare_generator"),
+        code=code_of("prepare_generator", method_of),
         source=generator_setting("source"),
         path=lambda wildcards, input: option("--path", input.path),
         method=lambda wildcards: option("--method", config["generators"][wildcards.generator].get("method")),

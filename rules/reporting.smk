@@ -39,7 +39,7 @@ for name, table, study, prefix in [
         conda:
             "../envs/cpu.yaml"
         params:
-            code=code_of("result_tables"),
+            code=code_of("result_tables", regimes_of),
             study=study,
             training="results/{dataset}/training",
             reported_set=lambda wildcards: option(
@@ -72,7 +72,7 @@ rule training_cost:
     conda:
         "../envs/cpu.yaml"
     params:
-        code=code_of("training_cost"),
+        code=code_of("training_cost", regimes_of),
         training="results/{dataset}/training",
     shell:
         f"python {SCRIPTS}/training_cost.py"
@@ -140,7 +140,7 @@ VALUES = {
     "improved": lambda dataset: compared_row(dataset, "improved").experiment,
     "models": lambda dataset: [row.model for row, _ in trained_rows(dataset)],
     "plan_names": plans_of,
-    "set_names": lambda dataset: [f"{name} (alpha {set_alpha(name)})" for name in sets_of(dataset)],
+    "set_names": lambda dataset: [f"{name} ({set_filter(name).replace('-', ' ')})" for name in sets_of(dataset)],
     "title": lambda dataset: DATASETS[dataset]["title"],
     "top": lambda dataset: config["report"][dataset].get("top_classes", 10),
     "train_seed": lambda dataset: shared_seeds(dataset)[0],

@@ -22,7 +22,7 @@ rule training_config:
     conda:
         "../envs/segmentation.yaml"
     params:
-        code=code_of("training_config"),
+        code=code_of("training_config", regimes_of),
         settings=model_settings,
         regime=lambda wildcards: experiment_row(wildcards).regime,
         balance=lambda wildcards: experiment_row(wildcards).balance,

@@ -90,7 +90,7 @@ rule plan_synthesis:
     resources:
         seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: another estimate makes no plan outdated
     params:
-        code=code_of("plan_synthesis", plan_setting("strategy")),
+        code=code_of("plan_synthesis", strategy_of),
         strategy=plan_setting("strategy"),
         n_max=plan_setting("n_max"),
         first_seed=plan_setting("first_seed"),

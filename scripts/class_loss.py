@@ -15,7 +15,7 @@ def class_loss(
     sums: Path,
     batch_size: cli.Positive = 1,
     device: str = "auto",
-    threads: int | None = None,
+    threads: cli.Positive | None = None,
 ) -> None:
     """Sum the loss of a trained segmentor on real training images, per image and class: one shard.
 

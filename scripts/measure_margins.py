@@ -17,7 +17,7 @@ def measure_margins(
     manifest: Path,
     batch_size: cli.Positive = 1,
     device: str = "auto",
-    threads: int | None = None,
+    threads: cli.Positive | None = None,
 ) -> None:
     """Measure by which tolerance margins each pixel of a shard's synthetic images is filtered.
 

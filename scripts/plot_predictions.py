@@ -23,7 +23,7 @@ def plot_predictions(
     baseline: str,
     improved: str,
     label_space: Path,
-    train_seed: int,
+    train_seed: cli.Whole,
     title: str,
     figure: Path,
 ) -> None:

@@ -20,7 +20,7 @@ def synthesize(
     generator: Path,
     method: str = "freestyle",
     scheduler: str = "plms",
-    steps: int = 50,
+    steps: cli.Positive = 50,
     guidance_scale: float = 2.0,
     image_size: cli.Positive,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",

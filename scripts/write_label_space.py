@@ -7,7 +7,7 @@ from freemask.errors import InputError
 
 
 def write_label_space(
-    *, class_table: Path | None = None, classes: cli.Json = None, ignored_label: int, label_space: Path
+    *, class_table: Path | None = None, classes: cli.Json = None, ignored_label: cli.Whole, label_space: Path
 ) -> None:
     """Write a data set's label space as one JSON file: classes with label, name, word and color; the ignored label.
 

@@ -30,5 +30,5 @@ def parse_alpha(text: str) -> float:
 
 
 def margin_code(alpha: float) -> int:
-    """Smallest margin code that a finite alpha filters: alpha / 0.05."""
-    return round(alpha / STEP)
+    """Smallest margin code that an alpha filters: alpha / 0.05; for inf one that no pixel has."""
+    return LARGEST_CODE + 1 if math.isinf(alpha) else round(alpha / STEP)

@@ -12,6 +12,7 @@ SCHEDULERS = {  # class and options
     "ddim": ("diffusers:DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
     "dpmsolver++": ("diffusers:DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }
+WHOLE_INTERVALS = ("plms", "ddim")  # steps must divide the 1000 noise levels, or the noisiest are left out
 # The reference's settings. Images differ by 1e-2 and more with others.
 DIFFUSION = {
     "num_train_timesteps": 1000,

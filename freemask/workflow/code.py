@@ -3,9 +3,7 @@
 import ast
 import hashlib
 import importlib.util
-import os
 import re
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,12 +12,14 @@ from freemask import plugins
 from freemask.workflow.places import ROOT
 
 PACKAGE = "freemask"
+SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "errors")}  # logs, GPU locks, messages
 
 
 def code_digest(script: str | Path, *plugged_in: str) -> str:
     """Digest of a script and of every module of this package that it imports, directly or not.
 
-    Comments, docstrings and layout don't count: a better sentence starts no job.
+    Comments, docstrings and layout don't count: a better sentence starts no job. Neither do modules that shape no
+    output (SHAPELESS).
 
     Args:
         script: Name of a file in scripts/, without suffix; or the path of a script from elsewhere.
@@ -27,7 +27,7 @@ def code_digest(script: str | Path, *plugged_in: str) -> str:
     Returns: 12 hex digits.
     """
     content = hashlib.sha256()
-    for path in sorted(code_files(script)):
+    for path in sorted(code_files(script) - SHAPELESS):
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
         content.update(f"{shown}\n{_read(path)[1]}\n".encode())
     for name in plugged_in:
@@ -86,8 +86,7 @@ def _outside(name: str) -> Path | None:
     """The file of a plug-in named package.module:object; None for a name of a table, or a module that isn't found."""
     if not re.fullmatch(plugins.PATTERN, name):
         return None
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    plugins.search_working_directory()
     try:
         found = importlib.util.find_spec(name.partition(":")[0])
     except ImportError:

@@ -19,7 +19,7 @@ from freemask.errors import InputError
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.generators import GENERATORS
-from freemask.generation.schedulers import SCHEDULERS
+from freemask.generation.schedulers import SCHEDULERS, WHOLE_INTERVALS
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
 from freemask.segmentation.regimes import REGIMES, SAMPLERS, find_regime
 from freemask.selection.strategies import STRATEGIES
@@ -113,10 +113,7 @@ def _unknown_key(error: ValidationError) -> str:
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
-    """Facts of one data set with `root` as the run's data_roots has it, and its `labels` (a LabelSpace).
-
-    Where the file lists the classes themselves, they become `class_rows`, and `classes` the table that is made of them.
-    """
+    """Settings of one data set, with the run's `root` (data_roots) and its `label_space`; listed classes have words."""
     path = place(DATASETS / f"{name}.yaml", base)
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
@@ -186,7 +183,7 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
 
 
 def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:
-    """A generator's size, source, kind and steps."""
+    """A generator's size, source, method and steps."""
     if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
         raise InputError(
             f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
@@ -200,7 +197,7 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
             f"generators.{name}: method {generator['method']} with source {generator['source']}; it takes source: "
             "pipeline, a folder that its own library saved, e.g. diffusers' StableDiffusionControlNetPipeline"
         )
-    if generator["scheduler"] != "dpmsolver++" and 1000 % generator["steps"]:
+    if generator["scheduler"] in WHOLE_INTERVALS and 1000 % generator["steps"]:
         raise InputError(
             f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
             " noise levels, e.g. 20, 25, 40, 50"

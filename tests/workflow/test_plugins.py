@@ -18,7 +18,6 @@ TOYS = '''"""One plug-in of each kind."""
 import numpy as np
 
 from freemask.generation.freestyle.generator import FreestyleGenerator
-from freemask.segmentation.regimes import Regime
 from freemask.segmentation.samplers import PositionSampler
 
 
@@ -44,7 +43,10 @@ class InOrder(PositionSampler):
 
     def pair(self, position):
         return position % sum(self.sizes)
+'''
+REGIME = '''"""A regime: Snakemake and the tables read it, where there is no torch."""
 
+from freemask.segmentation.regimes import Regime
 
 BOTH = Regime("both, in order", real=True, synthetic=True, sampler="toys:InOrder")
 '''
@@ -69,7 +71,7 @@ def plot_words(*, label_space: Path, figures: list[Path]) -> None:
 if __name__ == "__main__":
     cli.run(plot_words)
 '''
-ROWS = [("real", "real", ""), ("both", "toys:BOTH", "halved")]
+ROWS = [("real", "real", ""), ("both", "toy_regimes:BOTH", "halved")]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def folder(tmp_path_factory):
     """A user's folder after a run with the toys."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "toys.py").write_text(TOYS)
+    (folder / "toy_regimes.py").write_text(REGIME)
     (folder / "plot_words.py").write_text(FIGURE)
     (folder / "config/datasets").mkdir(parents=True)
     facts = read_yaml(ROOT / "config/datasets/miniworld.yaml") | {"title": "Toy", "root": "data/toy"}
