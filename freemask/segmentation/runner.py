@@ -65,12 +65,14 @@ def refuse_non_finite(model: torch.nn.Module, name: str) -> None:
 def read_config(path: str | Path) -> Config:
     """Read a resolved config; mmengine then doesn't reformat its text at every checkpoint.
 
-    Raises: InputError where there is none.
+    Raises: InputError if it is missing or was made by an earlier version.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such config; run the rule training_config, or check the path")
     plugins.search_working_directory()  # for classes outside the package that the config names
     read = Config.fromfile(str(path))  # forgets format_python_code
+    if "label_space" not in read.test_dataloader.dataset:
+        raise InputError(f"{path}: made by an earlier version of this workflow; delete it and run again")
     return Config(read.to_dict(), cfg_text=read.text, filename=read.filename, format_python_code=False)
 
 

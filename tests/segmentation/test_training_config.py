@@ -16,6 +16,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.segmentation.config import Experiment, config_text, read_model, resolve
 from freemask.segmentation.experiments import precision
+from freemask.segmentation.runner import read_config
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "config/models.yaml"
@@ -284,3 +285,10 @@ def test_models_yaml_fits_its_schema_and_the_schema_says_what_every_key_is():
         jsonschema.validate(models, schema)
     for key, value in schema["$defs"]["model"]["properties"].items():
         assert value["description"], key
+
+
+def test_a_config_of_an_earlier_version_is_refused(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("test_dataloader = {'dataset': {'type': 'PairListDataset', 'classes': 'a.tsv', 'ignored': 0}}\n")
+    with pytest.raises(InputError, match=r"config\.py: made by an earlier version .*; delete it and run again"):
+        read_config(path)
