@@ -40,7 +40,7 @@ def take(count: int, tell: Callable[[str], None] = _to_stderr) -> list[str]:
 
     Args:
         count: Number of devices.
-        tell: Prints a line for people: that this process waits.
+        tell: Prints the message that this process waits.
     Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
     Raises: InputError where the machine has fewer devices.
     """
@@ -145,9 +145,9 @@ def _lock_file(folder: Path, device: str) -> Path:
 
 
 def _locks_folder() -> Path:
-    """The folder of lock files: one per user, and one per Slurm job, where device 0 may be another one than outside.
+    """The folder of lock files: one per user and Slurm job, since each job numbers its devices from 0.
 
-    It is locked as well, since systemd-tmpfiles removes old files from folders that nobody has locked.
+    It is locked as well, since systemd-tmpfiles removes old files from unlocked folders.
     Raises: InputError where another user made it.
     """
     job = os.environ.get("SLURM_JOB_ID")

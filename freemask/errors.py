@@ -1,4 +1,4 @@
-"""The one error that users are meant to read."""
+"""The error whose message is written for users."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Tables of what can be plugged in. A name of a table's entry serves, or "package.module:object" from elsewhere."""
+"""Plug-ins: named by an entry of a table, or as "package.module:object" if they are defined elsewhere."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ PATTERN = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # package.module:object
 
 
 def find(table: Mapping[str, Any], name: str, what: str) -> Any:
-    """The object that a name of a table, or "package.module:object", stands for.
+    """Find an object by its name in a table, or by "package.module:object".
 
     Entries of a table may be such texts themselves, so that a table can be read without importing what it names.
 

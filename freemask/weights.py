@@ -1,4 +1,4 @@
-"""Weights: files read without executing anything that they hold, and the arithmetic that GPUs have.
+"""Weights: files read without executing anything that they hold, and the arithmetic that GPUs support.
 
 mmengine's own loader falls back to full unpickling, and what it allows contains getattr. Here torch's weights-only
 unpickler is used. Beside tensors and plain values it accepts the names in PLACEHOLDERS and of the packages in
@@ -19,7 +19,7 @@ from freemask.errors import InputError
 
 
 class Placeholder:
-    """Stands for a value beside the weights: takes any arguments and ignores them."""
+    """Replaces a value beside the weights: takes any arguments and ignores them."""
 
     def __new__(cls, *_arguments: Any) -> "Placeholder":
         """Ignore the arguments."""

@@ -247,7 +247,7 @@ def generator_source(wildcards):
 
 
 def generator_weights(wildcards):
-    """The weights themselves, or their digests where they are made here: new ones under old names are noticed."""
+    """The weights themselves, or their digests if they are trained here: new weights under old names cause a rerun."""
     generator = config["generators"][wildcards.generator]
     if generator["source"] == "train":
         return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
@@ -336,7 +336,7 @@ def synthetic_pairs(wildcards):
 
 
 def pairs_to_train_on(wildcards):
-    """The synthetic set of a row that is trained here: an imported one doesn't need it made."""
+    """The synthetic set of a row that is trained here; nothing for an imported row."""
     return [] if imported(wildcards) else synthetic_pairs(wildcards)
 
 
@@ -386,12 +386,12 @@ def except_imported(*kinds):
 
 
 def imported(wildcards):
-    """What stands in for a training, None where it is run here."""
+    """Source of an imported training; None if it is trained here."""
     return IMPORTED.get((wildcards.dataset, wildcards.experiment, int(wildcards.train_seed)))
 
 
 def imported_file(wildcards):
-    """The checkpoint or log; one that was fetched again must not start what follows from it."""
+    """The checkpoint or log. A fetched file is marked ancient, so fetching it again reruns nothing."""
     source = imported(wildcards)
     return ancient(source["file"]) if "url" in source else source["file"]
 
@@ -463,7 +463,7 @@ def has_predictions(dataset):
 
 
 def report_files(dataset):
-    """The tables and figures that `all` asks of a data set."""
+    """The tables and figures of a data set in `all`."""
     tables = ("miou.md", "most_improved.tsv", "cost.tsv")
     return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
 
@@ -486,11 +486,11 @@ def figure_values(figure, wildcards):
 
 
 def figure_command(figure, wildcards, input, output):
-    """The figure's script, with options for inputs and outputs; a function of these isn't recorded either."""
+    """The figure's command. Depends on input and output, so Snakemake doesn't record it as a parameter."""
     files = {name: input[name] for name in figure.choose(FILES) if name not in VALUES}
     return f"{shlex.quote(str(figure.script))} {figures.options(files | {figure.output: output})}"
 
 
 def figure_caption(figure, wildcards, input):
-    """The caption; as a function of the inputs it isn't recorded, and a better sentence draws nothing again."""
+    """Takes `input` so that Snakemake doesn't record it: a changed caption doesn't redraw the figure."""
     return figure.caption

@@ -109,7 +109,7 @@ rule most_improved:
 
 # ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------
 
-# What a figure's function may ask for, by the names of its parameters: files of results/{dataset}, inputs of its rule,
+# Arguments of figures' functions, by the names of their parameters. Files of results/{dataset} are inputs of the rule:
 FILES = {
     "baseline_predictions": compared("baseline", *PREDICTIONS, seeds=1),
     "class_loss": "results/{dataset}/class_loss.tsv",
@@ -134,7 +134,7 @@ FILES = {
     "weights": trained_weights,
     "work": trained_weights,  # its value, below, are the folders beside the weights
 }
-# and values from the configuration.
+# Values from the configuration:
 VALUES = {
     "baseline": lambda dataset: compared_row(dataset, "baseline").experiment,
     "improved": lambda dataset: compared_row(dataset, "improved").experiment,

@@ -164,7 +164,7 @@ rule import_checkpoint:
 
 
 rule import_log:
-    """mIoU, accuracy and IoU per class [%] as a finished run's log tells them; empty where it has no IoU per class."""
+    """mIoU, accuracy and IoU per class [%] from a finished run's log; no values per class if the log has none."""
     input:
         run=imported_file,
         label_space="results/{dataset}/label_space.json",

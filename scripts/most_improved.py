@@ -1,4 +1,4 @@
-"""Rank the classes by what synthetic images gain; see `most_improved`."""
+"""Rank the classes by their gain from synthetic images; see `most_improved`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def most_improved(
     dataset: str | None = None,
     most_improved: Path,
 ) -> None:
-    """Rank the classes by what synthetic images gain: IoU [percent] of two trainings, mean over the same train seeds.
+    """Rank the classes by their gain from synthetic images: IoU [percent] of two trainings, mean over train seeds.
 
     Args:
         real: per_class_iou.tsv of each train seed, trained on real images.

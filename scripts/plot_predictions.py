@@ -28,8 +28,8 @@ def plot_predictions(
     figure: Path,
 ) -> None:
     """Validation images, their masks, and what the segmentors trained on real images and on real and synthetic images
-    predict, for the first train seed that both have. The images are spread evenly over the validation set; nobody chose
-    them. Black: pixels that the data set ignores; predictions there count for nothing.
+    predict, for the first train seed that both have. The images are spread evenly over the validation set, not
+    hand-picked. Black: pixels that the data set ignores; predictions there aren't evaluated.
 
     Args:
         val: Table of the validation split (index_dataset).

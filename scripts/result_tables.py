@@ -33,7 +33,7 @@ def result_tables(
         masks: Table made by resize_masks: its counts tell which classes are rare.
         label_space: The data set's label space.
         reported: YAML file of the authors' numbers, shown beside ours.
-        reported_set: The synthetic set that is the authors'; any if left out.
+        reported_set: The synthetic set that corresponds to the authors' (default: any).
         best: Experiments that have <training>/.../best/metrics.json.
         markdown: Output, mIoU table.
         csv: Output, mIoU table with every column, also by train seed.

@@ -1,4 +1,4 @@
-"""Tabulate what trainings cost; see `training_cost`."""
+"""Tabulate the cost of trainings; see `training_cost`."""
 
 from pathlib import Path
 

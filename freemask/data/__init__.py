@@ -1,1 +1,1 @@
-"""What the images, masks and classes are: fetched, paired, checked, resized."""
+"""Data sets: images, masks and classes; fetched, paired, checked, resized."""

@@ -1,1 +1,1 @@
-"""What synthetic images look like: generators, and the shards of a plan that they fill."""
+"""Generation of synthetic images: generators, and the shards of a plan."""

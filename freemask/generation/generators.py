@@ -77,7 +77,7 @@ class Generator(ABC):
 
     @classmethod
     def class_settings(cls, label_space: LabelSpace) -> dict[int, str]:
-        """What an image depends on of each class, by raw label. An image is made again when it changes."""
+        """The settings of each class that an image depends on, by raw label. An image is made again when it changes."""
         return label_space.words_by_label()
 
 

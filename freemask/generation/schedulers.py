@@ -39,6 +39,6 @@ def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object)
 
 
 def other_scheduler(name: str, trained: "SchedulerMixin") -> "SchedulerMixin":
-    """Make a sampler with the noise levels and the prediction type of the one that a model came with."""
+    """Make a sampler with the noise levels and the prediction type of a model's own sampler."""
     noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
     return make_scheduler(name, trained.config.prediction_type, **noise)

@@ -1,4 +1,4 @@
-"""Synthesis of one shard of a plan: existing images are found again, missing ones are made, none is made twice."""
+"""Synthesis of one shard of a plan: existing images are kept, missing ones are generated once."""
 
 import functools
 import logging
@@ -85,7 +85,7 @@ def claim_folder(images_dir: Path, settings: dict) -> None:
         write_json(path, settings)
         return
     if found is None:
-        raise InputError(f"{images_dir}: holds images but no settings.json, so what made them isn't known; delete them")
+        raise InputError(f"{images_dir}: holds images but no settings.json, so their settings are unknown; delete them")
     for key in sorted(set(found) | set(settings)):
         if found.get(key) != settings.get(key):
             raise InputError(
@@ -125,7 +125,7 @@ class Batch:
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: the current batch is written, the next run makes the rest."""
+    """SIGTERM was received: the current batch is written, the next run makes the rest."""
 
 
 class Shard:
@@ -254,7 +254,7 @@ class Shard:
         return [None if i in blank else image for i, image in enumerate(images)]
 
     def _write(self, request: Request, image: np.ndarray) -> bool:
-        """Write an image, unless another job has made it, whose manifest may hold its SHA-256 already."""
+        """Write an image. Skip it if another job wrote it: that job's manifest may already hold its SHA-256."""
         content = jpeg_bytes(image, self.quality, comment=request.stamp)
         if is_made(request):
             return False

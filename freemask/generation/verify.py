@@ -1,4 +1,4 @@
-"""Check that the files named by a data set's manifests exist and are whole; set the others aside to be made again.
+"""Check that the files named by a data set's manifests exist and are whole; remove the others, to be made again.
 
 Damaged files are moved away, and every table that names a missing or damaged file is removed. Snakemake then reruns the
 rules that make these tables; they find all other files again and make exactly the missing ones.
@@ -55,7 +55,7 @@ def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
 
 
 def items(folder: Path) -> Iterator[Item]:
-    """Every file to check, once, as the newest table that names it describes it.
+    """Every file to check, once, described by the newest table that names it.
 
     Plans share files, and the table of an older plan may describe a former version.
     """

@@ -1,1 +1,1 @@
-"""What came out: tables, figures, sheets, cost."""
+"""Reports: tables, figures, sheets, cost."""

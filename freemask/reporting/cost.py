@@ -1,4 +1,4 @@
-"""What trainings cost: wall time and GPU hours, from the times that each segment of a training left.
+"""Cost of trainings: wall time and GPU hours, from the recorded time of each segment.
 
 A segment goes from a start of the training to its end or to a kill. Its file time/*.json in the work folder holds
 inputs (digest of what the training is made from), started (UTC), seconds, gpus (0 on a CPU) and device.
@@ -12,9 +12,9 @@ from freemask.reporting.layout import PAGE, html_table, images
 
 NOTE = (
     "Time that trainings held their GPUs, summed over train seeds, validations during training included; evaluation,"
-    " scoring and synthesis are not. Segments: starts of a training, one where nothing interrupted it; every segment's"
-    " time counts, up to 20 seconds and an iteration of one that was killed. GPU hours: hours times GPUs, 0 on a CPU."
-    " A dash: this training left no times."
+    " scoring and synthesis are not. Segments: starts of a training, one if nothing interrupted it. Every segment's"
+    " time counts; a killed one may lack its last 20 seconds and its last iteration. GPU hours: hours times GPUs, 0 on"
+    " a CPU. A dash: no times were recorded."
 )
 COLUMNS = ["experiment", "model", "regime", "schedule", "trainings", "segments", "device", "gpus", "hours", "gpu_hours"]
 

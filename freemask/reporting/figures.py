@@ -33,7 +33,7 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
         "axes.labelsize": 11,
         "grid.color": "#e6e9ee",
         "legend.frameon": False,
-        "pdf.fonttype": 42,  # text stays text
+        "pdf.fonttype": 42,  # TrueType: text can be selected and edited
         "text.color": INK,
         "xtick.color": INK,
         "xtick.labelsize": 10,

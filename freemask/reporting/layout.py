@@ -24,7 +24,7 @@ NOTE_IMPORTED = (
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
 )
 NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
-TEXT = 5  # so many columns of text come first
+TEXT = 5  # number of text columns, which come first
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

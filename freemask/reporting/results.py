@@ -49,13 +49,13 @@ def read_results(
                 metrics["best_mIoU"] = read_json(folder / "best/metrics.json")["mIoU"]
             per_class = read_ious(folder / "per_class_iou.tsv")
             ious[experiment].append(per_class)
-            metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # of classes that were met
+            metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # without absent classes
             rows.append({"experiment": experiment, "train_seed": seed} | metrics)
     return pd.DataFrame(rows), ious
 
 
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
-    """The experiments of a model that its gains are over, by key of BASELINES; without a key that has none.
+    """The baselines of a model, by key of BASELINES; keys without an experiment are left out.
 
     Raises: InputError if two experiments are the same baseline.
     """
@@ -161,7 +161,7 @@ def class_means(ious: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """IoU per class of every experiment: label, name, one column per experiment, mean over its train seeds.
 
     Args:
-        ious: Of each experiment, one table per seed with label, name, iou; NaN for a class that was never met.
+        ious: Of each experiment, one table per seed with label, name, iou; NaN for an absent class.
     """
     first = next(iter(ious.values()))[0][["label", "name"]]
     columns = {name: _aligned(tables, first).mean(axis=1).to_numpy() for name, tables in ious.items()}
@@ -174,7 +174,7 @@ def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame])
     Args:
         real: Of each train seed: label, name, iou [percent].
         joint: The same.
-    Returns: means over the seeds; a class that was never met has NaN and comes last; ties by label.
+    Returns: means over the seeds; a class in neither masks nor predictions has NaN and comes last; ties by label.
     Raises: InputError where the seeds differ, or a table has no number at all.
     """
     if real.keys() != joint.keys():

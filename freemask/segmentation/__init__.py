@@ -1,1 +1,1 @@
-"""How good a segmentor trained on the images is: configs of the regimes, training, evaluation."""
+"""Segmentors trained on the images: configs of the regimes, training, evaluation."""

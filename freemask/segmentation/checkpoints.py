@@ -30,7 +30,7 @@ class DurableCheckpoints(CheckpointHook):
 
     The hook as shipped removes the previous best first, and after a resume doesn't record the new one before the next
     checkpoint: a kill in between leaves a run whose best is gone. Here each new best is followed by a checkpoint that
-    names it. The best before it stays, for the checkpoint before.
+    names it. The previous best is kept while the previous checkpoint names it.
     """
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], source
             "the experiment's model"
         )
     if broken := [name for name, value in state.items() if not torch.isfinite(value).all()]:
-        raise InputError(f"{source}: {some(broken)} isn't finite; the checkpoint is of no use, give another")
+        raise InputError(f"{source}: {some(broken)} isn't finite; give another checkpoint")
     model.load_state_dict(state)
 
 

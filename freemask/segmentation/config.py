@@ -17,7 +17,7 @@ from freemask.segmentation.experiments import check_training
 from freemask.segmentation.regimes import SAMPLERS, Regime, find_regime
 
 CURVES = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]  # as JSON, and for TensorBoard
-CHECKPOINT_EVERY = 2000  # iterations at most; mmsegmentation's configs save none for up to two hours
+CHECKPOINT_EVERY = 2000  # maximum number of iterations; mmsegmentation's configs save none for up to two hours
 
 
 @dataclass(frozen=True)

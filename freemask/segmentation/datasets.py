@@ -18,7 +18,7 @@ from freemask.tables import read_table
 class RawToTrainIds(BaseTransform):
     """Map gt_seg_map from raw labels to train ids (0..K-1, 255 = ignored), strictly.
 
-    Stands right after LoadAnnotations(reduce_zero_label=False), before anything pads or resizes the map.
+    Must follow LoadAnnotations(reduce_zero_label=False), before the map is padded or resized.
     Args: label_space: path of the data set's label space.
     """
 
@@ -36,8 +36,8 @@ class PairListDataset(BaseSegDataset):
     """Pairs from tab-separated tables with the columns image and mask, one after the other.
 
     Indices run through the tables in their order; `sizes` holds the number of pairs in each. Drawn by this package's
-    samplers (a `Draw`), a pair's augmentation is a function of the train seed and the place in the stream alone:
-    not of workers, ranks, or where a run was interrupted.
+    samplers (a `Draw`), a pair's augmentation is a function of the train seed and the place in the stream alone.
+    Workers, ranks and interruptions don't change it.
 
     Args:
         lists: Paths of the tables.

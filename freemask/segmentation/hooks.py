@@ -1,4 +1,4 @@
-"""What happens around an iteration: seeds, a check of the loss, times, progress for people."""
+"""Hooks around an iteration: seeds, a check of the loss, recorded times, progress lines."""
 
 import math
 import os
@@ -42,7 +42,7 @@ class SeedEachIteration(Hook):
 class RefuseNonFiniteLoss(Hook):
     """End a training whose loss isn't finite, naming the images of the batch; checkpoints stay as they were.
 
-    All ranks agree first, so that all end in the same iteration and none waits for one that is gone.
+    All ranks agree first, so that all end in the same iteration and so that no rank waits for one that has ended.
     """
 
     priority = "HIGH"

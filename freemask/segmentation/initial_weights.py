@@ -1,4 +1,4 @@
-"""Initial weights of backbones: read in other projects' layouts, and compared with the backbone that they arrive in.
+"""Initial weights of backbones: read in other projects' layouts, and compared with the loaded backbone.
 
 mmengine loads them with strict=False and ignores what doesn't fit; training would then start from noise.
 """

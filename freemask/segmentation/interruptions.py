@@ -1,4 +1,4 @@
-"""Trainings that end early without losing iterations, and resume as if nothing had happened.
+"""Trainings that end early without losing iterations, and resume with the same result.
 
 Slurm sends SIGTERM before a time limit, a preemption or a cancellation, and SIGKILL some seconds later (KillWait).
 """
@@ -118,7 +118,8 @@ def latest_checkpoint(work_dir: str | Path, inputs: str) -> Path | None:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: cut off; else a bad moment
+            # EINVAL: truncated file. Another OSError may be temporary, so the file stays.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             print_log(f"{path}: damaged checkpoint removed ({error})", logger="current")
         else:

@@ -16,7 +16,7 @@ TIMES = "time"  # folder in a training's work folder, a file per segment
 
 
 def write_ious(path: str | Path, label_space: LabelSpace, iou: Sequence[float], acc: Sequence[float]) -> None:
-    """Write per_class_iou.tsv: label, name, iou, acc [percent; NaN for a class that the evaluation never met].
+    """Write per_class_iou.tsv: label, name, iou, acc [percent; NaN without pixels].
 
     Args:
         path: Output.

@@ -45,7 +45,7 @@ REGIMES = {
     "joint": Regime("real + synthetic", real=True, synthetic=True, sampler=None),
 }
 
-# Names of samplers, and what the training config says of each. Outside the package: a class, "package.module:object".
+# Names of samplers, and the training config's entry for each. Outside the package: a class, "package.module:object".
 SAMPLERS: dict[str, dict[str, Any]] = {
     "shuffled": {"type": "ShuffledSampler"},
     "exact": {"type": "BalancedSampler"},  # every mini-batch half real, half synthetic

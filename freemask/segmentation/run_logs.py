@@ -31,8 +31,7 @@ class Evaluation:
 
     iteration: iterations of training before it.
     metrics: those in METRICS [percent].
-    classes: name, IoU, Acc [percent] of each class; NaN for a class that the evaluation never met. [] if the log has
-        none.
+    classes: name, IoU, Acc [percent] of each class; NaN for a class without pixels. [] if the log has none.
     """
 
     iteration: int
@@ -236,7 +235,7 @@ class _TextReader:
             self.summary = {name: named[name] for name in METRICS if name in named}
 
     def _class(self, name: str, iou: str, acc: str) -> None:
-        """Read a class's numbers [percent]; nan means that the evaluation never met the class."""
+        """Read a class's numbers [percent]; nan: a class without pixels."""
         where = f"{self.path}, line {self.number}"
         values = [
             math.nan if value == "nan" else _percent(value, f"{key} of {name}", 1.0, where)

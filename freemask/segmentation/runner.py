@@ -1,4 +1,4 @@
-"""Training by mmengine's Runner, with checkpoints that are whole or not there, and strict loads."""
+"""Training by mmengine's Runner, with checkpoints written atomically and loaded strictly."""
 
 import os
 from pathlib import Path
@@ -57,8 +57,8 @@ def refuse_non_finite(model: torch.nn.Module, name: str) -> None:
     for key, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(
-                f"{name}: not saved, {key} isn't finite any more; lower the learning rate, or train in fp32. The"
-                " checkpoint before is still there"
+                f"{name}: not saved, {key} isn't finite; lower the learning rate, or train in fp32. The"
+                " previous checkpoint is kept"
             )
 
 
@@ -97,7 +97,7 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     if launcher != "none" and processes != config.gpus:
         raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
     config.inputs = inputs_digest(config)
-    # One process looks and tidies up: on several nodes, others may see an older state of the folder.
+    # Only the first process searches and cleans the folder: other nodes may see an older state of it.
     found = [latest_checkpoint(config.work_dir, config.inputs) if is_main_process() else None]
     broadcast_object_list(found)
     if found[0] is not None:

@@ -43,7 +43,7 @@ class Draw(int):
 
 
 class PositionSampler(Sampler):
-    """An endless sampler over a PairListDataset; subclasses define which pair stands at a position.
+    """An endless sampler over a PairListDataset; subclasses define the pair at each position.
 
     Args:
         dataset: Has `sizes`, the number of pairs in each of its tables.

@@ -1,1 +1,1 @@
-"""Which masks get how many synthetic images: class-wise loss, hardness, plans."""
+"""Number of synthetic images per mask: class-wise loss, hardness, plans."""

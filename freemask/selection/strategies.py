@@ -1,7 +1,7 @@
 """Sampling strategies: how many images each mask gets. Formulas: docs/selection.md.
 
 A strategy is a function (masks, n_max) -> (N,) int64: images of each mask, 0 to n_max, in the order of `masks`. It may
-look at everything that `Masks` holds. To add one, write a function and name it in STRATEGIES; one outside this package
+use everything that `Masks` holds. To add one, write a function and name it in STRATEGIES; one outside this package
 is named "package.module:function" in the configuration. For instance, images for the hardest tenth only:
 
     def hardest_tenth(masks: Masks, n_max: int) -> np.ndarray:
@@ -27,7 +27,7 @@ PRESENCE = 1e-3  # minimum share of a mask's labelled pixels for a class to coun
 
 @dataclass(frozen=True)
 class Masks:
-    """What a strategy may look at: N masks in the order of hardness.tsv.
+    """The input of a strategy: N masks in the order of hardness.tsv.
 
     Attributes:
         mask_ids: N names.

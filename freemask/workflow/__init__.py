@@ -1,1 +1,1 @@
-"""What knows Snakemake and the layout of the repository; no stage imports it."""
+"""Code that depends on Snakemake and the repository's layout; no stage imports it."""

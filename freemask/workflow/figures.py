@@ -1,4 +1,4 @@
-"""Figures: a script scripts/plot_<name>.py draws one, and its typed function says what it needs.
+"""Figures: each is drawn by a script scripts/plot_<name>.py, whose typed function declares its inputs.
 
 The function's parameters name artefacts of the workflow, e.g. `hardness`; the first paragraph of its docstring is the
 figure's caption in the report. `figures: list[Path]` asks for a PNG and a PDF, `figure: Path` for a PNG alone.
@@ -27,7 +27,7 @@ class Figure:
     script: The script that draws it.
     parameters: Artefacts that its function takes.
     output: The parameter that takes the paths of the outputs (see OUTPUTS).
-    caption: What the report says of it.
+    caption: Its caption in the report.
     """
 
     script: Path

@@ -1,4 +1,4 @@
-"""Rows of the experiments table that aren't trained here: a public checkpoint or a finished run's log stands in.
+"""Rows of the experiments table that are imported from a public checkpoint or a finished run's log.
 
 The configuration's `imported` maps data set, experiment and train seed to the source of that one training.
 """
@@ -33,7 +33,7 @@ def sources(config: dict) -> dict[Row, dict[str, Any]]:
 
 
 def _completed(where: str, source: dict[str, str]) -> dict[str, Any]:
-    """A source with its kind and the file that it is in, its keys checked against each other."""
+    """A source with its kind and file; its keys are checked against each other."""
     given = [key for key in ("checkpoint", "url", "log") if key in source]
     if len(given) != 1:
         raise InputError(
@@ -69,7 +69,7 @@ def fetchable(config: dict, others: dict[str, dict[str, str]] | None = None) -> 
 
 
 def check(config: dict, experiments: pd.DataFrame, base: Path = Path()) -> None:
-    """What is imported must be a row of the table and be there; a log provides no weights.
+    """Check that imports belong to rows of the table and exist, and that no weights are needed of a log.
 
     Args: base: folder that the user's paths are relative to.
     Raises: InputError for the first fault.

@@ -2,7 +2,7 @@
 
 
 def training(gpus: int, nodes: int = 1) -> str:
-    """What stands before scripts/train.py in a shell: torchrun from two GPUs on, under srun from two nodes on.
+    """Command prefix of scripts/train.py: python; torchrun for two or more GPUs; srun torchrun for two or more nodes.
 
     On several nodes it runs in a Slurm job's batch step, on the job's first node: that is where ranks meet, at a port
     that follows from the job's number. One torchrun per node; each starts the node's share of the processes.

@@ -1,4 +1,4 @@
-"""What a run needs from elsewhere: raw data, generators, initial weights; what isn't here yet, and how to get it."""
+"""External files of a run: raw data, generators, initial weights; the missing ones, and how to get them."""
 
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +10,7 @@ WEIGHTS = PurePosixPath("weights")  # files below it that have an address are fe
 
 
 def initial_weights(entry: dict) -> str:
-    """Where a model's initial weights lie: the path that its entry gives, or weights/<file name of the url>; or ''."""
+    """Path of a model's initial weights: the path that its entry gives, or weights/<file name of the url>; or ''."""
     source = entry.get("initial_weights", {})
     return source.get("path") or (str(WEIGHTS / file_name(source["url"])) if source else "")
 
@@ -37,7 +37,7 @@ def _below_weights(path: str) -> bool:
 
 
 def _target(path: str, address: str) -> str:
-    """The file whose presence says that path was fetched: path itself, or the index of a folder of the hub."""
+    """The file that exists once path is fetched: path itself, or the index of a folder of the hub."""
     return str(PurePosixPath(path) / "model_index.json") if address.startswith("hf://") else path
 
 

@@ -155,7 +155,7 @@ def pick_mode(rng: np.random.Generator, label: int) -> Mode:
 
 
 def surface(rng: np.random.Generator, mode: Mode, side: int) -> np.ndarray:
-    """Paint one instance of a mode over the whole canvas: (side, side, 3) float32 in 0..255."""
+    """Draw one instance of a mode over the whole canvas: (side, side, 3) float32 in 0..255."""
     blend = _texture(rng, mode.family, side)[..., None]
     jitter = rng.normal(0, 12, 3) + rng.normal(0, 10)
     dark, light = (np.array(color, np.float32) + jitter for color in (mode.dark, mode.light))

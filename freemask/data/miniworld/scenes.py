@@ -1,4 +1,4 @@
-"""Scenes of the miniature world: layouts of streets, parks and coasts, painted back to front.
+"""Scenes of the miniature world: layouts of streets, parks and coasts, drawn back to front.
 
 Scenes are drawn at twice the side and averaged down, so edges are as soft as a camera's.
 """
@@ -21,7 +21,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass
 class Part:
-    """One painted region: its class, its outline(s) on a unit canvas, and a fixed colour where a class has one."""
+    """One region: its class, its outline(s) on a unit canvas, and a fixed colour where a class has one."""
 
     label: int
     shapes: list[tuple[str, Points]]

@@ -111,7 +111,7 @@ def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype 
 
 
 def save_rest(pipeline: FreestylePipeline, folder: Path) -> None:
-    """Save what isn't a network; model_index.json last, so that an interrupted save isn't taken for a pipeline."""
+    """Save tokenizer, scheduler and, last, model_index.json: an interrupted save isn't taken for a pipeline."""
     pipeline.tokenizer.save_pretrained(folder / "tokenizer")
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)

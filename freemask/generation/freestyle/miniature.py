@@ -70,7 +70,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def begin_miniature(
     folder: Path, image_size: int, seed: int, stream: dict, autoencoder: AutoencoderSettings
 ) -> tuple[FreestylePipeline, LatentPairs, list[tuple[np.ndarray, np.ndarray]]]:
-    """Make the miniature with a trained autoencoder (folder/autoencoder, once trained), and what its UNet trains on.
+    """Make the miniature with a trained autoencoder (folder/autoencoder, once trained), and its UNet's training data.
 
     Args:
         folder: The training's folder.

@@ -281,7 +281,7 @@ class GeneratorTrainer:
         tell(f"resuming the generator at step {self.step}")
 
     def _cut_log(self) -> None:
-        """Drop what the interrupted run logged after its last state, since these steps are made again."""
+        """Drop log lines after the last state, since these steps are repeated."""
         log = self.folder / "loss.jsonl"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
