@@ -7,7 +7,7 @@ import torch
 
 from freemask.generation.freestyle.attention import RectifiedAttnProcessor, rectify
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.freestyle.prompt import Prompt
+from freemask.generation.prompt import Prompt
 
 
 class PlainAttnProcessor(RectifiedAttnProcessor):

@@ -65,8 +65,8 @@ def synthesize(
     from freemask.data.label_space import LabelSpace
     from freemask.generation import shard as shards
     from freemask.generation.freestyle.loading import weights_sha256
-    from freemask.generation.freestyle.prompt import read_parts
     from freemask.generation.generators import GENERATORS, Sampling, load_generator
+    from freemask.generation.prompt import read_parts
     from freemask.tables import read_table, write_table
     from freemask.weights import refuse_emulated_bfloat16
 

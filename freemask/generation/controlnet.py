@@ -22,8 +22,8 @@ from freemask.generation.freestyle.pipeline import (
     noise_of,
     to_pixels,
 )
-from freemask.generation.freestyle.prompt import Part, make_prompt, present_labels, warn_if_cut
 from freemask.generation.generators import Generator, Sampling
+from freemask.generation.prompt import Part, make_prompt, present_labels, warn_if_cut
 from freemask.generation.schedulers import make_scheduler
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
-from freemask.generation.freestyle.prompt import Part
+from freemask.generation.prompt import Part
 from freemask.generation.schedulers import other_scheduler
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from freemask.generation.freestyle.attention import rectify, resolutions, visibi
 from freemask.generation.freestyle.checkpoint import Architecture, convert_unet
 from freemask.generation.freestyle.loading import shipped_tokenizer
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.freestyle.prompt import make_prompt, present_labels
+from freemask.generation.prompt import make_prompt, present_labels
 from freemask.generation.schedulers import make_scheduler
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "reference"

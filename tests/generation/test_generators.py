@@ -21,8 +21,8 @@ from freemask.generation.controlnet import ControlNetGenerator
 from freemask.generation.freestyle.generator import FreestyleGenerator
 from freemask.generation.freestyle.loading import adopt_pipeline, weights_sha256
 from freemask.generation.freestyle.pipeline import FreestylePipeline, noise_of
-from freemask.generation.freestyle.prompt import read_parts
 from freemask.generation.generators import Sampling, load_generator
+from freemask.generation.prompt import read_parts
 from freemask.generation.schedulers import other_scheduler
 
 COLORS = ((120, 120, 120), (6, 230, 230), (0, 184, 255), (140, 140, 140))

@@ -10,7 +10,7 @@ from tiny_generator import WORDS, tiny_pipeline
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import load_pipeline, save_pipeline
 from freemask.generation.freestyle.pipeline import FreestylePipeline, noise_for
-from freemask.generation.freestyle.prompt import Part
+from freemask.generation.prompt import Part
 from freemask.generation.schedulers import make_scheduler, other_scheduler
 
 

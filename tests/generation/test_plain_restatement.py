@@ -12,7 +12,7 @@ from test_freestyle_parity import PER_CALL, unet, words  # noqa: F401 - fixtures
 
 from freemask.generation.freestyle.attention import rectify, resolutions, visibilities
 from freemask.generation.freestyle.loading import shipped_tokenizer
-from freemask.generation.freestyle.prompt import make_prompt, present_labels
+from freemask.generation.prompt import make_prompt, present_labels
 
 SIDES = [(32, 32), (24, 40), (20, 36)]  # latents; an eighth of the image
 SKYSCRAPER, POOL, SCREEN, OTHER_SCREEN, SKY = 49, 110, 131, 142, 3  # 3 tokens, 2, 1, 1 and 1

@@ -10,7 +10,7 @@ import pytest
 
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import shipped_tokenizer
-from freemask.generation.freestyle.prompt import Part, make_prompt, present_labels, read_parts, warn_if_cut
+from freemask.generation.prompt import Part, make_prompt, present_labels, read_parts, warn_if_cut
 from freemask.tables import read_table
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"

@@ -25,7 +25,7 @@ from freemask.errors import InputError
 from freemask.files import check_sha256, write_json
 from freemask.generation.freestyle.loading import save_rest, shipped_tokenizer
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.freestyle.prompt import TOKENS
+from freemask.generation.prompt import TOKENS
 from freemask.generation.schedulers import make_scheduler
 from freemask.parallel import some
 from freemask.weights import load_safely

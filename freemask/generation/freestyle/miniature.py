@@ -12,7 +12,7 @@ from freemask.generation.freestyle.autoencoder import AutoencoderSettings, encod
 from freemask.generation.freestyle.loading import replaced_folder, shipped_tokenizer
 from freemask.generation.freestyle.pairs import LatentPairs
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.freestyle.prompt import TOKENS
+from freemask.generation.prompt import TOKENS
 from freemask.generation.schedulers import make_scheduler
 
 LATENT_CHANNELS = 8

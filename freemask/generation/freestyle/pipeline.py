@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
 from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
-from freemask.generation.freestyle.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
+from freemask.generation.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
 
 TOKENIZER = Path(__file__).resolve().parents[3] / "resources" / "miniature-generator" / "tokenizer"  # CLIP's
 CACHED_CONTEXTS = 1024  # captions whose embeddings are cached: 0.2 GB at Stable Diffusion's width, in float32

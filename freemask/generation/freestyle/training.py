@@ -31,7 +31,7 @@ from freemask.files import read_json, write_atomic, write_json
 from freemask.generation.freestyle.autoencoder import AutoencoderSettings, to_unit
 from freemask.generation.freestyle.pairs import Batch, PairStream, draw, numbers, positions, stack
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.freestyle.prompt import Prompt
+from freemask.generation.prompt import Prompt
 from freemask.images import png_bytes
 from freemask.weights import refuse_emulated_bfloat16
 
