@@ -165,7 +165,7 @@ def test_an_imported_checkpoint_is_evaluated_to_the_table(chain, rerun):
     assert "41.50" in row and "imported log, last" in row
     assert re.search(r"41\.50\S* \| – \|", row)  # no rare mIoU: the log has no IoU per class
     assert json.loads((folder / "joint-unfiltered/seed-0/metrics.json").read_text())["imported"]["file"] == "run.log"
-    per_class = tables.read_table(rerun / "results/miniworld/tables/per_class_iou.tsv", ["joint-unfiltered", "real"])
+    per_class = read_table(rerun / "results/miniworld/tables/per_class_iou.tsv", ["joint-unfiltered", "real"])
     assert per_class["joint-unfiltered"].isna().all() and per_class["real"].notna().any()
     change(rerun / CONFIG, "report", "miniworld", "improved", value="joint-unfiltered")
     done = run_snakemake(rerun, "results/miniworld/tables/most_improved.tsv", "--allowed-rules", "most_improved")
