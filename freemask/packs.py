@@ -1,8 +1,8 @@
 """Packs: many small files in a few, each pack a tar archive and its index.
 
 One process writes a pack, from front to back. A batch is on disk before its lines are added to the index, so a killed
-writer loses at most its batch; whatever the archive holds beyond its index is ignored. Tar, unlike zip or HDF5, needs no
-directory at its end and no library to be read at an offset, and `tar xf` unpacks it.
+writer loses at most its batch; whatever the archive holds beyond its index is ignored. Tar needs no directory at its
+end, unlike zip and HDF5, and no library to read at an offset, and `tar xf` unpacks it.
 
 A file in a pack has a path as if it lay beside the packs, <folder>/<name>, and a stamp that says what it was made from.
 """
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class Writer:
-    """Writes files to a new pack of a folder, <number>.tar and <number>.index. Folders may have several writers at once.
+    """Writes files to a new pack of a folder: <number>.tar and <number>.index. Several may write to a folder at once.
 
     The pack appears with the first batch. Leaving the with statement saves what is left, after an error as well.
     """

@@ -33,8 +33,8 @@ def measure_margins(
         config: config.py of the segmentor.
         weights: weights.pth of the segmentor.
         margins_dir: Output: folder of the packs of maps, <digest of scorer and class losses>/<number>.tar.
-        manifest: Output: table of mask_id, seed, image, mask, margin (path in the packs of its folder), stamp (digest of
-            the image and mask that the map was made from).
+        manifest: Output: table of mask_id, seed, image, mask, margin (path in the packs of its folder), stamp (digest
+            of the image and mask that the map was made from).
         batch_size: Images of one size that are scored at once.
         device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads, and threads that read and write files. Without it, PyTorch chooses and 2 threads read.

@@ -25,8 +25,8 @@ def synthetic_set(
         shards: Manifests of filter_masks, all shards.
         class_shards: Class tables of filter_masks.
         label_space: Label space of the data set.
-        train: Output: table of image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered (share of the labelled
-            pixels), digest (of the filtered labels).
+        train: Output: table of image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered (share of the
+            labelled pixels), digest (of the filtered labels).
         class_shares: Output: table of label, name, pixels, filtered [pixels], share.
         shard_shares: Output: the same for each shard: shard, label, name, pixels, filtered, share.
     """
