@@ -1,4 +1,4 @@
-"""Time of measure_margins and filter_masks against the plain loop; see `filtering`."""
+"""Time of measure_margins and of filtering against the plain loop; see `filtering`."""
 
 import os
 import tempfile
@@ -14,12 +14,12 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from freemask import cli
+from freemask import cli, packs
 from freemask.data.label_space import LabelSpace
 from freemask.files import write_atomic
-from freemask.filtering.filters import filter_file, margin
-from freemask.filtering.scoring import margin_codes, thresholds
-from freemask.images import jpeg_bytes, png_bytes, read_mask, write_stamped
+from freemask.filtering.scoring import margin_codes, margin_png, thresholds
+from freemask.filtering.sets import MaskFilter, read_filtered
+from freemask.images import jpeg_bytes, png_bytes, read_mask
 from freemask.parallel import map_ahead, map_files
 from freemask.segmentation.config import base_config
 from freemask.segmentation.inference import load_segmentor, pair_losses
@@ -41,12 +41,12 @@ def filtering(
     batch_size: cli.Positive = 8 if GPU else 1,
     threads: cli.Positive = CPUS,
 ) -> None:
-    """Time measure_margins and filter_masks against the plain loop, in one run; both must filter the same pixels.
+    """Time measure_margins and filtering against the plain loop, in one run; both must filter the same pixels.
 
     Plain, as the released filter.py: one image at a time, model.predict, CrossEntropyLoss, a loop over all classes, one
     forward pass per alpha, PNGs written one after another. Ours: one pass for all alphas, batched, images read ahead
-    and maps written meanwhile, then filter_masks once per alpha. Random weights and images; loading the model isn't
-    timed.
+    and maps written meanwhile to a pack, then filtering and writing PNGs once per alpha. Random weights and images;
+    loading the model isn't timed.
 
     Args:
         model: Backbone of SegFormer.
@@ -74,7 +74,7 @@ def filtering(
         for part in work:
             work[part](pairs[:batch_size], alphas[:1])  # warm-up
         for _ in range(3):
-            for path in (folder / "ours").glob("*.png"):
+            for path in (folder / "ours").iterdir():
                 path.unlink()
             for part in work:
                 start = time.perf_counter()
@@ -143,21 +143,28 @@ def ours(
     pairs,
     alphas: list[float],
 ) -> None:
-    """What measure_margins and filter_masks do."""
+    """What measure_margins does, and filtering."""
     limits = thresholds(torch.from_numpy(class_loss)).to(next(model.parameters()).device)
     losses = pair_losses(model, pairs, label_space, batch_size, threads, fill=True)
     codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-    jobs = ((folder / f"{position}.png", code, "") for position, code in enumerate(codes))
-    for _ in map_ahead(lambda job: write_stamped(*job), jobs, threads, 2 * threads):
-        pass
+    names = [f"{position}.png" for position in range(len(pairs))]
+    with packs.Writer(folder) as writer:
+        for name, png in zip(names, map_ahead(margin_png, codes, threads, 2 * threads), strict=True):
+            writer.add(name, "", png)
+    places = packs.find([f"{folder}/{name}" for name in names], [""] * len(names))
     for alpha in alphas:
         jobs = [
-            (mask, f"{folder}/{position}.png", f"{folder}/{alpha}-{position}.png")
-            for position, (_, mask) in enumerate(pairs)
+            (mask, MaskFilter(name, place, "margin", alpha), f"{folder}/{alpha}-{name}")
+            for name, (_, mask), place in zip(names, pairs, places, strict=True)
         ]
-        work = partial(filter_file, rule=margin, alpha=alpha, label_space=label_space)
-        for _ in map_files(work, jobs, threads, f"filter {alpha}", "mask"):
+        for _ in map_files(partial(filter_and_write, label_space), jobs, threads, f"filter {alpha}", "mask"):
             pass
+
+
+def filter_and_write(label_space: LabelSpace, job: tuple[str, MaskFilter, str]) -> None:
+    """Filter a mask and write it, as the plain loop does."""
+    mask, mask_filter, target = job
+    write_atomic(target, png_bytes(read_filtered(mask, mask_filter, label_space)))
 
 
 def compare(folder: Path, alphas: list[float], number: int) -> tuple[int, int]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from freemask import cli, files, images, tables
+from freemask import cli, files, images, packs, tables
+from freemask.data.masks import mask_path
+from freemask.generation.shard import image_path
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE, CLASSES = 32, 12  # side of the masks [pixels]; labels 1 to CLASSES, all of them in every mask
@@ -24,7 +26,7 @@ COMMANDS = {
     "gather_class_loss": f"--index index.tsv --shards sums.tsv {SPACE} --class-loss class_loss.tsv",
     "mask_hardness": "--masks r/masks.tsv --class-loss class_loss.tsv --hardness hardness.tsv",
     "plan_synthesis": "--hardness hardness.tsv --strategy hardness --n-max 1 --plan plan.tsv",
-    "filter_masks": f"--alpha 1.25 --margins r/margins/g/p/1.tsv {SPACE} --filtered-dir r/filtered/g/alpha-1.25"
+    "filter_masks": f"--alpha 1.25 --margins r/margins/g/p/1.tsv {SPACE}"
     " --manifest r/filtered/g/p/alpha-1.25/1.tsv --class-shares r/filtered/g/p/alpha-1.25/1.classes.tsv",
     "synthetic_set": "--plan plan.tsv --shards r/filtered/g/p/alpha-1.25/1.tsv --class-shards"
     f" r/filtered/g/p/alpha-1.25/1.classes.tsv {SPACE} --train r/synthetic/s/train.tsv --class-shares shares.tsv",
@@ -86,16 +88,19 @@ def write_data(masks: int) -> None:
 def write_synthesis() -> None:
     """Write images and margin maps of the plan, and their manifests."""
     plan = tables.read_table("plan.tsv", ["mask_id", "seed"])[["mask_id", "seed"]]
-    names = [f"{row.mask_id}/{row.seed}" for row in plan.itertuples()]
-    plan["image"] = [f"r/synthesis/g/images/{name}.jpg" for name in names]
-    margins = [f"r/margins/g/digest/{name}.png" for name in names]
-    for image, margin in zip(plan["image"], margins, strict=True):
+    rows = list(zip(plan.mask_id, plan.seed, strict=True))
+    plan["image"] = [str(image_path(Path("r/synthesis/g/images"), *row)) for row in rows]
+    for image in plan["image"]:
         link("one.jpg", image)
-        link("one.png", margin)
-    digests = {"image_sha256": files.sha256("one.jpg"), "mask_sha256": files.sha256("one.png")}
-    tables.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=digests["image_sha256"]))
-    plan["mask"] = [f"r/masks/{mask_id}.png" for mask_id in plan["mask_id"]]
-    tables.write_table("r/margins/g/p/1.tsv", plan.assign(margin=margins, **digests))
+    digests = [files.sha256(name) for name in ("one.jpg", "one.png")]
+    tables.write_table("r/synthesis/g/p/1.tsv", plan.assign(sha256=digests[0]))
+    stamp, png = images.stamp(*digests), Path("one.png").read_bytes()
+    plan["mask"] = [str(mask_path(Path("r/masks"), mask_id)) for mask_id in plan["mask_id"]]
+    plan["margin"] = [f"r/margins/g/digest/{mask_id}-{seed}.png" for mask_id, seed in rows]
+    with packs.Writer(Path("r/margins/g/digest")) as writer:
+        for margin in plan["margin"]:
+            writer.add(Path(margin).name, stamp, png)
+    tables.write_table("r/margins/g/p/1.tsv", plan.assign(stamp=stamp))
 
 
 def link(source: str, target: str) -> None:

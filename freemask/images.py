@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from freemask.errors import InputError
 from freemask.files import digest
@@ -88,18 +88,6 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None
 
 
-STAMP = "freemask:source"  # PNG text chunk
-
-
 def stamp(image_sha256: str, mask_sha256: str) -> str:
-    """Stamp of a file made from an image and a mask: a digest of theirs."""
+    """Stamp of what is made from an image and a mask: a digest of theirs."""
     return digest([image_sha256, mask_sha256])
-
-
-def stamped_png(array: np.ndarray, stamp: str) -> bytes:
-    """Encode (H, W) uint8 as PNG with a stamp."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text(STAMP, stamp)
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", pnginfo=text, compress_level=6)
-    return buffer.getvalue()

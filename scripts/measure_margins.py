@@ -51,8 +51,7 @@ def measure_margins(
         import torch
 
         from freemask.data.label_space import LabelSpace
-        from freemask.filtering.scoring import margin_codes, thresholds
-        from freemask.images import stamped_png
+        from freemask.filtering.scoring import margin_codes, margin_png, thresholds
         from freemask.parallel import map_ahead
         from freemask.segmentation.inference import load_segmentor, pair_losses
         from freemask.segmentation.runner import pick_device, read_config
@@ -66,8 +65,7 @@ def measure_margins(
         pairs = zip(missing["image"], missing["mask"], strict=True)
         losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
         codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-        # maps are compressed while the next pairs are scored
-        pngs = map_ahead(lambda job: stamped_png(*job), zip(codes, missing["stamp"], strict=True), workers, 2 * workers)
+        pngs = map_ahead(margin_png, codes, workers, 2 * workers)  # compressed while the next pairs are scored
         with Stop() as stop, packs.Writer(folder) as writer:
             shown = cli.progress(pngs, "measure margins", "image", len(missing))
             for number, (row, png) in enumerate(zip(missing.itertuples(), shown, strict=True), start=1):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from freemask import packs
 from freemask.files import read_json, sha256, write_atomic
-from freemask.images import DAMAGED, STAMP, decode
+from freemask.images import DAMAGED, decode
 from freemask.parallel import map_files
 from freemask.tables import read_table
 
@@ -32,11 +32,10 @@ DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"
 
 @dataclass(frozen=True)
 class Item:
-    """A file and its SHA-256; instead a margin map's stamp, side [pixels; 0: unknown] and place (None: in no pack)."""
+    """A file and its SHA-256; of a margin map its side [pixels; 0: unknown] and place (None: in no pack) instead."""
 
     path: str
     sha256: str = ""
-    stamp: str = ""
     side: int = 0
     place: packs.Place | None = None
 
@@ -82,8 +81,8 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
         side = _side(folder / "synthesis" / generator / "images" / "settings.json")
         named = read_table(table, ["margin", "stamp"], only=True)
         paths, stamps = named.margin.tolist(), named.stamp.tolist()
-        for path, stamp, place in zip(paths, stamps, packs.find(paths, stamps), strict=True):
-            yield Item(path, stamp=stamp, side=side, place=place)
+        for path, place in zip(paths, packs.find(paths, stamps), strict=True):
+            yield Item(path, side=side, place=place)
 
 
 def _rows(table: Path, *columns: str) -> Iterator[tuple[str, ...]]:
@@ -98,7 +97,7 @@ def _side(settings: Path) -> int:
 
 def examine(item: Item) -> Finding | None:
     """Check one file; None for a whole one."""
-    if item.stamp:
+    if not item.sha256:
         return _examine_map(item) if item.place else Finding(item.path, "missing", False)
     try:
         found = sha256(item.path)
@@ -118,8 +117,6 @@ def _examine_map(item: Item) -> Finding | None:
             decode(image, io.BytesIO(content))
             if item.side and image.size != (item.side, item.side):
                 what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
-            elif image.info.get(STAMP) != item.stamp:
-                what = "made from another image or mask"
     except DAMAGED as error:
         what = f"can't be read ({error})"
     return Finding(item.path, what, True, item.place) if what else None

@@ -61,7 +61,7 @@ def spoil_map(content):
         path, stamp = table.index[0], table.stamp.iloc[0]
         packs.drop(packs.find([path], [stamp]))
         if content:
-            small = images.stamped_png(np.zeros((8, 8), np.uint8), stamp)
+            small = images.png_bytes(np.zeros((8, 8), np.uint8))
             with packs.Writer(Path("margins")) as writer:
                 writer.add(Path(path).name, stamp, small if content == b"small" else content)
 

@@ -11,7 +11,7 @@ def pack(maps: dict[str, np.ndarray], stamps: list[str]) -> None:
     """Write maps, by their paths in one folder, to a new pack, with these stamps."""
     with packs.Writer(Path(next(iter(maps))).parent) as writer:
         for (path, codes), stamp in zip(maps.items(), stamps, strict=True):
-            writer.add(Path(path).name, stamp, images.stamped_png(codes, stamp))
+            writer.add(Path(path).name, stamp, images.png_bytes(codes))
 
 
 def read(path: str, stamp: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The paper's configuration without its data: the plan, what is missing, and where to get it."""
 
+import importlib.util
 import os
 import re
 import resource
@@ -93,6 +94,20 @@ def test_the_whole_matrix_lists_each_training_once(whole_matrix):
 def test_planning_is_quick(dry_run, whole_matrix):
     assert dry_run[1] < PLANNING
     assert whole_matrix[1] < PLANNING
+
+
+def test_the_papers_run_makes_fewer_files_than_many_file_systems_hold(dry_run, whole_matrix):
+    """Counted from the code that names them; another alpha adds tables and logs."""
+    spec = importlib.util.spec_from_file_location("count_files", ROOT / "benchmarks/files.py")
+    counting = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(counting)
+    number, folders = counting.count(counting.declared(dry_run[0]))
+    assert (number["images"], number["square masks"]) == (221_814 + 463_293, 20_210 + 118_287)
+    assert sum(number.values()) < 0.9e6
+    assert max(folders.values()) < 5000
+    one_alpha = {path for path in counting.declared(whole_matrix[0]) if "alpha-1.75" in path and "ade20k" in path}
+    sets = {path for path in one_alpha if "/training/" not in path and "_joint-alpha" not in path}
+    assert 90 < len(sets) < 110 and {path.rpartition(".")[2] for path in sets} == {"tsv", "log"}
 
 
 def test_the_table_holds_the_papers_matrix_and_its_ablations():
