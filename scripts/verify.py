@@ -9,12 +9,12 @@ SHOWN = 10  # findings on the terminal; the table lists all
 
 
 def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cli.Positive = 1) -> None:
-    """Check every square mask, synthetic image, margin map and filtered mask against the table that names it.
+    """Check every square mask, synthetic image and margin map against the table that names it.
 
-    Masks and images are compared by SHA-256. Margin maps must be readable to the last byte, have the right size, and
-    carry the stamp of their row's image and mask. Damaged files are moved to <folder>/verify/damaged/, and tables that
-    name a missing or damaged file are removed, so that the next run that needs them makes exactly those files again.
-    check_dataset checks the raw data set.
+    Masks and images are compared by SHA-256. A margin map must be in a pack with the stamp of its row's image and mask,
+    be readable to the last byte, and have the right size. Damaged files are set aside in <folder>/verify/damaged/, and
+    tables that name a missing or damaged file are removed, so that the next run that needs them makes exactly those
+    files again. check_dataset checks the raw data set.
 
     Args:
         folder: results/<dataset>.

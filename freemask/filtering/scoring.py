@@ -10,6 +10,13 @@ import torch
 from freemask.data.label_space import IGNORE_INDEX
 from freemask.filtering.margins import ALPHAS, LARGEST_CODE
 
+PNG = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 6),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT),
+    *(cv2.IMWRITE_PNG_ZLIBBUFFER_SIZE, 2**20),  # one chunk
+]
+
 
 def thresholds(class_loss: torch.Tensor) -> torch.Tensor:
     """Loss above which a pixel is filtered, for every class and alpha.
@@ -43,8 +50,7 @@ def margin_codes(loss: torch.Tensor, train: torch.Tensor, limits: torch.Tensor) 
 def margin_png(codes: np.ndarray) -> bytes:
     """Encode margin codes (H, W) uint8 as PNG.
 
-    Every row has the filter "up", which trainings decode in about 60 % of the time that Pillow's choice of a filter for
-    each row takes, at the same size.
+    Every row has the filter "up", which trainings decode in about 55 % of the time that Pillow's choice of a filter for
+    each row takes, at nearly the same size.
     """
-    up = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
-    return cv2.imencode(".png", codes, [cv2.IMWRITE_PNG_COMPRESSION, 6, *up])[1].tobytes()
+    return cv2.imencode(".png", codes, PNG)[1].tobytes()
