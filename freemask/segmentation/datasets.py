@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
 from mmengine.dataset import Compose
-from mmseg.datasets import BaseSegDataset
+from mmseg.datasets import BaseSegDataset, transforms
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from freemask.data.label_space import LabelSpace
@@ -34,6 +36,34 @@ class RawToTrainIds(BaseTransform):
             raw = mask_filter.apply(raw, self.label_space.ignored)
         results["gt_seg_map"] = self.label_space.to_train(raw, results["seg_map_path"])
         return results
+
+
+@TRANSFORMS.register_module(force=True)
+class RandomCrop(transforms.RandomCrop):
+    """mmsegmentation's RandomCrop: the same crops for the same random numbers, without sorting each crop's pixels.
+
+    Counting the labels with np.unique takes longer than the rest of loading a pair.
+    """
+
+    @cache_randomness
+    def crop_bbox(self, results: dict[str, Any]) -> tuple[int, int, int, int]:
+        """Draw a crop (y1, y2, x1, x2), at most ten times again while one class fills more than cat_max_ratio of it."""
+        box = self._draw(results["img"])
+        if self.cat_max_ratio < 1:
+            for _ in range(10):
+                labels = np.ascontiguousarray(self.crop(results["gt_seg_map"], box))
+                pixels = cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
+                pixels[self.ignore_index] = 0
+                if (pixels > 0).sum() > 1 and pixels.max() / pixels.sum(dtype=np.float64) < self.cat_max_ratio:
+                    break
+                box = self._draw(results["img"])
+        return box
+
+    def _draw(self, image: np.ndarray) -> tuple[int, int, int, int]:
+        (height, width), (rows, columns) = image.shape[:2], self.crop_size
+        y = np.random.randint(0, max(height - rows, 0) + 1)  # noqa: NPY002 - as mmsegmentation draws
+        x = np.random.randint(0, max(width - columns, 0) + 1)  # noqa: NPY002
+        return y, y + rows, x, x + columns
 
 
 @DATASETS.register_module()

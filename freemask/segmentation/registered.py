@@ -1,7 +1,7 @@
 """Everything registered with mmengine and mmseg; a config loads it through custom_imports."""
 
 from freemask.segmentation.checkpoints import DurableCheckpoints
-from freemask.segmentation.datasets import PairListDataset, RawToTrainIds
+from freemask.segmentation.datasets import PairListDataset, RandomCrop, RawToTrainIds
 from freemask.segmentation.evaluation import PerClassIoU
 from freemask.segmentation.hooks import CountTime, ProgressLines, RefuseNonFiniteLoss, SeedEachIteration
 from freemask.segmentation.interruptions import RepeatValidation, SaveOnTerminate, leave_sigterm_to_parent
@@ -17,6 +17,7 @@ __all__ = [
     "PairListDataset",
     "PerClassIoU",
     "ProgressLines",
+    "RandomCrop",
     "RawToTrainIds",
     "RefuseNonFiniteLoss",
     "RepeatValidation",

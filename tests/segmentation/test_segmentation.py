@@ -440,6 +440,30 @@ def test_what_a_loading_process_refuses_is_said_in_one_line(trained):
     assert "Traceback" not in ran.stderr and not Path("stray.pth").exists()
 
 
+def test_crops_are_mmsegmentations():
+    """The same of the same random numbers, for maps of few and many classes, smaller than the crop, all ignored."""
+    from mmseg.datasets.transforms import RandomCrop
+
+    from freemask.segmentation.datasets import RandomCrop as Ours
+
+    random, again, free = np.random.default_rng(5), 0, Ours((16, 24))
+    croppers = [kind((16, 24), cat_max_ratio=0.75) for kind in (RandomCrop, Ours)]
+    for number in range(300):
+        size = random.integers(6, 60, 2)
+        labels = random.integers(0, random.integers(1, 6), size).astype(np.uint8)
+        labels[: size[0] * 3 // 4] = random.choice([0, 1, 255])
+        if number % 10 == 0:
+            labels[:] = 255
+        pair, boxes = {"img": np.zeros((*size, 3), np.uint8), "gt_seg_map": labels}, []
+        for cropper in croppers:
+            np.random.seed(number)  # noqa: NPY002
+            boxes.append((cropper.crop_bbox(pair), np.random.rand()))  # noqa: NPY002
+        assert boxes[0] == boxes[1]
+        np.random.seed(number)  # noqa: NPY002
+        again += boxes[0][0] != free.crop_bbox(pair)
+    assert again > 30
+
+
 def test_a_missing_validation_image_is_named():
     from freemask.segmentation.evaluation import of_one_size
 
