@@ -169,29 +169,40 @@ def random_margins(train: np.ndarray, seed: int) -> np.ndarray:
 
 
 def compare_sets(model: str, rounds: int) -> None:
-    """Load the pairs of both tables by turns, in this process; say how much processor time each takes."""
+    """Load the pairs of both tables by turns, in this process; say how much processor time each takes.
+
+    Stored masks are also loaded with mmsegmentation's own RandomCrop, as by earlier versions.
+    """
     import torch
+    from mmseg.datasets import transforms
     from mmseg.registry import DATASETS
 
     from freemask.segmentation.samplers import Draw
 
     torch.set_num_threads(1)
-    sets = [DATASETS.build(loader(model, f"{name}.tsv")["dataset"]) for name in SETS]
-    spent: tuple[list[float], list[float]] = ([], [])
+    sets = {TABLES[name]: DATASETS.build(loader(model, f"{name}.tsv")["dataset"]) for name in SETS}
+    sets["before: stored, mmsegmentation's crops"] = before = DATASETS.build(loader(model, "stored.tsv")["dataset"])
+    for place, step in enumerate(before.pipeline.transforms):
+        if isinstance(step, transforms.RandomCrop):
+            before.pipeline.transforms[place] = transforms.RandomCrop(step.crop_size, step.cat_max_ratio)
+    spent: dict[str, list[float]] = {name: [] for name in sets}
     for position in range(rounds * PAIRS):
-        masks = []
-        for which in (0, 1) if position % 2 else (1, 0):
+        loaded = []
+        for name in sets if position % 2 else reversed(sets):
             start = time.process_time()
-            pair = sets[which][Draw.make(position % PAIRS, (0, position))]
-            spent[which].append(time.process_time() - start)
-            masks.append(pair["data_samples"].gt_sem_seg.data)
-        if not torch.equal(*masks):
+            loaded.append(sets[name][Draw.make(position % PAIRS, (0, position))])
+            spent[name].append(time.process_time() - start)
+        if not all(torch.equal(pair["inputs"], loaded[0]["inputs"]) for pair in loaded):
+            raise SystemExit("the images differ")
+        masks = [pair["data_samples"].gt_sem_seg.data for pair in loaded]
+        if not all(torch.equal(mask, masks[0]) for mask in masks):
             raise SystemExit("the masks differ")
-    for (name, path), seconds in zip(SETS.items(), spent, strict=True):
-        median, size = statistics.median(seconds), sum(file.stat().st_size for file in Path().glob(path)) / PAIRS
-        cli.tell(
-            f"{model}, {TABLES[name]}: {1000 * median:.1f} ms a pair, {1 / median:.1f} pairs/s; {size / 1e3:.0f} kB"
-        )
+    for name, seconds in spent.items():
+        median = statistics.median(seconds)
+        cli.tell(f"{model}, {name}: {1000 * median:.1f} ms a pair, {1 / median:.1f} pairs/s")
+    for name, path in SETS.items():
+        size = sum(file.stat().st_size for file in Path().glob(path)) / PAIRS
+        cli.tell(f"{TABLES[name]}: {size / 1e3:.0f} kB a pair beside image and mask")
 
 
 if __name__ == "__main__":
