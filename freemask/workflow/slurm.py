@@ -16,7 +16,7 @@ import time
 
 FOLDER = ".snakemake/slurm"
 LOGS = "logs/slurm"
-JOB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slurm_job.sh")
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Seconds
 SOON = 10  # between two queries, while jobs end
@@ -70,7 +70,7 @@ class Unanswered(Exception):
 def export() -> None:
     """Tell the profile's commands where they are and which run they serve, in the environment of this process."""
     run = f"{time.time():.0f}-{os.getpid()}"
-    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": os.path.abspath(__file__), "FREEMASK_RUN": run}
+    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_RUN": run}
 
 
 def cancel_rest() -> None:
@@ -97,7 +97,12 @@ def submit(jobscript: str, walltime: int) -> str:
         return found
     command = sbatch_options(properties, walltime)
     os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
-    command += [f"--comment=freemask {key} {version} {run_id()}", JOB, jobscript, os.path.abspath(FOLDER)]
+    command += [
+        f"--comment=freemask {key} {version} {run_id()}",
+        f"{HERE}/slurm_job.sh",
+        jobscript,
+        os.path.abspath(FOLDER),
+    ]
     return _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
 
 
@@ -307,7 +312,6 @@ def _judge(state: dict, number: str, seen: dict, code: int | None, remark: str) 
         return _judge_pending(number, job, seen)
     if job["state"] in LIVING | {"COMPLETING"}:
         seen.pop("never", None)
-        seen["ran"] = time.time()
         return "running"
     if job["state"] in PASSING and _for(seen, "passing") < GRACE:
         return "running"
@@ -321,19 +325,15 @@ def _for(seen: dict, what: str) -> float:
 
 
 def _judge_pending(number: str, job: dict, seen: dict) -> str:
-    reason, who = job["reason"], f"Slurm job {number} ({job['name']})"
-    if seen.pop("ran", None):
-        tell(f"{who} is back in the queue (time limit, preemption or a lost node) and will go on from what it saved")
+    reason = job["reason"]
     if not NEVER.search(reason):
         seen.pop("never", None)
-        if WAITING.search(reason):
-            held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
-            tell(f"{who} waits: {reason}{held}", once=reason[:40])
         return "running"
     if _for(seen, "never") < (DOUBTFUL if reason == "PartitionConfig" else STUCK):
         return "running"
     asked = f"time limit {job['limit']}, memory {job['memory']}, partition {job['partition']}"
-    tell(f"{who} can never start: {reason} ({asked}); {remedy(reason)}. Cancelled.", once=f"{reason} {asked}")
+    what = f"{reason} ({asked}); {remedy(reason)}"
+    tell(f"Slurm job {number} ({job['name']}) can never start: {what}. Cancelled.", once=f"{reason} {asked}")
     call(["scancel", number])
     return "failed"
 
@@ -513,6 +513,27 @@ def _refresh(state: dict) -> None:
         state["silent"] = True
     state["jobs"] = jobs
     state["missed"] = [number for number in state["watched"] if number not in jobs]
+    calm = [number for number in state["watched"] if number in jobs and _is_calm(number, jobs[number], state)]
+    path = f"{FOLDER}/{run_id()}.calm"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(f"{number}\n" for number in calm))
+    os.utime(path, (now, now + pause))
+
+
+def _is_calm(number: str, job: dict, state: dict) -> bool:
+    """Whether a job simply runs or waits; says it if it is back in the queue, or waits for something special."""
+    seen, reason, who = state["watched"][number], job["reason"], f"Slurm job {number} ({job['name']})"
+    if job["state"] == "RUNNING":
+        seen["ran"] = True
+        return True
+    if job["state"] != "PENDING" or NEVER.search(reason):
+        return False
+    if seen.pop("ran", None):
+        tell(f"{who} is back in the queue (time limit, preemption or a lost node) and goes on from what it saved")
+    if WAITING.search(reason):
+        held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
+        tell(f"{who} waits: {reason}{held}", once=reason[:40])
+    return True
 
 
 # ---- what a run remembers --------------------------------------------------------------------------------------------
