@@ -70,7 +70,7 @@ class Unanswered(Exception):
 def export() -> None:
     """Tell the profile's commands where they are and which run they serve, in the environment of this process."""
     run = f"{time.time():.0f}-{os.getpid()}"
-    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_RUN": run}
+    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_SLURM_RUN": run}
 
 
 def cancel_rest() -> None:
@@ -541,7 +541,7 @@ def _is_calm(number: str, job: dict, state: dict) -> bool:
 
 def run_id() -> str:
     """Start [s] and process of the Snakemake that calls, from export()."""
-    return os.environ.get("FREEMASK_RUN", "0-0")
+    return os.environ.get("FREEMASK_SLURM_RUN", "0-0")
 
 
 class State:

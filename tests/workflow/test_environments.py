@@ -39,8 +39,7 @@ INDIRECT = {
     "wheel": r"--no-build-isolation",
     "onedl-mmdetection": r"mmseg::mask2former/",  # mmsegmentation's Mask2Former
     "snakemake": r"min_version\(",
-    "snakemake-executor-plugin-slurm": r"executor: slurm",
-    "snakemake-executor-plugin-slurm-jobstep": r"executor: slurm",  # the other's counterpart inside a Slurm job
+    "snakemake-executor-plugin-cluster-generic": r"executor: cluster-generic",
     "pygments": r"^report: ",  # Snakemake's reports
 }
 
