@@ -47,8 +47,9 @@ ABSENT = re.compile(
 REMEDIES = {
     r"time.?limit|WallDuration": "WALLTIME in the profile must not exceed the partition's or your account's limit"
     " (`sinfo -o '%P %l'`)",
+    r"account or|InvalidAccount|AccountNotAllowed": "ACCOUNT in the profile must be one of"
+    " `sacctmgr show associations user=$USER`, and may be bound to a partition",
     r"partition(?!Config)": "PARTITION and GPU_PARTITION in the profile must be partitions of `sinfo` that you may use",
-    r"account or": "ACCOUNT in the profile must be one of `sacctmgr show associations user=$USER`",
     r"qos|policy|Assoc": "the limits of your account are in `sacctmgr show associations user=$USER` and"
     " `sacctmgr show qos`; QOS, WALLTIME and the rule's resources are in the profile",
     r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`); set-resources in the profile"
