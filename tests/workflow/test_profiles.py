@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
+from tiny_run import environment, planned, rules
 
 from freemask.workflow import slurm
 from rules import load_rules
@@ -65,9 +66,10 @@ def test_no_key_twice():
     assert keys("slurm")
 
 
-def test_no_key_in_both():
+@pytest.mark.parametrize("name", ["slurm", "workstation"])
+def test_no_key_in_both(name):
     # Snakemake takes profiles/default's value, whole, and drops the cluster's.
-    assert not set(keys("default")) & set(keys("slurm"))
+    assert not set(keys("default")) & set(keys(name))
 
 
 def test_the_short_name_finds_the_profile():
@@ -76,13 +78,18 @@ def test_the_short_name_finds_the_profile():
     assert os.readlink(ROOT / "slurm") == "profiles/slurm"
 
 
-def rendered(name: str, changes: dict[str, str] | None = None) -> dict:
-    """A profile as Snakemake reads it, after changes of its definitions: name -> value."""
+def edited(name: str, changes: dict[str, object]) -> str:
+    """The text of a profile after changes of its definitions: name -> value."""
     text = (PROFILES / name / "config.yaml").read_text()
-    for definition, value in (changes or {}).items():
-        text, count = re.subn(rf"(?m)^  - {definition} = \S+", f"  - {definition} = {value!r}", text)
+    for definition, value in changes.items():
+        text, count = re.subn(rf"(?m)^  - {definition} = .*$", f"  - {definition} = {value!r}", text)
         assert count == 1
-    return yte.process_yaml(text, require_use_yte=True)
+    return text
+
+
+def rendered(name: str, changes: dict[str, object] | None = None) -> dict:
+    """A profile as Snakemake reads it, after changes of its definitions."""
+    return yte.process_yaml(edited(name, changes or {}), require_use_yte=True)
 
 
 def test_gpu_rules_name_their_gpus():
@@ -183,3 +190,47 @@ def test_cpu_jobs_ask_for_no_gpu(requests):
 
 def test_no_retry_hides_a_refusal(requests):
     assert sorted(requests) == ["synthesize", "tables", "train"]
+
+
+def test_a_workstation_uses_its_gpus(fresh, tmp_path):
+    """Six GPUs: trainings on four of them, every other GPU job on one."""
+    (tmp_path / "config.yaml").write_text(edited("workstation", {"GPUS": 6}))
+    command = ["snakemake", "--profile", str(tmp_path), "-n", "-p"]
+    done = subprocess.run(command, cwd=fresh, env=environment(fresh), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    counts = rules(planned(done.stdout))
+    assert counts["train"] == done.stdout.count("torchrun --standalone --nproc-per-node 4 ") == 65
+    settings = rendered("workstation", {"GPUS": 6})
+    assert settings["resources"] == {"gpu": 6}
+    assert "resources" not in rendered("workstation", {"GPUS": 0})
+
+
+def test_apptainer_runs_a_job_in_the_images_environment(tmp_path):
+    """With stand-ins for Apptainer and the image's conda: the profile's settings, `container`, the folder's name."""
+    clients = tmp_path / "bin"
+    (clients / "activated/bin").mkdir(parents=True)
+    (clients / "activated/bin/activate").touch()
+    conda = f"""case "$*" in
+    "info --json") echo '{{"conda_prefix": "{clients}/activated", "platform": "linux-64"}}';;
+    --version) echo conda 25.3.1;;
+    *) echo '{{}}';;
+esac"""
+    apptainer = f"""echo "$@" >> {tmp_path}/asked
+[ "$1" = --version ] && exec echo apptainer version 1.3.0
+case "${{@: -1}}" in "[ -d "*) ;; *) exec bash -c "${{@: -1}}";; esac"""
+    for name, text in {"conda": conda, "apptainer": apptainer}.items():
+        (clients / name).write_text(f"#!/bin/bash\n{text}\n")
+        (clients / name).chmod(0o755)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(edited("slurm", {"SOFTWARE": "apptainer"}))
+    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profile", "--executor", "local"]
+    command += ["--cores", "1", "results/miniworld/label_space.json", "--configfile", ROOT / "config/demo.yaml"]
+    command += ["--config", "container=freemask.sif"]
+    env = environment(tmp_path)
+    env["PATH"] = f"{clients}:{env['PATH']}"
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()[-1]
+    made = subprocess.run("cat envs/cpu.yaml | md5sum", shell=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert re.search(rf"--nv .*freemask\.sif bash -c source \S+ '/conda-envs/{made.split()[0]}'", asked)
+    assert "scripts/write_label_space.py" in asked
