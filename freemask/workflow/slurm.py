@@ -28,8 +28,9 @@ UNKNOWN = 900  # until a job that neither squeue nor sacct knows counts as faile
 AWAY = 1800  # until a submission gives up on a controller that doesn't answer
 WARNING = 180  # before the time limit: SIGUSR1
 
-LIVING = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING"}
-LIVING |= {"SPECIAL_EXIT", "STOPPED", "SIGNALING", "STAGE_OUT"}
+HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
+LIVING = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "RESIZING", "STOPPED"} | HELD
+LIVING |= {"SIGNALING", "STAGE_OUT"}
 PASSING = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # or the end, if Slurm doesn't put the job back into the queue
 NEVER = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|BadConstraints|AccountNotAllowed|InvalidAccount|InvalidQOS|MaxMemPerLimit"
@@ -214,7 +215,7 @@ def name_of(properties: dict) -> str:
         return f"group {properties['groupid']}"
     wildcards = properties["wildcards"].items()
     values = [f"{name}-{value}" if value.isdigit() else value for name, value in wildcards]
-    return " ".join([properties["rule"], *values])
+    return re.sub(r"[\s|]+", " ", " ".join([properties["rule"], *values]))
 
 
 def log_of(properties: dict) -> str:
@@ -438,9 +439,10 @@ def queue() -> list[dict]:
         raise Unanswered(said or f"squeue: exit code {done.returncode}")
     jobs = []
     for line in done.stdout.splitlines():
-        number, state, reason, nodes, limit, memory, partition, end, comment, name = line.split("|", 9)
-        words = comment.split()
+        fields = line.split("|", 9)
+        words = fields[8].split() if len(fields) == 10 else []  # a name may have a line break
         if len(words) == 4 and words[0] == "freemask":
+            number, state, reason, nodes, limit, memory, partition, end, _, name = fields
             jobs.append(
                 {"id": number, "state": state, "reason": reason, "nodes": nodes, "limit": limit, "memory": memory}
                 | {"partition": partition, "end": _seconds(end), "name": name}
@@ -527,6 +529,8 @@ def _is_calm(number: str, job: dict, state: dict) -> bool:
     if job["state"] == "RUNNING":
         seen["ran"] = True
         return True
+    if job["state"] in HELD:
+        tell(f"{who} is held; `scontrol release {number}` lets it go on", once=f"held {number}")
     if job["state"] != "PENDING" or NEVER.search(reason):
         return False
     if seen.pop("ran", None):
@@ -555,29 +559,29 @@ class State:
         with contextlib.suppress(OSError):  # a file system without locks: two answers may cross
             fcntl.lockf(self.lock, fcntl.LOCK_EX)
         self.state: dict = {}
-        if os.path.exists(self.path):
-            with open(self.path, encoding="utf-8") as file:
-                self.state = json.load(file)
+        with contextlib.suppress(FileNotFoundError, ValueError), open(self.path, encoding="utf-8") as file:
+            self.state = json.load(file)
         return self.state
 
     def __exit__(self, *_: object) -> None:
-        with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
-            json.dump(self.state, file)
-        os.replace(f"{self.path}.tmp", self.path)
+        with contextlib.suppress(OSError):  # a full disk: Slurm is asked more often then
+            with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
+                json.dump(self.state, file)
+            os.replace(f"{self.path}.tmp", self.path)
         self.lock.close()
 
 
 def tell(text: str, once: str = "") -> None:
     """Write a line to Snakemake's terminal; with `once` only the first time in a run."""
+    path = f"{FOLDER}/{run_id()}.told"
     if once:
-        os.makedirs(FOLDER, exist_ok=True)
-        path = f"{FOLDER}/{run_id()}.told"
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
+        with contextlib.suppress(OSError):
+            os.makedirs(FOLDER, exist_ok=True)
+            with open(path, "a+", encoding="utf-8") as file:
+                file.seek(0)
                 if once in file.read().splitlines():
                     return
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(once + "\n")
+                file.write(once + "\n")
     sys.stderr.write(f"slurm: {text}\n")
 
 
@@ -586,7 +590,7 @@ def main(arguments: list[str]) -> None:
     if arguments[0] == "submit":
         try:
             sys.stdout.write(submit(arguments[2], minutes_of(arguments[1])) + "\n")
-        except SystemExit as error:
+        except (SystemExit, OSError) as error:
             sys.stdout.write(f"{error}\n")  # Snakemake shows it with the rule
             raise SystemExit(1) from None
     elif arguments[0] == "status":

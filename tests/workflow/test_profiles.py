@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
-from tiny_run import environment, planned, rules
+from tiny_run import environment
 
 from freemask.workflow import slurm
 from rules import load_rules
@@ -193,13 +193,12 @@ def test_no_retry_hides_a_refusal(requests):
 
 
 def test_a_workstation_uses_its_gpus(fresh, tmp_path):
-    """Six GPUs: trainings on four of them, every other GPU job on one."""
+    """Six GPUs: a training on four of them, every other GPU job on one."""
     (tmp_path / "config.yaml").write_text(edited("workstation", {"GPUS": 6}))
-    command = ["snakemake", "--profile", str(tmp_path), "-n", "-p"]
+    command = ["snakemake", "--profile", str(tmp_path), "-n", "-p", "ade20k_segformer_mit-b4_real"]
     done = subprocess.run(command, cwd=fresh, env=environment(fresh), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    counts = rules(planned(done.stdout))
-    assert counts["train"] == done.stdout.count("torchrun --standalone --nproc-per-node 4 ") == 65
+    assert done.stdout.count("torchrun --standalone --nproc-per-node 4 ") == 1
     settings = rendered("workstation", {"GPUS": 6})
     assert settings["resources"] == {"gpu": 6}
     assert "resources" not in rendered("workstation", {"GPUS": 0})

@@ -70,7 +70,8 @@ class Slurm:
             f"|freemask {job['key']} {job['version']} {job['run']}|{job['name']}"
             for number, job in self.jobs.items()
         ]
-        return 0, "\n".join([*lines, "99|RUNNING|None|gpu2|1:00|1G|gpus|Unknown|(null)|another's | job"]), ""
+        others = ["99|RUNNING|None|gpu2|1:00|1G|gpus|Unknown|(null)|another's | job", "of two lines"]
+        return 0, "\n".join([*lines, *others]), ""
 
     def sacct(self, command: list[str]) -> tuple[int, str, str]:
         if self.accounting:
