@@ -41,7 +41,7 @@ WAITING = re.compile(r"ReqNodeNotAvail|PartitionDown|PartitionInactive|JobHeld|h
 BUSY = re.compile(r"Max\w*Submit|GrpSubmit|job submit limit for", re.IGNORECASE)  # submit limits
 ABSENT = re.compile(
     r"controller|timed out|Zero Bytes|refused|temporarily|standby|not connected|Munge|authentication|try again"
-    r"|Unable to resolve|fetch config|Connection|Communication|unavailable$",
+    r"|Unable to resolve|fetch config|Connection|Communication|unavailable$|Unspecified|I/O error|Too many|too busy",
     re.IGNORECASE,
 )
 # Words of sbatch, or reasons that a job waits -> what to change. The first that matches counts.
@@ -99,12 +99,8 @@ def submit(jobscript: str, walltime: int) -> str:
         return found
     command = sbatch_options(properties, walltime)
     os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
-    command += [
-        f"--comment=freemask {key} {version} {run_id()}",
-        f"{HERE}/slurm_job.sh",
-        jobscript,
-        os.path.abspath(FOLDER),
-    ]
+    command.append(f"--comment=freemask {key} {version} {run_id()}")
+    command += [f"{HERE}/slurm_job.sh", jobscript, os.path.abspath(FOLDER)]
     return _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
 
 
@@ -118,8 +114,7 @@ def _submit_patiently(command: list[str], key: str, name: str) -> str:
         said = " ".join(re.sub(r"^sbatch: |error: ", "", line) for line in done.stderr.splitlines()).strip()
         if BUSY.search(said):
             tell(
-                f"submit limit reached ({said}); waiting for jobs to end. Fewer `jobs` in the profile avoid this",
-                "busy",
+                f"submit limit reached ({said}); waiting for jobs to end. Fewer `jobs` in the profile avoid it", "busy"
             )
         elif not ABSENT.search(said):
             raise SystemExit(f"Slurm refuses {name!r}: {said}\n{remedy(said)}\n{_asked(command)}")
@@ -518,9 +513,10 @@ def _refresh(state: dict) -> None:
     state["missed"] = [number for number in state["watched"] if number not in jobs]
     calm = [number for number in state["watched"] if number in jobs and _is_calm(number, jobs[number], state)]
     path = f"{FOLDER}/{run_id()}.calm"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("".join(f"{number}\n" for number in calm))
-    os.utime(path, (now, now + pause))
+    with contextlib.suppress(OSError):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("".join(f"{number}\n" for number in calm))
+        os.utime(path, (now, now + pause))
 
 
 def _is_calm(number: str, job: dict, state: dict) -> bool:
