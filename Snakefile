@@ -39,10 +39,6 @@ onstart:
     refuse_missing_raw_data()
 
 
-onerror:
-    slurm.cancel_rest()
-
-
 rule all:
     """Every table and figure of every data set in the configuration, without ablations."""
     default_target: True

@@ -5,6 +5,7 @@ imports little. A job is recognized in the queue by its comment: `freemask <what
 run of Snakemake knows (Slurm's last answer, earlier jobs) is in .snakemake/slurm/<run>.json.
 """
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -73,12 +74,16 @@ def export() -> None:
     """Tell the profile's commands where they are and which run they serve, in the environment of this process."""
     run = f"{time.time():.0f}-{os.getpid()}"
     os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_SLURM_RUN": run}
+    atexit.register(cancel_rest)
 
 
 def cancel_rest() -> None:
-    """Cancel jobs of this process's run that still live when it ends; a Ctrl-C can miss those being looked at."""
+    """Cancel jobs that this run watched to its end: Ctrl-C misses those being looked at, or all if it comes twice."""
     if os.path.exists(f"{FOLDER}/{run_id()}.json"):
-        cancel()
+        with State() as state:
+            left = state.get("watched")
+        if left:
+            cancel()
 
 
 # ---- submit ----------------------------------------------------------------------------------------------------------
@@ -94,14 +99,16 @@ def submit(jobscript: str, walltime: int) -> str:
     with open(jobscript, encoding="utf-8") as lines:
         properties = json.loads(re.search(r"^# properties = (.*)$", lines.read(), re.MULTILINE)[1])
     key, version = identity(properties)
-    found = earlier_job(key, version, name_of(properties))
-    if found:
-        return found
-    command = sbatch_options(properties, walltime)
-    os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
-    command.append(f"--comment=freemask {key} {version} {run_id()}")
-    command += [f"{HERE}/slurm_job.sh", jobscript, os.path.abspath(FOLDER)]
-    return _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
+    number = earlier_job(key, version, name_of(properties))
+    if number is None:
+        command = sbatch_options(properties, walltime)
+        os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
+        command.append(f"--comment=freemask {key} {version} {run_id()}")
+        command += [f"{HERE}/slurm_job.sh", jobscript, os.path.abspath(FOLDER)]
+        number = _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
+    with State() as state:
+        state.setdefault("watched", {}).setdefault(number, {})
+    return number
 
 
 def _submit_patiently(command: list[str], key: str, name: str) -> str:
@@ -585,7 +592,8 @@ def main(arguments: list[str]) -> None:
     """Run a command: submit <walltime> <jobscript>, status <number>, or cancel."""
     if arguments[0] == "submit":
         try:
-            sys.stdout.write(submit(arguments[2], minutes_of(arguments[1])) + "\n")
+            number = submit(arguments[2], minutes_of(arguments[1]))
+            sys.stdout.write(f"{number}\n")
         except (SystemExit, OSError) as error:
             sys.stdout.write(f"{error}\n")  # Snakemake shows it with the rule
             raise SystemExit(1) from None

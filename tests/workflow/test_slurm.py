@@ -523,7 +523,11 @@ def test_cancel_ends_this_runs_jobs_and_no_others(tmp_path, cluster, clock, monk
     assert cluster.asked("scancel") == [["scancel", "1", "2"]]
 
 
-def test_cancel_without_jobs_asks_nothing(cluster):
+def test_a_run_that_ended_well_asks_nothing(tmp_path, cluster):
+    slurm.submit(jobscript(tmp_path), 60)
+    cluster.jobs["1"]["state"] = "COMPLETED"
+    assert slurm.status("1") == "success"
+    cluster.calls.clear()
     slurm.cancel_rest()
     assert cluster.calls == []
 
