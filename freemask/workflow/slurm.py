@@ -160,7 +160,7 @@ def identity(properties: dict) -> tuple[str, str]:
         makes = [properties["rule"], properties["wildcards"]]
     inputs = []
     for path in properties.get("input") or []:
-        if os.path.exists(path):
+        if "/preflight/" not in path and os.path.exists(path):  # checks made again change no job
             status = os.stat(path)
             inputs.append([path, status.st_mtime_ns, status.st_size])
     return digest(os.getcwd(), makes), digest(properties.get("params"), inputs)
@@ -592,7 +592,7 @@ def main(arguments: list[str]) -> None:
     """Run a command: submit <walltime> <jobscript>, status <number>, or cancel."""
     if arguments[0] == "submit":
         try:
-            number = submit(arguments[2], minutes_of(arguments[1]))
+            number = submit(arguments[-1], minutes_of(" ".join(arguments[1:-1])))
             sys.stdout.write(f"{number}\n")
         except (SystemExit, OSError) as error:
             sys.stdout.write(f"{error}\n")  # Snakemake shows it with the rule
