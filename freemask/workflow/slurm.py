@@ -540,7 +540,7 @@ def _is_calm(number: str, job: dict, state: dict) -> bool:
         tell(f"{who} is back in the queue (time limit, preemption or a lost node) and goes on from what it saved")
     if WAITING.search(reason):
         held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
-        tell(f"{who} waits: {reason}{held}", once=reason[:40])
+        tell(f"{who} waits: {reason}{held}. Other jobs may wait for the same", once=reason[:40])
     return True
 
 
