@@ -17,7 +17,7 @@ from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import launch, sources
+from freemask.workflow import launch, slurm, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -62,6 +62,14 @@ def refuse_missing_raw_data():
     atexit.unregister(tell_missing_raw_data)
     if lines := missing_raw_data():
         raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(lines))
+
+
+slurm.export()  # where the commands of profiles/slurm are
+
+if "container" in config:
+
+    # The image of envs/Containerfile holds the conda environments of the rules.
+    containerized: config["container"]
 
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
