@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from freemask import watchdog
 from freemask.errors import InputError
 
 
@@ -29,6 +30,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
+        watchdog.beat()
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -64,7 +66,9 @@ def current_umask() -> int:
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    watchdog.beat()
+    return found
 
 
 def sha256_of_input(path: str | Path) -> str:

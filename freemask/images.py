@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from freemask import watchdog
 from freemask.errors import InputError
 from freemask.files import digest, write_atomic
 
@@ -103,6 +104,7 @@ def write_stamped(path: str | Path, array: np.ndarray, stamp: str) -> None:
 
 def is_current(path: str | Path, stamp: str) -> bool:
     """Whether an image file is there and has this stamp."""
+    watchdog.beat()
     try:
         with Image.open(path) as image:
             return image.info.get(STAMP) == stamp
