@@ -97,6 +97,14 @@ def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
     return found
 
 
+def subfolder(mask_id: str) -> str:
+    """Name of the subfolder, one of 256, of the files of a mask: two hex digits of its id's SHA-256.
+
+    Many file systems slow down in folders of more than some thousand files.
+    """
+    return hashlib.sha256(mask_id.encode()).hexdigest()[:2]
+
+
 def digest(settings: Any) -> str:
     """First 12 hex digits of the SHA-256 of a JSON-able value; the order of keys doesn't matter."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
