@@ -110,7 +110,7 @@ def find(paths: Sequence[str], stamps: Sequence[str]) -> list[Place | None]:
 
 def read(place: Place) -> bytes:
     """The bytes of a file; fewer if the archive was cut. Safe in processes forked from one that has read before."""
-    return os.pread(_archive(place.pack).fileno(), place.size, place.offset)
+    return os.pread(_archive(os.path.abspath(place.pack)).fileno(), place.size, place.offset)
 
 
 def drop(places: Iterable[Place]) -> None:
