@@ -28,7 +28,7 @@ TABLES = {
     "filtered/*/*/*/*.tsv": ("image", "mask", "margin"),
     "synthetic/*/train.tsv": ("image", "mask", "margin"),
 }
-OTHERS = ("*.tsv", "[!v]*/*.tsv", "class_loss/*/*.tsv")  # tables that name no files but must be whole; not verify/
+OTHERS = ("*.tsv", "[!v]*/*.tsv", "synthetic/*/*.tsv")  # tables that name no files but must be whole; not verify/
 DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
 
 
