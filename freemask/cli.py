@@ -65,13 +65,14 @@ def command_line(function: Callable[..., None]) -> App:
     return app
 
 
-def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0) -> None:
+def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0, watched: bool = True) -> None:
     """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
 
     Args:
         function: Typed function with keyword-only parameters.
         gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
             from the options.
+        watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
     """
     options = _options(command_line(function))
     log = options.pop("log", None)
@@ -80,7 +81,8 @@ def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], in
         _start_log(log)
         if count := gpus(options) if callable(gpus) else gpus:
             devices.take(count, tell)
-        watchdog.start(tell, log)
+        if watched:
+            watchdog.start(tell, log)
         function(**options)
     except InputError as error:
         message = str(error)
