@@ -27,6 +27,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/preflight.smk"
 include: "rules/data.smk"
 include: "rules/selection.smk"
 include: "rules/generation.smk"
@@ -37,6 +38,7 @@ include: "rules/reporting.smk"
 
 onstart:
     refuse_missing_raw_data()
+    site.export(workflow, seconds_of_a_batch())
 
 
 rule all:

@@ -126,9 +126,6 @@ rule resize_masks:
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 
 
-WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
-
-
 # These rules have no outputs: they run only on request, and Snakemake never deletes a data set's folder.
 for dataset, facts in DATASETS.items():
     if "archives" not in facts:

@@ -49,6 +49,7 @@ rule train:
         initial=pretrained_weights,
         # ancient: a file fetched again must not start weeks of training
         initial_weights=lambda wildcards: ancient(initial_weights(wildcards)),
+        preflight=after_preflight("results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth"),
     output:
         weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
     log:

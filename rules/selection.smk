@@ -8,6 +8,7 @@ rule class_loss:
         label_space="results/{dataset}/label_space.json",
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
+        preflight=after_preflight("results/{dataset}/class_loss/{scatteritem}.tsv"),
     output:
         sums="results/{dataset}/class_loss/{scatteritem}.tsv",
     log:
