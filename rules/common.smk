@@ -16,10 +16,9 @@ from snakemake.io import IOFile
 from freemask.errors import InputError
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
-from freemask.selection import estimates
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import launch, site, sources
+from freemask.workflow import launch, preflight, site, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -219,7 +218,7 @@ def preflight_options(wildcards, output):
     facts, chosen = DATASETS[wildcards.dataset], [config["synthetic_sets"][name] for name in sets_of(wildcards.dataset)]
     rows = experiments_of(wildcards.dataset)
     images = {
-        f"synthesis/{one['generator']}/{one['plan']}": estimates.images_per_mask(config["plans"][one["plan"]])
+        f"synthesis/{one['generator']}/{one['plan']}": preflight.images_per_mask(config["plans"][one["plan"]])
         for one in chosen
     }
     folders = [Path(facts["root"]) / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val")]

@@ -31,6 +31,7 @@ rule write_label_space:
         "logs/{dataset}/write_label_space.log",
     benchmark:
         "logs/{dataset}/write_label_space.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -54,6 +55,7 @@ rule index_dataset:
         "logs/{dataset}/index_dataset/{split}.log",
     benchmark:
         "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]

@@ -19,6 +19,7 @@ rule training_config:
         "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/segmentation.yaml"
     params:
@@ -178,6 +179,7 @@ rule import_log:
         "logs/{dataset}/import_log/{experiment}/seed-{train_seed}.benchmark.tsv"
     wildcard_constraints:
         dataset=only_imported("log"),
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:

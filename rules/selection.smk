@@ -43,6 +43,7 @@ rule gather_class_loss:
         "logs/{dataset}/gather_class_loss.log",
     benchmark:
         "logs/{dataset}/gather_class_loss.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -64,6 +65,7 @@ rule mask_hardness:
         "logs/{dataset}/mask_hardness.log",
     benchmark:
         "logs/{dataset}/mask_hardness.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -86,6 +88,7 @@ rule plan_synthesis:
         "logs/{dataset}/plan_synthesis/{plan}.log",
     benchmark:
         "logs/{dataset}/plan_synthesis/{plan}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     resources:

@@ -25,16 +25,6 @@ def cost(images: int, side: int, seconds_per_image: float) -> str:
     )
 
 
-def images_per_mask(plan: dict) -> float:
-    """Expected images of a mask before a plan is made, from the plan's settings; n_max for strategies from elsewhere.
-
-    The rank formula (see hardness.images_at_rank) gives n_max / 2 + 1 on average, less than one image more or less;
-    the other strategies share out as many.
-    """
-    own = ":" not in plan["strategy"]
-    return min(plan["n_max"] / 2 + 1, plan["n_max"]) if own else plan["n_max"]
-
-
 def gpu_time(seconds: float) -> str:
     """Seconds as text: GPU hours, or minutes below an hour."""
     return f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"

@@ -218,6 +218,16 @@ def entries(folder: Path | None) -> int:
     return len(os.listdir(folder)) if folder and folder.is_dir() else 0
 
 
+def images_per_mask(plan: dict) -> float:
+    """Expected images of a mask before a plan is made, from the plan's settings; n_max for strategies from elsewhere.
+
+    The rank formula (see hardness.images_at_rank) gives n_max / 2 + 1 on average, less than one image more or less;
+    the other strategies share out as many.
+    """
+    own = ":" not in plan["strategy"]
+    return min(plan["n_max"] / 2 + 1, plan["n_max"]) if own else plan["n_max"]
+
+
 def missing_images(folder: Path, masks: int, per_mask: dict[str, float]) -> float:
     """Images that synthesis has yet to make.
 
