@@ -25,7 +25,7 @@ def asked(workflow: Any, seconds: float) -> Asked:
             minutes = max(minutes, minutes_of(_value(rule, "runtime")))
             partitions.add(str(_value(rule, "slurm_partition") or ""))
     command = str(getattr(workflow.executor_settings, "submit_cmd", ""))
-    if given := re.search(r"submit (\d+\w*)$", command):  # profiles/slurm: no job is longer than WALLTIME
+    if given := re.search(r'submit "?(\d+\w*)"?$', command):  # profiles/slurm: no job is longer than WALLTIME
         minutes = min(minutes, minutes_of(given[1]))
     if len(partitions) > 1:
         partitions.discard("")

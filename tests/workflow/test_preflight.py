@@ -370,6 +370,20 @@ def test_times(text, minutes):
     assert site.minutes_of(text) == minutes
 
 
+@pytest.mark.parametrize("command", ["x submit 4h", '"$P" -IS "$F/slurm.py" submit "4h"', "sbatch"])
+def test_what_slurm_is_asked(command):
+    """The longest job of a GPU rule, but no longer than WALLTIME; partitions of GPU rules."""
+    resources = {"train": {"gpu": 8, "runtime": "72h", "slurm_partition": "gpu"}, "tables": {"runtime": 60}}
+    rules = [SimpleNamespace(name=name, resources=one) for name, one in resources.items()]
+    workflow = SimpleNamespace(local_exec=False, dryrun=False, rules=rules,
+                               executor_settings=SimpleNamespace(submit_cmd=command),
+                               resource_settings=SimpleNamespace(nodes=100))  # fmt: skip
+    minutes = 72 * 60 if command == "sbatch" else 240
+    assert site.asked(workflow, 5.8) == {"jobs": 100, "minutes": minutes, "partitions": ["gpu"], "seconds": 5.8}
+    workflow.local_exec = True
+    assert site.asked(workflow, 5.8) == {}
+
+
 # ---- in the workflow -------------------------------------------------------------------------------------------------
 
 
