@@ -27,6 +27,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/preflight.smk"
 include: "rules/data.smk"
 include: "rules/selection.smk"
 include: "rules/generation.smk"
@@ -38,6 +39,7 @@ include: "rules/reporting.smk"
 onstart:
     refuse_missing_raw_data()
     tell_unshared_folder()
+    site.export(workflow, seconds_of_a_batch())
 
 
 rule all:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from snakemake.io import IOFile
 
 from freemask import watchdog
 from freemask.errors import InputError
@@ -18,7 +19,7 @@ from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import failed_logs, launch, sharing, slurm, sources
+from freemask.workflow import failed_logs, launch, preflight, sharing, site, slurm, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -41,8 +42,10 @@ for generator in config["generators"].values():
     if "path" in generator:
         generator["path"] = str(place(generator["path"]))
 
+ROWS = {(row.dataset, row.experiment): row for _, row in EXPERIMENTS.iterrows()}  # quicker to search than the table
 MISSING = sources.missing_raw_data(config, DATASETS)
 IMPORTED = imports.sources(config)
+WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 
 
 def missing_raw_data():
@@ -155,6 +158,11 @@ def option(name, value):
     return f"{name} {shlex.quote(str(value))}" if value else ""
 
 
+def options(name, values):
+    """A command-line option with several values, each quoted for the shell; empty if there are none."""
+    return f"{name} {shlex.join(map(str, values))}" if values else ""
+
+
 def dataset_setting(key, split=None):
     """A setting of the data set, e.g. mask_size."""
 
@@ -205,6 +213,75 @@ def is_imported(row, train_seed, *kinds):
     """Whether an experiment's train seed is imported as one of these kinds (default: any)."""
     source = IMPORTED.get((row.dataset, row.experiment, train_seed))
     return source is not None and source["kind"] in (kinds or ("checkpoint", "log"))
+
+
+# ---- preflight -------------------------------------------------------------------------------------------------------
+
+PREFLIGHTS = ["synthesis", "segmentation"]  # kinds of GPU jobs, by their environments
+
+
+def after_preflight(output):
+    """The checks that an expensive job waits for.
+
+    Nothing where `output` was made without them: another set of inputs would make it again.
+    """
+
+    def checks(wildcards):
+        files = [f"results/{wildcards.dataset}/preflight/{kind}.json" for kind in PREFLIGHTS]
+        recorded = workflow.persistence.input(IOFile(output.format(**wildcards)))
+        return [] if recorded is not None and files[0] not in recorded else ancient(files)
+
+    return checks
+
+
+def seconds_of_a_batch():
+    """What the slowest batch of images takes [s]."""
+    return max(config["seconds_per_image"] * one["batch_size"] for one in config["generators"].values())
+
+
+def preflight_options(wildcards, output):
+    """Options of preflight. Takes `output` so that Snakemake doesn't record them: nothing is checked again by itself."""
+    facts, chosen = DATASETS[wildcards.dataset], [config["synthetic_sets"][name] for name in sets_of(wildcards.dataset)]
+    rows = experiments_of(wildcards.dataset)
+    images = {
+        f"synthesis/{one['generator']}/{one['plan']}": preflight.images_per_mask(config["plans"][one["plan"]])
+        for one in chosen
+    }
+    folders = [Path(facts["root"]) / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val")]
+    weights = [*generator_files(wildcards.dataset), *(sources.initial_weights(MODELS[row.model]) for row in rows)]
+    missing = [source["url"] for name, source in WEIGHTS.items() if not Path(f"weights/{name}").exists()]
+    return [
+        options("--files", sorted({str(path) for path in [*folders, *weights] if path and Path(path).exists()})),
+        options("--downloads", missing),
+        option("--index", f"results/{wildcards.dataset}/index/train.tsv"),
+        option("--masks", folders[2]),
+        option("--images-per-mask", json.dumps(images)),
+        option("--mask-size", facts["mask_size"]),
+    ]
+
+
+def gpu_options(kind, wildcards, output):
+    """Options of preflight_gpu, which Snakemake doesn't record either."""
+    generators = [one for one in config["generators"].values() if one["dataset"] == wildcards.dataset]
+    models = [MODELS[row.model] for row, _ in trained_rows(wildcards.dataset)]
+    if kind == "synthesis":
+        dtypes, largest = {one["dtype"] for one in generators}, max(generators, key=lambda one: one["batch_size"])
+        own = [
+            option("--batch-size", largest["batch_size"]),
+            option("--image-size", largest["image_size"]),
+            options("--weights", generator_files(wildcards.dataset)),
+        ]
+    else:
+        names = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+        dtypes = {names[experiments.precision(model, config)] for model in models}
+        own = ["--compiled-ops" if any("mask2former" in model["base"] for model in models) else ""]
+    return [option("--gpus", str(config["training_gpus"])), options("--dtypes", sorted({"float32", *dtypes})), *own]
+
+
+def generator_files(dataset):
+    """Checkpoints, or weights in pipeline folders, that the data set's generators are read from."""
+    paths = [Path(one["path"]) for one in config["generators"].values() if one["dataset"] == dataset and "path" in one]
+    return [str(file) for path in paths for file in (sorted(path.glob("*/*.safetensors")) if path.is_dir() else [path])]
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -344,10 +421,9 @@ def margins_to_filter(wildcards):
 
 def experiment_row(wildcards):
     """The row of the experiments table."""
-    rows = EXPERIMENTS[(EXPERIMENTS.dataset == wildcards.dataset) & (EXPERIMENTS.experiment == wildcards.experiment)]
-    if rows.empty:
+    if (wildcards.dataset, wildcards.experiment) not in ROWS:
         raise WorkflowError(f"{config['experiments']}: no experiment {wildcards.experiment} on {wildcards.dataset}")
-    return rows.iloc[0]
+    return ROWS[wildcards.dataset, wildcards.experiment]
 
 
 def model_settings(wildcards):

@@ -31,6 +31,7 @@ rule write_label_space:
         "logs/{dataset}/write_label_space.log",
     benchmark:
         "logs/{dataset}/write_label_space.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -54,6 +55,7 @@ rule index_dataset:
         "logs/{dataset}/index_dataset/{split}.log",
     benchmark:
         "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]
@@ -124,9 +126,6 @@ rule resize_masks:
         " --index {input.index:q} --label-space {input.label_space:q}"
         " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
-
-
-WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 
 
 # These rules have no outputs: they run only on request, and Snakemake never deletes a data set's folder.

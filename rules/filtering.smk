@@ -78,6 +78,7 @@ rule synthetic_set:
         "logs/{dataset}/synthetic_set/{synthetic_set}.log",
     benchmark:
         "logs/{dataset}/synthetic_set/{synthetic_set}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:

@@ -7,6 +7,7 @@ rule train_generator:
         index="results/{dataset}/index/train.tsv",
         check="results/{dataset}/check/train.tsv",
         label_space="results/{dataset}/label_space.json",
+        preflight=after_preflight("results/{dataset}/generator_training/{generator}/pipeline/model_index.json"),
     output:
         pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
         weights="results/{dataset}/generator_training/{generator}/weights.json",
@@ -66,6 +67,7 @@ rule synthesize:
         generator="results/{dataset}/generator/{generator}/model_index.json",
         weights="results/{dataset}/generator_weights/{generator}.json",
         label_space="results/{dataset}/label_space.json",
+        preflight=after_preflight("results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv"),
     output:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
     log:

@@ -36,6 +36,7 @@ for name, table, study, prefix in [
             f"logs/{{dataset}}/{name}.log",
         benchmark:
             f"logs/{{dataset}}/{name}.benchmark.tsv"
+        localrule: True
         conda:
             "../envs/cpu.yaml"
         params:
@@ -69,6 +70,7 @@ rule training_cost:
         "logs/{dataset}/training_cost.log",
     benchmark:
         "logs/{dataset}/training_cost.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -96,6 +98,7 @@ rule most_improved:
         "logs/{dataset}/most_improved.log",
     benchmark:
         "logs/{dataset}/most_improved.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -169,6 +172,7 @@ for figure in FIGURES:
             f"logs/{{dataset}}/{figure.script.stem}.log",
         benchmark:
             f"logs/{{dataset}}/{figure.script.stem}.benchmark.tsv"
+        localrule: True
         conda:
             "../envs/cpu.yaml"
         params:

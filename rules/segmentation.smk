@@ -19,6 +19,7 @@ rule training_config:
         "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.log",
     benchmark:
         "logs/{dataset}/training_config/{experiment}/seed-{train_seed}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/segmentation.yaml"
     params:
@@ -49,6 +50,7 @@ rule train:
         initial=pretrained_weights,
         # ancient: a file fetched again must not start weeks of training
         initial_weights=lambda wildcards: ancient(initial_weights(wildcards)),
+        preflight=after_preflight("results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth"),
     output:
         weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
     log:
@@ -178,6 +180,7 @@ rule import_log:
         "logs/{dataset}/import_log/{experiment}/seed-{train_seed}.benchmark.tsv"
     wildcard_constraints:
         dataset=only_imported("log"),
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:

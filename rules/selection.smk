@@ -8,6 +8,7 @@ rule class_loss:
         label_space="results/{dataset}/label_space.json",
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
+        preflight=after_preflight("results/{dataset}/class_loss/{scatteritem}.tsv"),
     output:
         sums="results/{dataset}/class_loss/{scatteritem}.tsv",
     log:
@@ -42,6 +43,7 @@ rule gather_class_loss:
         "logs/{dataset}/gather_class_loss.log",
     benchmark:
         "logs/{dataset}/gather_class_loss.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -63,6 +65,7 @@ rule mask_hardness:
         "logs/{dataset}/mask_hardness.log",
     benchmark:
         "logs/{dataset}/mask_hardness.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
@@ -85,6 +88,7 @@ rule plan_synthesis:
         "logs/{dataset}/plan_synthesis/{plan}.log",
     benchmark:
         "logs/{dataset}/plan_synthesis/{plan}.benchmark.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     resources:

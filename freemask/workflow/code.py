@@ -16,6 +16,7 @@ PACKAGE = "freemask"
 SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "disks", "errors", "stopping", "watchdog")}
 
 
+@cache
 def code_digest(script: str | Path, *plugged_in: str) -> str:
     """Digest of a script and of every module of this package that it imports, directly or not.
 

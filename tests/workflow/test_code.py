@@ -40,11 +40,17 @@ def checkout(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code, "ROOT", tmp_path)
     yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """Read files again."""
     code._read.cache_clear()
+    code.code_digest.cache_clear()
 
 
 def digest() -> str:
-    code._read.cache_clear()
+    forget()
     return code.code_digest("work")
 
 
@@ -78,7 +84,7 @@ def test_code_from_outside_counts(checkout, monkeypatch, tmp_path):
     first = code.code_digest("work", "hardness", "outside_strategy:spread")
     assert first != code.code_digest("work", "hardness")
     (tmp_path / "outside_strategy.py").write_text("def spread(): return 2\n")
-    code._read.cache_clear()
+    forget()
     assert code.code_digest("work", "hardness", "outside_strategy:spread") != first
 
 

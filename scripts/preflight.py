@@ -1,0 +1,56 @@
+"""Check the submitting machine before a run; see `preflight`."""
+
+from pathlib import Path
+
+from freemask import cli
+
+
+def preflight(
+    *,
+    folder: Path,
+    files: list[Path] | None = None,
+    downloads: list[str] | None = None,
+    index: Path,
+    masks: Path | None = None,
+    images_per_mask: cli.Json,
+    mask_size: cli.Positive,
+    slurm: cli.Json,
+    result: Path,
+) -> None:
+    """Check files, disk, inodes, clocks and Slurm where a run is started; ends with all that is wrong, in words.
+
+    Args:
+        folder: results/<dataset>.
+        files: Raw data and weights that exist: noted, so that nodes can check that they see the same.
+        downloads: Addresses of weights that the run fetches.
+        index: Table of the training images (index_dataset), for their number; may be missing.
+        masks: Folder of the raw training masks, for their number if there is no index; may be missing.
+        images_per_mask: Expected synthetic images of a mask, of each plan and generator, JSON:
+            {"synthesis/<generator>/<plan>": 10.9, ...}.
+        mask_size: Side of an image [pixels].
+        slurm: What is asked of Slurm, JSON (freemask.workflow.site.asked); {} if nothing.
+        result: Output: what was found, JSON.
+    """
+    from freemask.selection.estimates import BYTES_PER_PIXEL
+    from freemask.workflow import preflight as checks
+    from freemask.workflow import site
+
+    findings = checks.Findings()
+    checks.versions(findings)
+    checks.note_files(findings, files or [])
+    checks.downloads(findings, downloads or [])
+    if checks.writable(findings, folder):
+        checks.shared_with_a_group(findings, Path.cwd())
+        number = checks.rows(index) or checks.entries(masks)
+        images = checks.missing_images(folder, number, images_per_mask)
+        # an image is one file; a square mask of each training image
+        what = f"synthesis of {images:,.0f} more images"
+        checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + number, what)
+    checks.local_room(findings, shared=False)
+    if slurm:
+        site.check(findings, slurm)
+    cli.tell(findings.write(result, "the submitting machine"))
+
+
+if __name__ == "__main__":
+    cli.run(preflight)
