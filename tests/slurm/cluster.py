@@ -166,9 +166,7 @@ class Cluster:
         program, _, node = name.partition("-")
         command = [shutil.which(program, path=self.env["PATH"]), *options.get(name, ["-D", "-N", node])]
         with open(folder / f"{name}.out", "ab") as out:
-            self.daemons[name] = subprocess.Popen(
-                command, env=self.env, stdout=out, stderr=out, start_new_session=True
-            )
+            self.daemons[name] = subprocess.Popen(command, env=self.env, stdout=out, stderr=out, start_new_session=True)
 
     def crash(self, node: str) -> None:
         """End a node as a power cut does: its daemon and all processes of its jobs, at once."""
