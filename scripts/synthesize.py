@@ -67,6 +67,7 @@ def synthesize(
     from freemask.generation.freestyle.loading import weights_sha256
     from freemask.generation.generators import GENERATORS, Sampling, load_generator
     from freemask.generation.prompt import read_parts
+    from freemask.stopping import Stop
     from freemask.tables import read_table, write_table
     from freemask.weights import refuse_emulated_bfloat16
 
@@ -97,9 +98,10 @@ def synthesize(
     maker = shards.Shard(first, None if dtype == "float32" else load, batch_size, jpeg_quality, image_size)
     # Shuffled, so that concurrent jobs whose plans share a folder rarely generate the same image.
     order = random.Random(str(manifest)).sample(requested, len(requested))
-    made = maker.make(order, f"synthesize {shard}")
-    cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
-    write_table(manifest, shards.manifest(requested))
+    with Stop() as stop:
+        made = maker.make(order, f"synthesize {shard}", stop)
+        cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
+        write_table(manifest, shards.manifest(requested))
 
 
 if __name__ == "__main__":

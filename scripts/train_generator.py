@@ -39,6 +39,7 @@ def train_generator(
     from freemask.generation.freestyle.miniature import begin_miniature
     from freemask.generation.freestyle.pairs import FilePairs
     from freemask.generation.freestyle.training import GeneratorTrainer, begin, sample_sheets, split_settings
+    from freemask.stopping import Stop
 
     torch.set_num_threads(threads)
     space = LabelSpace.read(label_space)
@@ -59,7 +60,8 @@ def train_generator(
         pairs = FilePairs(index, image_size)
         examples = [pairs[number][:2] for number in range(min(8, len(pairs)))]
     trainer = GeneratorTrainer(pipeline, space.words_by_label(), space.ignored, training, folder)
-    trainer.train(pairs, sample_sheets(pipeline, examples, space, folder))
+    with Stop() as stop:
+        trainer.train(pairs, sample_sheets(pipeline, examples, space, folder), stop)
     if trainer.accelerator.is_main_process:
         save_pipeline(pipeline, folder / "pipeline")
         write_json(folder / "pipeline" / "training.json", made_by | {"commit": cli.commit()})

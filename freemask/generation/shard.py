@@ -2,13 +2,11 @@
 
 import functools
 import logging
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from freemask.files import digest, read_json, sha256, sweep, write_atomic, write
 from freemask.generation.generators import Generator
 from freemask.images import jpeg_bytes, read_mask
 from freemask.parallel import map_ahead, shard_number, some
+from freemask.stopping import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +123,6 @@ class Batch:
     prepared: Any
 
 
-class Terminated(SystemExit):
-    """SIGTERM was received: the current batch is written, the next run makes the rest."""
-
-
 class Shard:
     """Makes the missing images of a shard in batches of one fixed shape, the last one filled up by repetition.
 
@@ -153,35 +148,37 @@ class Shard:
         self.generator = functools.cache(load)
         self.again = load_again and functools.cache(load_again)
         self.batch_size, self.quality, self.image_size = batch_size, quality, image_size
-        self.stop = False
         self.found = 0  # images that other jobs made since `make` began
         self.retried: list[Request] = []
         self.blank: list[Request] = []
 
-    def make(self, requested: list[Request], description: str) -> int:
+    def make(self, requested: list[Request], description: str, stop: Stop | None = None) -> int:
         """Make the missing images; returns how many were made.
 
+        Args:
+            requested: The shard's images.
+            description: Label of the progress lines.
+            stop: Ends the work after the current batch.
         Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
         well (they aren't written).
         """
+        stop = stop or Stop()
         self.found, missing = 0, [request for request in requested if not is_made(request)]
         for folder in {request.image.parent for request in requested}:
             sweep(folder)
-        previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             with ThreadPoolExecutor(2) as writing, bar(description, len(requested), "image") as shown:
                 shown.initial = shown.n = len(requested) - len(missing)  # excluded from the speed
                 # one thread and one batch ahead: batches come in order, and the generator is loaded once
                 with closing(map_ahead(self._prepare, self._batches(missing, shown), threads=1, ahead=2)) as ready:
-                    self._make_batches(ready, writing, shown)
+                    self._make_batches(ready, writing, shown, stop)
         finally:
-            signal.signal(signal.SIGTERM, previous)
             if self.retried:
                 tell(
                     f"{len(self.retried)} images came out blank and were made again in float32: {_names(self.retried)}"
                 )
-        if self.stop:
-            raise Terminated(128 + signal.SIGTERM)
+        if stop.requested and shown.n < len(requested):
+            stop.end(f"{description}: {shown.n} of {len(requested)} images are there")
         if self.blank:
             raise InputError(
                 f"{len(self.blank)} blank images, in float32 too: {_names(self.blank)}; check the generator's weights"
@@ -202,7 +199,7 @@ class Shard:
         if batch:
             yield batch
 
-    def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm) -> None:
+    def _make_batches(self, ready: Iterator[Batch], pool: ThreadPoolExecutor, shown: tqdm, stop: Stop) -> None:
         """Generate batches. Meanwhile the next one is prepared, and the images of the last one are written."""
         writing: list[Future] = []
         for batch in ready:
@@ -212,17 +209,14 @@ class Shard:
                 pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
             ]
             shown.update(len(batch.requests))
-            if self.stop:
+            stop.saved += len(batch.requests)
+            if stop.requested:
                 break
         self._settle(writing)
 
     def _settle(self, writing: list[Future]) -> None:
         """Wait for images being written; count those that another job had made."""
         self.found += sum(not done.result() for done in writing)
-
-    def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
-        logger.warning("SIGTERM: finishing the batch")
-        self.stop = True
 
     def _prepare(self, batch: list[Request]) -> Batch:
         """Read a batch's masks, fill it up, and let the generator prepare it."""

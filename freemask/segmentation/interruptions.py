@@ -1,17 +1,11 @@
-"""Trainings that end early without losing iterations, and resume with the same result.
-
-Slurm sends SIGTERM before a time limit, a preemption or a cancellation, and SIGKILL some seconds later (KillWait).
-"""
+"""Trainings that end early without losing iterations (see freemask.stopping), and resume with the same result."""
 
 import atexit
 import errno
-import multiprocessing
 import pickle
 import re
 import shutil
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,23 +14,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS, HOOKS
 
-from freemask import cli, files
+from freemask import files
 from freemask.segmentation.outputs import TIMES
+from freemask.stopping import Stop, ignore_sigterm, kill_loaders
 
-
-@FUNCTIONS.register_module()
-def leave_sigterm_to_parent(worker_id: int) -> None:
-    """Make a data loading process ignore SIGTERM, which its whole group gets: the training needs it until it has saved.
-
-    Requires SaveOnTerminate, which kills these processes at the end.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _kill_loaders() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call it an error
-    for process in multiprocessing.active_children():
-        process.kill()
+# for the resolved configs, which name it; requires SaveOnTerminate, which kills these processes at the end
+FUNCTIONS.register_module("leave_sigterm_to_parent", module=ignore_sigterm)
 
 
 @HOOKS.register_module()
@@ -50,13 +33,14 @@ class SaveOnTerminate(Hook):
 
     def __init__(self, accumulate: int = 1) -> None:
         self.accumulate = accumulate
-        self.terminated = False
-        self.previous: Any = None
+        self.stop = Stop()
+        self.begun = 0  # iterations that the training resumed from
 
     def before_train(self, runner: Any) -> None:
         """Handle SIGTERM, and the end of data loading processes, however the training ends."""
-        self.previous = signal.signal(signal.SIGTERM, self._note)
-        atexit.register(_kill_loaders)  # runs before multiprocessing's own, which would wait for them
+        self.begun = runner.iter
+        self.stop.__enter__()  # ends in after_train
+        atexit.register(kill_loaders)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """End after an update."""
@@ -70,13 +54,10 @@ class SaveOnTerminate(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Restore the handler of SIGTERM."""
-        signal.signal(signal.SIGTERM, self.previous)
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.terminated = True
+        self.stop.__exit__()
 
     def _end_if_terminated(self, runner: Any, done: int) -> None:
-        terminated = torch.tensor(int(self.terminated))
+        terminated = torch.tensor(int(self.stop.requested))
         all_reduce(terminated, "max")  # the signal reaches the processes at different moments
         if not terminated.item():
             return
@@ -87,9 +68,8 @@ class SaveOnTerminate(Hook):
                 for _, path in _numbered(runner.work_dir)[:-2]:  # mmengine's limit doesn't count those saved here
                     path.unlink()
         barrier()  # no process may end, and torchrun then kill the others, before the file is there
-        if is_main_process():
-            cli.tell(f"SIGTERM: saved {runner.cfg.work_dir}/{name}; the same command resumes from it")
-        raise SystemExit(128 + signal.SIGTERM)
+        self.stop.saved = done - self.begun
+        self.stop.end(f"saved {runner.cfg.work_dir}/{name}", is_main_process())
 
 
 @HOOKS.register_module()

@@ -12,7 +12,8 @@ from freemask import plugins
 from freemask.workflow.places import ROOT
 
 PACKAGE = "freemask"
-SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "errors")}  # logs, GPU locks, messages
+# logs, GPU locks, messages, ends of jobs
+SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "errors", "stopping", "watchdog")}
 
 
 def code_digest(script: str | Path, *plugged_in: str) -> str:

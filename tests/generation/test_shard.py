@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from freemask.errors import InputError
-from freemask.generation.shard import Shard, Terminated, claim_folder, is_blank, is_made, manifest, requests, shard_rows
+from freemask.generation.shard import Shard, claim_folder, is_blank, is_made, manifest, requests, shard_rows
 from freemask.images import png_bytes
+from freemask.stopping import CONTINUE, Stop, Terminated
 
 WORDS = {3: "sky", 7: "road"}
 
@@ -57,9 +58,9 @@ def requested(world, item="1-of-1"):
     return requests(shard_rows(plan, item), masks, WORDS, images)
 
 
-def make(world, noise, item="1-of-1", again=None):
+def make(world, noise, item="1-of-1", again=None, stop=None):
     load_again = again and (lambda: again)
-    return Shard(lambda: noise, load_again, batch_size=4, quality=95).make(requested(world, item), "test")
+    return Shard(lambda: noise, load_again, batch_size=4, quality=95).make(requested(world, item), "test", stop)
 
 
 def test_a_second_run_makes_nothing(world):
@@ -117,11 +118,14 @@ def test_an_image_that_another_job_made_while_it_was_generated_stays(world):
     assert manifest(rows[:2]).sha256.tolist() == theirs
 
 
-def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world):
+def test_sigterm_finishes_the_batch_and_the_next_run_makes_the_rest(world, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(CONTINUE, str(tmp_path / "continue"))
     killer = Noise(on_call=lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 1 else None)
-    with pytest.raises(Terminated) as stopped:
-        make(world, killer)
+    with pytest.raises(Terminated) as stopped, Stop() as stop:
+        make(world, killer, stop=stop)
     assert stopped.value.code == 143
+    assert "SIGTERM: test: 4 of 10 images are there; the same command goes on" in capsys.readouterr().err
+    assert (tmp_path / "continue").exists()
     there = [request for request in requested(world) if is_made(request)]
     assert len(there) == 4
     noise = Noise()

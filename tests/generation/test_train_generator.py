@@ -15,7 +15,7 @@ import pytest
 from command_line import run_script
 from tiny_generator import WORDS, killed_at, tiny_pipeline
 
-from freemask import files, images
+from freemask import files, images, stopping
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import load_pipeline
@@ -131,6 +131,28 @@ def outcome(folder: Path) -> tuple[dict, int]:
     """The generator's weights, and the last step that was logged."""
     last = json.loads((folder / "loss.jsonl").read_text().splitlines()[-1])
     return files.read_json(folder / "weights.json"), last["step"]
+
+
+def test_sigterm_saves_the_step_and_the_next_run_ends_with_the_same_bytes(options, tmp_path, monkeypatch, capsys):
+    """The signal comes in step 3, whose state isn't one of the regular ones; the loader processes get it as well."""
+    step, handler = GeneratorTrainer._after_step, signal.getsignal(signal.SIGTERM)
+
+    def terminated(trainer, *arguments):
+        step(trainer, *arguments)
+        if trainer.step == 3:
+            for process in (*multiprocessing.active_children(), None):
+                os.kill(process.pid if process else os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setenv(stopping.CONTINUE, str(tmp_path / "continue"))
+    with monkeypatch.context() as patched, pytest.raises(stopping.Terminated):
+        patched.setattr(GeneratorTrainer, "_after_step", terminated)
+        run_script("train_generator", **options("ended", workers=1))
+    assert f"SIGTERM: saved step 3 of 4 in {tmp_path}/ended; the same command" in capsys.readouterr().err
+    assert (tmp_path / "continue").exists() and signal.getsignal(signal.SIGTERM) == handler
+    run_script("train_generator", **options("ended", workers=1))
+    assert "resuming the generator at step 3" in capsys.readouterr().err
+    run_script("train_generator", **options("whole"))
+    assert outcome(tmp_path / "ended") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.slow

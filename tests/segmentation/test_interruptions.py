@@ -14,7 +14,7 @@ import torch
 import yaml
 from tiny_training import ROOT
 
-from freemask import files
+from freemask import files, stopping
 
 pytestmark = pytest.mark.slow
 ITERATIONS = 120
@@ -46,7 +46,7 @@ def start(name: str, model: str = "tiny") -> subprocess.Popen:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
     command += [str(ROOT / "scripts/train.py"), "--config", str(config), "--weights", str(weights(name))]
     command += ["--threads", "1", "--log", f"{name}.log"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", stopping.CONTINUE: f"{name}.continue"}
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
@@ -107,6 +107,7 @@ def test_sigterm_loses_no_iteration(uninterrupted):
     assert code == 128 + signal.SIGTERM, Path("ended.log").read_text()
     saved = checkpoints("ended")[-1]
     assert f"saved ended/seed-0/work/iter_{saved}.pth" in Path("ended.log").read_text()
+    assert Path("ended.continue").exists()  # the wrapper of a Slurm job queues it again
     state = torch.load(f"ended/seed-0/work/iter_{saved}.pth", weights_only=True)
     assert state["meta"]["iter"] == saved < ITERATIONS
     finish("ended", "loaders")

@@ -7,6 +7,7 @@ Noise, noise level, dropout and mirroring of a pair follow from the seed and the
 accumulated parts, processes and resumed runs share.
 """
 
+import atexit
 import copy
 import json
 import math
@@ -33,6 +34,7 @@ from freemask.generation.freestyle.pairs import Batch, PairStream, draw, numbers
 from freemask.generation.freestyle.pipeline import FreestylePipeline
 from freemask.generation.prompt import Prompt
 from freemask.images import png_bytes
+from freemask.stopping import Stop, ignore_sigterm, kill_loaders
 from freemask.weights import refuse_emulated_bfloat16
 
 
@@ -149,7 +151,7 @@ class GeneratorTrainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         self.ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
         self.ema.to(device)
-        self.step = 0
+        self.step = self.begun = self.saved = 0  # steps made; those of an earlier run; those of the last state
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then constant or a cosine down to a hundredth."""
@@ -158,13 +160,14 @@ class GeneratorTrainer:
             return warm
         return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.settings.steps))))
 
-    def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None) -> None:
+    def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None, stop: Stop | None = None) -> None:
         """Train to settings.steps, from the last state in `folder` if there is one.
 
         Args:
             pairs: Images or latents with their masks.
             sample: Called with the step every settings.sample_every steps, with EMA weights loaded.
-        Raises: InputError where there are no pairs, or the loss is no longer finite.
+            stop: Ends the training after the current step, with a state to resume from.
+        Raises: Terminated after SIGTERM; InputError where there are no pairs, or the loss is no longer finite.
         """
         settings, processes = self.settings, self.accelerator
         stream = PairStream(pairs, settings.seed, settings.flip)
@@ -178,15 +181,25 @@ class GeneratorTrainer:
             processes.num_processes,
         )
         losses: list[torch.Tensor] = []
+        loader = DataLoader(
+            stream,
+            batch_sampler=mine,
+            collate_fn=stack,
+            num_workers=settings.workers,
+            worker_init_fn=ignore_sigterm,
+        )
+        if settings.workers:
+            atexit.register(kill_loaders)
         with bar("generator", settings.steps, "step") as shown:
             shown.update(self.step)
-            for batch in DataLoader(stream, batch_sampler=mine, collate_fn=stack, num_workers=settings.workers):
+            for batch in loader:
                 with self.accelerator.accumulate(self.unet, self.text_encoder):
                     losses.append(self._loss_step(batch))
                 if self.accelerator.sync_gradients:
                     self.step += 1
                     shown.update()
                     self._after_step(losses, sample)
+                    self._end_if_requested(stop)
         self.ema.copy_to(self.parameters)
 
     def _loss_step(self, batch: Batch) -> torch.Tensor:
@@ -252,9 +265,23 @@ class GeneratorTrainer:
         if self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0:
             self._save()  # after the samples, so that a kill in between loses none
 
+    def _end_if_requested(self, stop: Stop | None) -> None:
+        """End after SIGTERM to any process, all together, with a state of this step. The last step ends anyway."""
+        if stop is None or self.step == self.settings.steps:
+            return
+        requested = torch.tensor(float(stop.requested), device=self.accelerator.device)
+        if not (stop.requested if self.accelerator.num_processes == 1 else self.accelerator.reduce(requested).item()):
+            return
+        if self.saved != self.step:
+            self._save()
+        self.accelerator.wait_for_everyone()  # torchrun ends the others with the first that ends
+        stop.saved = self.step - self.begun
+        state = f"saved step {self.step} of {self.settings.steps} in {self.folder}"
+        stop.end(state, self.accelerator.is_main_process)
+
     def _save(self) -> None:
         """Save all that resuming needs under a new name, then move the pointer and delete older states."""
-        folder = self.folder / f"state-{self.step}"
+        folder, self.saved = self.folder / f"state-{self.step}", self.step
         self.accelerator.save_state(str(folder))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
@@ -270,7 +297,7 @@ class GeneratorTrainer:
         pointer = self.folder / "latest.json"
         if not pointer.exists():
             return
-        self.step = json.loads(pointer.read_text())["step"]
+        self.step = self.begun = self.saved = json.loads(pointer.read_text())["step"]
         folder = self.folder / f"state-{self.step}"
         self.accelerator.load_state(str(folder))
         state = torch.load(folder / "ema.pt", weights_only=True, map_location=self.accelerator.device)
