@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, in one folder: nodes of eight (pretended) V100s, a CPU node, accounting, on loopback."""
+"""A real Slurm on this machine, in one folder, on loopback: nodes of eight (pretended) V100s, a CPU node, accounting."""
 
 import contextlib
 import os

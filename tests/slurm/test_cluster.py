@@ -1,10 +1,9 @@
 """A workflow of the shape of ours through `--profile slurm` on a real Slurm, and the faults that every lab meets.
 
-`make test` runs this file where Slurm's packages are installed. What the profile asks Slurm for is tested without one in
-tests/workflow/test_profiles.py.
+`make test` runs this file where Slurm's packages are installed. tests/workflow/test_profiles.py tests without them what
+the profile asks Slurm for.
 """
 
-import re
 import shutil
 import time
 from pathlib import Path

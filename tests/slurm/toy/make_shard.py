@@ -12,6 +12,7 @@ from freemask import cli
 from freemask.files import write_atomic
 from freemask.generation.shard import Shard, manifest, requests
 from freemask.images import png_bytes
+from freemask.stopping import Stop
 from freemask.tables import write_table
 
 
@@ -59,9 +60,10 @@ def make_shard(*, shard: str, table: Path) -> None:
     write_atomic(mask, png_bytes(np.full((16, 16), 3, np.uint8)))
     rows = pd.DataFrame([(f"m{shard}", seed) for seed in range(settings()["images"])], columns=["mask_id", "seed"])
     requested = requests(rows, {f"m{shard}": str(mask)}, {3: "sky"}, Path("images"))
-    made = Shard(Noise, None, batch_size=1, quality=95).make(requested, f"synthesize {shard}")
-    cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
-    write_table(table, manifest(requested))
+    with Stop() as stop:
+        made = Shard(Noise, None, batch_size=1, quality=95).make(requested, f"synthesize {shard}", stop)
+        cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
+        write_table(table, manifest(requested))
     note(f"end {shard}")
 
 
