@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, in one folder, on loopback: nodes of eight (pretended) V100s, a CPU node, accounting."""
+"""A real Slurm on this machine, in one folder, on loopback: nodes of eight (pretended) V100s, a CPU node, accounts."""
 
 import contextlib
 import os
