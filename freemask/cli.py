@@ -1,5 +1,6 @@
 """Command lines made of typed functions; log files, progress lines, errors that people can read."""
 
+import faulthandler
 import inspect
 import json
 import logging
@@ -17,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from tqdm import tqdm
 
-from freemask import __version__, devices
+from freemask import __version__, devices, watchdog
 from freemask.errors import InputError
 
 T = TypeVar("T")
@@ -71,10 +72,13 @@ def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], in
             from the options.
     """
     options = _options(command_line(function))
-    _start_log(options.pop("log", None))
+    log = options.pop("log", None)
+    _start_log(log)
+    faulthandler.enable()
     try:
         if count := gpus(options) if callable(gpus) else gpus:
             devices.take(count, tell)
+        watchdog.start(tell, log)
         function(**options)
     except InputError as error:
         message = str(error)
@@ -133,6 +137,16 @@ def tell(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+class _Bar(tqdm):
+    """A bar whose updates are progress to the watchdog."""
+
+    def update(self, n: float = 1) -> bool | None:
+        """Count n units."""
+        shown = super().update(n)
+        watchdog.beat(f"{self.desc}: {self.n} of {self.total or '?'} {self.unit}s")
+        return shown
+
+
 class _Lines:
     """A file for tqdm that turns redrawn bars into lines, since several jobs share one terminal."""
 
@@ -150,7 +164,7 @@ def bar(description: str, total: int | None, unit: str, scaled: bool = False) ->
 
     scaled: Show thousands as k, M, G.
     """
-    return tqdm(
+    return _Bar(
         desc=description,
         total=total,
         unit=unit,

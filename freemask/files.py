@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from freemask import watchdog
 from freemask.errors import InputError
 
 
@@ -29,6 +30,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
+        watchdog.beat()
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -64,7 +66,9 @@ def current_umask() -> int:
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    watchdog.beat()
+    return found
 
 
 def sha256_of_input(path: str | Path) -> str:
@@ -91,6 +95,14 @@ def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
     if not found.startswith((expected or "").lower()):
         raise InputError(f"{path}: SHA-256 is {found}, want {expected}; {remedy}")
     return found
+
+
+def subfolder(mask_id: str) -> str:
+    """Name of the subfolder, one of 256, of the files of a mask: two hex digits of its id's SHA-256.
+
+    Many file systems slow down in folders of more than some thousand files.
+    """
+    return hashlib.sha256(mask_id.encode()).hexdigest()[:2]
 
 
 def digest(settings: Any) -> str:

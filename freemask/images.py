@@ -4,12 +4,13 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from freemask.errors import InputError
-from freemask.files import digest, write_atomic
+from freemask.files import digest
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -17,13 +18,16 @@ ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
+    Args:
+        path: The file.
+        content: Its bytes if it lies in a pack.
     Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             image.load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
@@ -52,7 +56,7 @@ def png_bytes(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def decode(image: Image.Image, path: str) -> None:
+def decode(image: Image.Image, path: str | BinaryIO) -> None:
     """Read an open image file to its end; of a PNG, check the checksum of every chunk (Pillow stops at the last row).
 
     Raises: One of DAMAGED.
@@ -92,19 +96,10 @@ def stamp(image_sha256: str, mask_sha256: str) -> str:
     return digest([image_sha256, mask_sha256])
 
 
-def write_stamped(path: str | Path, array: np.ndarray, stamp: str) -> None:
-    """Write (H, W) uint8 as PNG with a stamp, atomically."""
+def stamped_png(array: np.ndarray, stamp: str) -> bytes:
+    """Encode (H, W) uint8 as PNG with a stamp."""
     text = PngImagePlugin.PngInfo()
     text.add_text(STAMP, stamp)
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", pnginfo=text, compress_level=6)
-    write_atomic(path, buffer.getvalue())
-
-
-def is_current(path: str | Path, stamp: str) -> bool:
-    """Whether an image file is there and has this stamp."""
-    try:
-        with Image.open(path) as image:
-            return image.info.get(STAMP) == stamp
-    except OSError:  # missing, or not an image
-        return False
+    return buffer.getvalue()

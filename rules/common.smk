@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from freemask import watchdog
 from freemask.errors import InputError
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
@@ -67,7 +68,11 @@ def refuse_missing_raw_data():
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
 # A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
 SCRIPTS = shlex.quote(f"{ROOT}/scripts").replace("{", "{{").replace("}", "}}")
-shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+# The watchdog's limit is no parameter: another one makes no result outdated.
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}};"
+    f" export {watchdog.MINUTES}={config.get('watchdog_minutes', 30)}; "
+)
 
 
 def code_of(script, plugged_in=None):

@@ -1,4 +1,4 @@
-# Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/, synthetic/{synthetic_set}/train.tsv.
+# Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/ (tables), synthetic/{synthetic_set}/train.tsv.
 
 
 rule measure_margins:
@@ -35,7 +35,7 @@ rule measure_margins:
 
 
 rule filter_masks:
-    """Masks of a shard without the pixels that can't be trusted (loss > alpha * class-wise mean loss); their share."""
+    """Share of a shard's pixels that can't be trusted (loss > alpha * class-wise mean loss), by image and by class."""
     input:
         images="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
@@ -56,17 +56,15 @@ rule filter_masks:
         filter=filter_rule,
         alpha=filter_alpha,
         margins=lambda wildcards, input: option("--margins", input.margins),
-        filtered_dir="results/{dataset}/filtered/{generator}/{filter}",
     shell:
         f"python {SCRIPTS}/filter_masks.py"
         " --filter {params.filter:q} --alpha {params.alpha}"
         " --images {input.images:q} --masks {input.masks:q} {params.margins} --label-space {input.label_space:q}"
-        " --filtered-dir {params.filtered_dir:q} --manifest {output.manifest:q}"
-        " --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
+        " --manifest {output.manifest:q} --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
 
 
 rule synthetic_set:
-    """Gather the shards of a synthetic set in plan order: names of images and masks, no copies."""
+    """Gather the shards of a synthetic set in plan order: names of images, masks and margin maps, no copies."""
     input:
         plan=set_plan,
         shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv"),

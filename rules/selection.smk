@@ -88,7 +88,9 @@ rule plan_synthesis:
     conda:
         "../envs/cpu.yaml"
     resources:
-        seconds_per_image=str(config["seconds_per_image"]),  # not a parameter: another estimate makes no plan outdated
+        # not parameters: another estimate makes no plan outdated
+        seconds_per_image=str(config["seconds_per_image"]),
+        planned_shards=str(config["shards"]),
     params:
         code=code_of("plan_synthesis", strategy_of),
         strategy=plan_setting("strategy"),
@@ -101,5 +103,5 @@ rule plan_synthesis:
         " --hardness {input.hardness:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --strategy {params.strategy:q} --n-max {params.n_max}"
         " --first-seed {params.first_seed} --mask-size {params.mask_size}"
-        " --seconds-per-image {resources.seconds_per_image} --synthesis-logs {params.synthesis_logs:q}"
-        " --plan {output.plan:q} --log {log:q}"
+        " --shards {resources.planned_shards} --seconds-per-image {resources.seconds_per_image}"
+        " --synthesis-logs {params.synthesis_logs:q} --plan {output.plan:q} --log {log:q}"

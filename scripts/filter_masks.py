@@ -1,4 +1,4 @@
-"""Filtered masks of one shard of synthetic images; see `filter_masks`."""
+"""What a filter takes of one shard of synthetic images; see `filter_masks`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +20,14 @@ def filter_masks(
     images: Path | None = None,
     masks: Path | None = None,
     label_space: Path,
-    filtered_dir: Path,
     manifest: Path,
     class_shares: Path,
     threads: cli.Positive = 1,
 ) -> None:
     """Filter the masks of a shard's synthetic images: pixels that can't be trusted become the ignored label.
 
-    Without a filter (none, or margin with alpha inf) no mask is written; the manifest names the unfiltered masks.
+    Makes tables only. Whoever trains on the masks or shows them filters them again, from the margin maps that the
+    manifest names. Without a filter (none, or margin with alpha inf) it names none.
 
     Args:
         alpha: Tolerance margin: a multiple of 0.05, or inf.
@@ -35,9 +35,8 @@ def filter_masks(
         images: Shard of synthesize; needed without a filter.
         masks: Table of resize_masks; needed without a filter.
         label_space: Label space of the data set.
-        filtered_dir: Output: folder of filtered masks (PNG, raw labels), <mask_id>/<seed>.png.
-        manifest: Output: table of mask_id, seed, image, mask, filtered (share of the labelled pixels), image_sha256,
-            mask_sha256.
+        manifest: Output: table of image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered (share of the
+            labelled pixels), digest (of the filtered labels).
         class_shares: Output: table of label, pixels, filtered [pixels].
         threads: Processes.
     """
@@ -57,7 +56,7 @@ def filter_masks(
     else:
         if not margins:
             raise InputError(f"--filter {filter} --alpha {alpha} needs --margins")
-        table, pixels = filter_shard(margins, filtered_dir, rule, tolerance, space, threads)
+        table, pixels = filter_shard(margins, filter, alpha, space, threads)
     write_table(manifest, table)
     ids = list(space.ids)
     write_table(class_shares, pd.DataFrame({"label": ids, "pixels": pixels[0, ids], "filtered": pixels[1, ids]}))

@@ -22,7 +22,8 @@ def measure_margins(
     """Measure by which tolerance margins each pixel of a shard's synthetic images is filtered.
 
     A pixel of class j is filtered at alpha = k * 0.05 (loss > alpha * class_loss_j) if and only if its code in the
-    8-bit margin map is k or more. Maps that are there, made from the same image and mask, are kept.
+    8-bit margin map is k or more. Maps of the same image and mask that are there are kept, whichever plan or shard they
+    were made for. A killed run loses at most the block that it was measuring.
 
     Args:
         shard: Shard of synthesize: mask_id, seed, image, sha256.
@@ -31,31 +32,32 @@ def measure_margins(
         label_space: Label space of the data set.
         config: config.py of the segmentor.
         weights: weights.pth of the segmentor.
-        margins_dir: Output: folder of the maps, <digest of scorer and class losses>/<mask_id>/<seed>.png.
-        manifest: Output: table of mask_id, seed, image, mask, margin, and image_sha256, mask_sha256 of what the map was
-            made from.
+        margins_dir: Output: folder of the packs of maps, <digest of scorer and class losses>/<number>.tar.
+        manifest: Output: table of mask_id, seed, image, mask, margin (path in the packs of its folder), stamp (digest
+            of the image and mask that the map was made from).
         batch_size: Images of one size that are scored at once.
         device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads, and threads that read and write files. Without it, PyTorch chooses and 2 threads read.
     """
+    from freemask import packs
     from freemask.files import digest, sha256_of_input
-    from freemask.filtering.shards import MARGINS, margin_maps
-    from freemask.images import is_current
+    from freemask.filtering.shards import margin_maps
     from freemask.tables import write_table
 
-    scorer = digest([sha256_of_input(class_loss), sha256_of_input(weights)])
-    maps = margin_maps(shard, masks, margins_dir / scorer)
-    missing = maps[[not is_current(row.margin, row.stamp) for row in maps.itertuples()]]
+    folder = margins_dir / digest([sha256_of_input(class_loss), sha256_of_input(weights)])
+    maps = margin_maps(shard, masks, folder)
+    missing = maps[[place is None for place in packs.find(maps.margin.tolist(), maps.stamp.tolist())]]
     if len(missing):
         import torch
 
         from freemask.data.label_space import LabelSpace
         from freemask.filtering.scoring import margin_codes, thresholds
-        from freemask.images import write_stamped
+        from freemask.images import stamped_png
         from freemask.parallel import map_ahead
         from freemask.segmentation.inference import load_segmentor, pair_losses
         from freemask.segmentation.runner import pick_device, read_config
-        from freemask.selection.class_loss import read_class_loss
+        from freemask.selection.class_loss import BLOCK, read_class_loss
+        from freemask.stopping import Stop
 
         chosen_device, workers, space = pick_device(device, threads), max(2, threads or 0), LabelSpace.read(label_space)
         means = read_class_loss(class_loss, label_space=space)[list(space.ids)]
@@ -64,12 +66,18 @@ def measure_margins(
         pairs = zip(missing["image"], missing["mask"], strict=True)
         losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
         codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-        jobs = zip(missing["margin"], codes, missing["stamp"], strict=True)
-        # maps are compressed and written while the next pairs are scored
-        written = map_ahead(lambda job: write_stamped(*job), jobs, workers, 2 * workers)
-        for _ in cli.progress(written, "measure margins", "image", len(missing)):
-            pass
-    write_table(manifest, maps[MARGINS])
+        # maps are compressed while the next pairs are scored
+        pngs = map_ahead(lambda job: stamped_png(*job), zip(codes, missing["stamp"], strict=True), workers, 2 * workers)
+        with Stop() as stop, packs.Writer(folder) as writer:
+            shown = cli.progress(pngs, "measure margins", "image", len(missing))
+            for number, (row, png) in enumerate(zip(missing.itertuples(), shown, strict=True), start=1):
+                writer.add(Path(row.margin).name, row.stamp, png)
+                if number % BLOCK == 0:
+                    writer.save()
+                    stop.saved = number
+                    if stop.requested:
+                        stop.end(f"{number} of {len(missing)} margin maps are saved")
+    write_table(manifest, maps)
     cli.tell(f"{manifest}: {len(missing)} margin maps measured, {len(maps) - len(missing)} were there")
 
 

@@ -23,6 +23,7 @@ def plan_synthesis(
     first_seed: cli.NotNegative = 42,
     plan: Path,
     mask_size: cli.Positive = 512,
+    shards: cli.Positive = 1,
     seconds_per_image: float = SECONDS_PER_IMAGE,
     synthesis_logs: Path | None = None,
 ) -> None:
@@ -36,12 +37,13 @@ def plan_synthesis(
         first_seed: First seed of every mask.
         plan: Output: table of mask_id, seed.
         mask_size: Side of an image [pixels], for the estimate.
+        shards: Number of shards of synthesis, for the estimate.
         seconds_per_image: Time on one GPU, for the estimate.
         synthesis_logs: logs/<dataset>/synthesize; measured times are printed as well.
     """
     import numpy as np
 
-    from freemask.selection.estimates import cost, gpu_time, measured_seconds
+    from freemask.selection.estimates import cost, files, gpu_time, measured_seconds
     from freemask.selection.plans import read_ranked, rows
     from freemask.selection.strategies import Masks
     from freemask.tables import write_table
@@ -55,7 +57,9 @@ def plan_synthesis(
         )
     write_table(plan, rows(ids, counts, first_seed))
     per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
+    number = files(counts.sum(), [mask_id for mask_id, count in zip(ids, counts, strict=True) if count], shards)
     cli.tell(f"{plan}: {len(ids):,} masks, {per_mask}; {cost(counts.sum(), mask_size, seconds_per_image)}")
+    cli.tell(f"  {number:,} files and folders: the images in subfolders, packed margin maps, tables and logs")
     if synthesis_logs:
         for generator, measured in measured_seconds(synthesis_logs).iterrows():
             seconds, images = measured.seconds_per_image, int(measured.images)

@@ -10,6 +10,7 @@ from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts, read_masks
 from freemask.files import write_atomic
+from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.images import png_bytes, read_image, read_mask
 from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.tables import read_table
@@ -34,7 +35,7 @@ def plot_contact_sheet(
     real images are squashed to a square, as the masks were for synthesis.
 
     Args:
-        synthetic: Synthetic set: image, mask, mask_id, seed, filtered.
+        synthetic: Synthetic set: image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered.
         masks: Table of mask_id, mask, counts (resize_masks).
         index: Table of the training split (index_dataset).
         label_space: The data set's label space.
@@ -103,7 +104,7 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
         label_space: The data set's label space.
         columns: Number of synthetic images.
     """
-    labels, filtered = read_mask(mask), read_mask(own["mask"].iloc[0])
+    labels, filtered = read_mask(mask), read_filtered(mask, mask_filters(own.head(1))[0], label_space)
     size = tile_size(*labels.shape)
     painted = [label_space.colorize(labels), colorize_filtered(labels, filtered, label_space)]
     synthetic = [tile(read_image(path), size, smooth=True) for path in own.image]

@@ -52,7 +52,7 @@ def synthesize(
         batch_size: Images per batch.
         jpeg_quality: 1..100.
         prompt_parts: Extra text in prompts, JSON: [{"text": ..., "label": ..., "seeds": [...]}, ...].
-        images_dir: Output: folder of <mask_id>/<seed>.jpg.
+        images_dir: Output: folder of <subfolder>/<mask_id>-<seed>.jpg.
         manifest: Output: the shard's table.
         threads: CPU threads.
     """

@@ -15,18 +15,18 @@ def synthetic_set(
     class_shares: Path,
     shard_shares: Path | None = None,
 ) -> None:
-    """Gather the shards of a plan into one synthetic training set: names of images and masks, no copies.
+    """Gather the shards of a plan into one synthetic training set: names of images, masks and margin maps, no copies.
 
-    The set holds every row of the plan exactly once, in the plan's order. Digests make the table differ where a file
-    of the same name was made again.
+    The set holds every row of the plan exactly once, in the plan's order. Stamps and digests make the table differ
+    where a file of the same name was made again.
 
     Args:
         plan: Table of mask_id, seed (plan_synthesis).
         shards: Manifests of filter_masks, all shards.
         class_shards: Class tables of filter_masks.
         label_space: Label space of the data set.
-        train: Output: table of image, mask (paths), mask_id, seed, filtered (share of the labelled pixels),
-            image_sha256, mask_sha256.
+        train: Output: table of image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered (share of the
+            labelled pixels), digest (of the filtered labels).
         class_shares: Output: table of label, name, pixels, filtered [pixels], share.
         shard_shares: Output: the same for each shard: shard, label, name, pixels, filtered, share.
     """
@@ -36,8 +36,7 @@ def synthetic_set(
 
     shares, parts = filtered_shares(class_shards, LabelSpace.read(label_space))
     rows = in_plan_order(plan, shards)
-    columns = ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
-    write_table(train, rows[columns])
+    write_table(train, rows)
     write_table(class_shares, shares)
     if shard_shares:
         write_table(shard_shares, parts)

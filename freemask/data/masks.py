@@ -10,7 +10,7 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import sha256, write_atomic
+from freemask.files import sha256, subfolder, write_atomic
 from freemask.images import png_bytes, read_mask
 from freemask.tables import read_table
 
@@ -134,6 +134,11 @@ class LabelCounts:
     def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
         """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
         return np.bincount(self.row, weights=values, minlength=self.masks)
+
+
+def mask_path(masks_dir: Path, mask_id: str) -> Path:
+    """Path of a square mask."""
+    return masks_dir / subfolder(mask_id) / f"{mask_id}.png"
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> bool:

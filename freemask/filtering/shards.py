@@ -1,6 +1,7 @@
 """Shards of margin maps and of filtered masks, and the synthetic sets that they make."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,60 +12,77 @@ from freemask.data.label_space import LabelSpace
 from freemask.data.masks import read_masks
 from freemask.errors import InputError
 from freemask.files import sha256_of_input
-from freemask.filtering.filters import filter_file
-from freemask.images import stamp
+from freemask.filtering.sets import MaskFilter, mask_filters, read_filtered
+from freemask.images import read_mask, stamp
 from freemask.parallel import map_files, some
 from freemask.selection.plans import read_plan
 from freemask.tables import read_table
 
 KEY = ["mask_id", "seed"]
-MARGINS = [*KEY, "image", "mask", "margin", "image_sha256", "mask_sha256"]
-MANIFEST = [*KEY, "image", "mask", "filtered", "image_sha256", "mask_sha256"]
-Filtered = tuple[pd.DataFrame, np.ndarray]  # MANIFEST; (2, 256) int64: pixels of each raw label, filtered ones
+MARGINS = [*KEY, "image", "mask", "margin", "stamp"]
+SET = ["image", "mask", "margin", "stamp", "filter", "alpha", *KEY, "filtered", "digest"]
+Filtered = tuple[pd.DataFrame, np.ndarray]  # SET; (2, 256) int64: pixels of each raw label, filtered ones
 
 
 def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
-    """The margin maps of a shard of synthesize, <folder>/<mask_id>/<seed>.png.
+    """The margin maps of a shard of synthesize, in the packs of a folder: MARGINS.
 
-    Returns: MARGINS, and the `stamp` that each map must have.
     Raises: InputError for a mask that the table `masks` doesn't hold, or that is missing.
     """
-    table = read_table(shard, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
+    table = read_table(shard, [*KEY, "image", "sha256"], only=True)
     paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
     unknown = table.mask_id[~table.mask_id.isin(paths.index)]
     if len(unknown):
         raise InputError(f"{shard}: {masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
     table["mask"] = table.mask_id.map(paths)
     digests = {path: sha256_of_input(path) for path in table["mask"].unique()}
-    table["mask_sha256"] = table["mask"].map(digests)
-    table["margin"] = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
-    table["stamp"] = [stamp(*pair) for pair in zip(table.image_sha256, table.mask_sha256, strict=True)]
-    return table[[*MARGINS, "stamp"]]
+    table["margin"] = [f"{folder}/{row.mask_id}-{row.seed}.png" for row in table.itertuples()]
+    table["stamp"] = [stamp(*pair) for pair in zip(table.sha256, table["mask"].map(digests), strict=True)]
+    return table[MARGINS]
 
 
-def filter_shard(
-    margins: Path, folder: Path, rule: Callable, alpha: float, label_space: LabelSpace, processes: int
-) -> Filtered:
-    """Filter the masks of a shard of measure_margins and write them to <folder>/<mask_id>/<seed>.png.
+def filter_file(job: tuple[str, MaskFilter], label_space: LabelSpace) -> tuple[np.ndarray, str]:
+    """Filter one image's mask.
 
-    See filter_file for rule, alpha and label_space.
+    Args:
+        job: Path of the mask (square, raw labels), and what filters it.
+        label_space: Label space of the data set.
+    Returns: (2, 256) int64, each raw label's pixels in the mask, and how many of them the rule changed (ignored label:
+        0); and 12 hex digits of the SHA-256 of the filtered labels.
     """
-    table = read_table(margins, [*KEY, "image", "mask", "margin", "image_sha256"], only=True)
-    paths = [str(folder / row.mask_id / f"{row.seed}.png") for row in table.itertuples()]
-    jobs = list(zip(table["mask"], table["margin"], paths, strict=True))
-    work = partial(filter_file, rule=rule, alpha=alpha, label_space=label_space)
+    mask, filtered = read_mask(job[0]), read_filtered(*job, label_space)
+    changed = mask[filtered != mask]
+    pixels = np.stack([np.bincount(mask.ravel(), minlength=256), np.bincount(changed, minlength=256)])
+    pixels[:, label_space.ignored] = 0
+    return pixels, hashlib.sha256(filtered.tobytes()).hexdigest()[:12]
+
+
+def filter_shard(margins: Path, rule: str, alpha: str, label_space: LabelSpace, processes: int) -> Filtered:
+    """Filter the masks of a shard of measure_margins.
+
+    Args:
+        margins: Table of measure_margins.
+        rule: Name of the filter rule.
+        alpha: Tolerance margin.
+        label_space: Label space of the data set.
+        processes: Number of processes.
+    """
+    table = read_table(margins, MARGINS, only=True).assign(filter=rule, alpha=alpha)
+    jobs = list(zip(table["mask"], mask_filters(table), strict=True))
     pixels = np.zeros((2, 256), np.int64)
     shares, digests = [], []
-    for counted, digest in map_files(work, jobs, processes, "filter masks", "mask"):
+    for counted, digest in map_files(
+        partial(filter_file, label_space=label_space), jobs, processes, "filter masks", "mask"
+    ):
         pixels += counted
         shares.append(counted[1].sum() / max(counted[0].sum(), 1))
         digests.append(digest)
-    return table.assign(mask=paths, filtered=shares, mask_sha256=digests)[MANIFEST], pixels
+    return table.assign(filtered=shares, digest=digests)[SET], pixels
 
 
 def unfiltered_shard(images: Path, masks: Path) -> Filtered:
     """The square masks (table of resize_masks) of the images of a shard of synthesize, as they are."""
-    table = read_table(images, [*KEY, "image", "sha256"], only=True).rename(columns={"sha256": "image_sha256"})
+    table = read_table(images, [*KEY, "image", "sha256"], only=True)
     known, counts = read_masks(masks)
     known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True).mask_sha256
     unknown = table.mask_id[~table.mask_id.isin(known.mask_id)].unique()
@@ -73,10 +91,13 @@ def unfiltered_shard(images: Path, masks: Path) -> Filtered:
     number = table.mask_id.value_counts().reindex(known.mask_id, fill_value=0).to_numpy()
     pixels = np.zeros((2, 256), np.int64)
     np.add.at(pixels[0], counts.label, counts.pixels * number[counts.row])
-    return table.merge(known, on="mask_id", how="left").assign(filtered=0)[MANIFEST], pixels
+    table = table.merge(known, on="mask_id", how="left")
+    stamps = [stamp(*pair) for pair in zip(table.sha256, table.mask_sha256, strict=True)]
+    unfiltered = {"margin": "", "stamp": stamps, "filter": "none", "alpha": "inf", "filtered": 0, "digest": ""}
+    return table.assign(**unfiltered)[SET], pixels
 
 
-def in_plan_order(plan: Path, shards: Sequence[Path], columns: Sequence[str] = MANIFEST) -> pd.DataFrame:
+def in_plan_order(plan: Path, shards: Sequence[Path], columns: Sequence[str] = SET) -> pd.DataFrame:
     """Join the shards of a plan, tables with `columns`, to one table in the plan's order.
 
     Raises: InputError unless the shards hold each row of the plan exactly once and no other; for a plan with a repeated
@@ -94,7 +115,7 @@ def in_plan_order(plan: Path, shards: Sequence[Path], columns: Sequence[str] = M
         if len(misfits):
             names = _names(misfits)
             raise InputError(f"the shards of {plan} {problem} {names}; give all its shards, or make them again")
-    return planned.merge(rows, on=KEY)
+    return planned.merge(rows, on=KEY)[list(columns)]
 
 
 def _names(rows: pd.DataFrame) -> str:

@@ -14,9 +14,10 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from freemask import watchdog
 from freemask.cli import bar, tell
 from freemask.errors import InputError
-from freemask.files import digest, read_json, sha256, sweep, write_atomic, write_json
+from freemask.files import digest, read_json, sha256, subfolder, sweep, write_atomic, write_json
 from freemask.generation.generators import Generator
 from freemask.images import jpeg_bytes, read_mask
 from freemask.parallel import map_ahead, shard_number, some
@@ -49,6 +50,11 @@ def shard_rows(plan: pd.DataFrame, item: str) -> pd.DataFrame:
     return plan.iloc[number - 1 :: count]
 
 
+def image_path(images_dir: Path, mask_id: str, seed: int) -> Path:
+    """Path of a synthetic image."""
+    return images_dir / subfolder(mask_id) / f"{mask_id}-{seed}.jpg"
+
+
 def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, str], images_dir: Path) -> list[Request]:
     """The images that rows of a plan request.
 
@@ -66,7 +72,7 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
             raise InputError(f"plan: mask {row.mask_id} isn't in the table of masks; make the plan again")
         if row.mask_id not in stamps:
             stamps[row.mask_id] = digest({"mask": sha256(masks[row.mask_id]), "words": sorted(words.items())})
-        image = images_dir / row.mask_id / f"{row.seed}.jpg"
+        image = image_path(images_dir, row.mask_id, int(row.seed))
         made.append(Request(row.mask_id, int(row.seed), masks[row.mask_id], image, stamps[row.mask_id]))
     return made
 
@@ -74,9 +80,14 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
 def claim_folder(images_dir: Path, settings: dict) -> None:
     """Record the settings of a folder of images; refuse a folder that holds images made with other settings.
 
-    Raises: InputError naming the setting and both values.
+    Raises: InputError naming the setting and both values; for a folder with the paths of version 0.1.
     """
     path = images_dir / "settings.json"
+    if old := next(images_dir.glob("???*/*.jpg"), None):  # subfolders have two characters now, then were mask ids
+        raise InputError(
+            f"{old}: images have other paths now, <two digits>/<mask_id>-<seed>.jpg; move them (CHANGELOG.md,"
+            ' "Fewer files"), or delete the folder'
+        )
     found = read_json(path) if path.exists() else None
     if found == settings:
         return
@@ -95,6 +106,7 @@ def claim_folder(images_dir: Path, settings: dict) -> None:
 
 def is_made(request: Request) -> bool:
     """Whether the image exists and was made from this mask and these words."""
+    watchdog.beat()
     try:
         with Image.open(request.image) as image:
             return image.info.get("comment") == request.stamp.encode()

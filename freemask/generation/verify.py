@@ -1,9 +1,11 @@
 """Check that the files named by a data set's manifests exist and are whole; remove the others, to be made again.
 
-Damaged files are moved away, and every table that names a missing or damaged file is removed. Snakemake then reruns the
-rules that make these tables; they find all other files again and make exactly the missing ones.
+Damaged files are moved away, damaged margin maps are taken out of the index of their pack, and every table that names a
+missing or damaged file is removed. Snakemake then reruns the rules that make these tables; they find all other files
+again and make exactly the missing ones.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from freemask.files import read_json, sha256
-from freemask.images import DAMAGED, STAMP, decode, stamp
+from freemask import packs
+from freemask.files import read_json, sha256, write_atomic
+from freemask.images import DAMAGED, STAMP, decode
 from freemask.parallel import map_files
 from freemask.tables import read_table
 
@@ -21,29 +24,31 @@ TABLES = {
     "masks.tsv": ("mask",),
     "synthesis/*/*/*.tsv": ("image",),
     "margins/*/*/*.tsv": ("image", "mask", "margin"),
-    "filtered/*/*/*/*.tsv": ("image", "mask"),
-    "synthetic/*/train.tsv": ("image", "mask"),
+    "filtered/*/*/*/*.tsv": ("image", "mask", "margin"),
+    "synthetic/*/train.tsv": ("image", "mask", "margin"),
 }
-DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256"), "filtered": ("mask", "mask_sha256")}
+DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file and its SHA-256; a margin map's stamp and side instead [pixels; 0: unknown]."""
+    """A file and its SHA-256; instead a margin map's stamp, side [pixels; 0: unknown] and place (None: in no pack)."""
 
     path: str
     sha256: str = ""
     stamp: str = ""
     side: int = 0
+    place: packs.Place | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file. damaged: it exists and is moved away."""
+    """What is wrong with a file. damaged: it exists and is moved away; place: where, for a margin map."""
 
     path: str
     what: str
     damaged: bool
+    place: packs.Place | None = None
 
 
 def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -75,8 +80,10 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
             yield Item(path, sha256=digest)
     elif top == "margins":
         side = _side(folder / "synthesis" / generator / "images" / "settings.json")
-        for path, image, mask in _rows(table, "margin", "image_sha256", "mask_sha256"):
-            yield Item(path, stamp=stamp(image, mask), side=side)
+        named = read_table(table, ["margin", "stamp"], only=True)
+        paths, stamps = named.margin.tolist(), named.stamp.tolist()
+        for path, stamp, place in zip(paths, stamps, packs.find(paths, stamps), strict=True):
+            yield Item(path, stamp=stamp, side=side, place=place)
 
 
 def _rows(table: Path, *columns: str) -> Iterator[tuple[str, ...]]:
@@ -85,33 +92,43 @@ def _rows(table: Path, *columns: str) -> Iterator[tuple[str, ...]]:
 
 
 def _side(settings: Path) -> int:
-    """Side of a generator's images, margin maps and filtered masks [pixels]; 0 without settings.json."""
+    """Side of a generator's images and margin maps [pixels]; 0 without settings.json."""
     return int(read_json(settings)["image_size"]) if settings.exists() else 0
 
 
 def examine(item: Item) -> Finding | None:
     """Check one file; None for a whole one."""
+    if item.stamp:
+        return _examine_map(item) if item.place else Finding(item.path, "missing", False)
     try:
-        if item.sha256:
-            found = sha256(item.path)
-            return None if found == item.sha256 else Finding(item.path, "other content than when it was made", True)
-        with Image.open(item.path) as image:
-            decode(image, item.path)
-            if item.side and image.size != (item.side, item.side):
-                what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
-                return Finding(item.path, what, True)
-            if item.stamp and image.info.get(STAMP) != item.stamp:
-                return Finding(item.path, "made from another image or mask", True)
+        found = sha256(item.path)
     except FileNotFoundError:
         return Finding(item.path, "missing", False)
-    except DAMAGED as error:
+    except OSError as error:
         return Finding(item.path, f"can't be read ({error})", True)
-    return None
+    return None if found == item.sha256 else Finding(item.path, "other content than when it was made", True)
+
+
+def _examine_map(item: Item) -> Finding | None:
+    """Check a margin map in a pack."""
+    what = ""
+    content = packs.read(item.place)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            decode(image, io.BytesIO(content))
+            if item.side and image.size != (item.side, item.side):
+                what = f"{image.width}x{image.height} pixels, want {item.side}x{item.side}"
+            elif image.info.get(STAMP) != item.stamp:
+                what = "made from another image or mask"
+    except DAMAGED as error:
+        what = f"can't be read ({error})"
+    return Finding(item.path, what, True, item.place) if what else None
 
 
 def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
     """Check every file that the manifests below `folder` name; returns their number and the findings."""
-    total = sum(len(read_table(table, [])) for table, _ in tables(folder) if table.name != "train.tsv")
+    made = [table for table, _ in tables(folder) if table.relative_to(folder).parts[0] in (*DIGESTS, "margins")]
+    total = sum(len(read_table(table, [])) for table in made)
     checked, found = 0, []
     for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
         checked += 1
@@ -132,15 +149,18 @@ def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
 
 
 def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]]) -> Path:
-    """Remove the tables, then move the damaged files to verify/damaged/; returns that folder."""
+    """Remove the tables, then set the damaged files aside in verify/damaged/; returns that folder."""
     target = folder / "verify" / "damaged"
     for table in named:
         table.unlink()
     for finding in findings:
-        if finding.damaged:
-            place = target / Path(finding.path).relative_to(folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Path(finding.path).replace(place)
+        aside = target / Path(finding.path).relative_to(folder)
+        if finding.place:
+            write_atomic(aside, packs.read(finding.place))
+        elif finding.damaged:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            Path(finding.path).replace(aside)
+    packs.drop(finding.place for finding in findings if finding.place)
     return target
 
 

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
+from freemask.filtering.sets import mask_filters
 from freemask.segmentation.samplers import Draw, seed_all
 from freemask.tables import read_table
 
@@ -18,7 +19,8 @@ from freemask.tables import read_table
 class RawToTrainIds(BaseTransform):
     """Map gt_seg_map from raw labels to train ids (0..K-1, 255 = ignored), strictly.
 
-    Must follow LoadAnnotations(reduce_zero_label=False), before the map is padded or resized.
+    Must follow LoadAnnotations(reduce_zero_label=False), before the map is padded or resized. The mask of a synthetic
+    image is filtered first, as its table says.
     Args: label_space: path of the data set's label space.
     """
 
@@ -27,13 +29,18 @@ class RawToTrainIds(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replace gt_seg_map (H, W) uint8; InputError names the mask that holds an undefined label."""
-        results["gt_seg_map"] = self.label_space.to_train(results["gt_seg_map"], results["seg_map_path"])
+        raw, mask_filter = results["gt_seg_map"], results.get("mask_filter")
+        if mask_filter:
+            raw = mask_filter.apply(raw, self.label_space.ignored)
+        results["gt_seg_map"] = self.label_space.to_train(raw, results["seg_map_path"])
         return results
 
 
 @DATASETS.register_module()
 class PairListDataset(BaseSegDataset):
     """Pairs from tab-separated tables with the columns image and mask, one after the other.
+
+    Masks of a synthetic set, whose table names margin maps, are filtered when they are loaded.
 
     Indices run through the tables in their order; `sizes` holds the number of pairs in each. Drawn by this package's
     samplers (a `Draw`), a pair's augmentation is a function of the train seed and the place in the stream alone.
@@ -66,9 +73,9 @@ class PairListDataset(BaseSegDataset):
             if not len(table):
                 raise InputError(f"{path}: lists no images; training and evaluation need at least one")
             self.sizes.append(len(table))
-            for image, mask in zip(table["image"], table["mask"], strict=True):
+            for image, mask, mask_filter in zip(table["image"], table["mask"], mask_filters(table), strict=True):
                 fixed = {"label_map": None, "reduce_zero_label": False, "seg_fields": []}
-                pairs.append({"img_path": image, "seg_map_path": mask, **fixed})
+                pairs.append({"img_path": image, "seg_map_path": mask, "mask_filter": mask_filter, **fixed})
         return pairs
 
     def __getitem__(self, index: int) -> dict[str, Any]:

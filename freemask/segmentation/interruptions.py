@@ -18,8 +18,11 @@ from freemask import files
 from freemask.segmentation.outputs import TIMES
 from freemask.stopping import Stop, ignore_sigterm, kill_loaders
 
-# for the resolved configs, which name it; requires SaveOnTerminate, which kills these processes at the end
-FUNCTIONS.register_module("leave_sigterm_to_parent", module=ignore_sigterm)
+
+@FUNCTIONS.register_module()
+def leave_sigterm_to_parent(worker_id: int) -> None:
+    """Make a data loading process ignore SIGTERM. Requires SaveOnTerminate, which kills these processes at the end."""
+    ignore_sigterm(worker_id)
 
 
 @HOOKS.register_module()

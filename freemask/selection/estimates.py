@@ -1,12 +1,16 @@
-"""Estimated cost of a plan: GPU time and disk space."""
+"""Estimated cost of a plan: GPU time, disk space, number of files."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from freemask.files import subfolder
+
 SECONDS_PER_IMAGE = 5.8  # one V100, 512x512, 50 steps; source: FreeMask, implementation details
-BYTES_PER_PIXEL = 0.9  # JPEG at quality 95 without chroma subsampling, its margin map and filtered mask; an estimate
+BYTES_PER_PIXEL = 0.9  # JPEG at quality 95 without chroma subsampling, and its margin map; an estimate
+FILES_PER_SHARD = 8  # of synthesis: table, log, benchmark; of margin maps: these, and archive and index of the pack
 
 
 def cost(images: int, side: int, seconds_per_image: float) -> str:
@@ -23,6 +27,17 @@ def cost(images: int, side: int, seconds_per_image: float) -> str:
         f"{images:,} images of {side}x{side}: about {gpu_time(images * seconds_per_image)} at {seconds_per_image:g} s"
         f" an image (less where images are there already) and {disk} on disk"
     )
+
+
+def files(images: int, mask_ids: Iterable[str], shards: int) -> int:
+    """Files and folders that a plan makes, without tables of synthetic sets.
+
+    Args:
+        images: Number of images.
+        mask_ids: Masks that have images.
+        shards: Number of shards.
+    """
+    return images + len({subfolder(mask_id) for mask_id in mask_ids}) + FILES_PER_SHARD * shards
 
 
 def gpu_time(seconds: float) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.tables import read_table
 
-LONGEST_ID = 255  # bytes
+LONGEST_ID = 150  # bytes; a temporary file's name has at most 255, with seed, host and process
 
 
 def read_ranked(path: str | Path) -> tuple[list[str], np.ndarray]:

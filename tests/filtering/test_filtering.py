@@ -3,19 +3,21 @@
 import sys
 
 import numpy as np
+import packed
 import pytest
 from command_line import run_script
 
-from freemask import files, images, tables
+from freemask import files, images, packs, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.filtering.filters import ScoredMask, margin
 from freemask.filtering.margins import ALPHAS, margin_code, parse_alpha
-from freemask.filtering.shards import in_plan_order
+from freemask.filtering.sets import mask_filters, read_filtered
+from freemask.filtering.shards import SET, in_plan_order
 from freemask.selection import plans
 
 CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
-SHARD = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "sha256"]  # a margins and an images shard in one
+SHARD = ["mask_id", "seed", "image", "mask", "margin", "stamp", "sha256"]  # a margins and an images shard in one
 CLASS_LOSS = np.zeros(256)
 CLASS_LOSS[[1, 2, 7]] = 0.1, 0.2, 0.9
 
@@ -91,10 +93,10 @@ def shard(tmp_path):
         files.write_atomic(tmp_path / f"{mask_id}.png", images.png_bytes(np.array(labels, np.uint8)))
     rows = {0: [], 1: []}
     for (mask_id, seed), codes in margins.items():
-        path = tmp_path / "margins" / mask_id / f"{seed}.png"
-        files.write_atomic(path, images.png_bytes(np.array(codes, np.uint8)))
+        path, stamp = f"{tmp_path}/margins/{mask_id}-{seed}.png", f"{mask_id}{seed}"
+        packed.pack({path: np.array(codes, np.uint8)}, [stamp])
         rows[mask_id == "b"].append(
-            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", str(path), *[f"{seed:064x}"] * 2]
+            [mask_id, str(seed), f"{mask_id}-{seed}.jpg", f"{tmp_path}/{mask_id}.png", path, stamp, f"{seed:064x}"]
         )
     for number, lines in rows.items():
         text = ["\t".join(line) for line in [SHARD, *lines]]
@@ -107,37 +109,51 @@ def shard(tmp_path):
 def filter_shard(folder, number, alpha="1.25", **more):
     shard = folder / f"margins-{number}.tsv"
     run_script("filter_masks", alpha=alpha, margins=shard, images=shard, masks=folder / "masks.tsv",
-               label_space=folder / "label_space.json", filtered_dir=folder / "filtered",
-               manifest=folder / f"{number}.tsv", class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
-    return tables.read_table(folder / f"{number}.tsv", ["mask_id", "seed", "image", "mask", "filtered"])
+               label_space=folder / "label_space.json", manifest=folder / f"{number}.tsv",
+               class_shares=folder / f"{number}.classes.tsv", **more)  # fmt: skip
+    return tables.read_table(folder / f"{number}.tsv", SET)
+
+
+def filtered(table, folder):
+    """The masks that a table says to train with."""
+    space = LabelSpace.read(folder / "label_space.json")
+    pairs = zip(table["mask"], mask_filters(table), strict=True)
+    return [read_filtered(*pair, space).tolist() for pair in pairs]
 
 
 def gather(folder, shards=(0, 1)):
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / f"{n}.tsv" for n in shards],
                class_shards=[folder / f"{n}.classes.tsv" for n in shards], label_space=folder / "label_space.json",
                train=folder / "train.tsv", class_shares=folder / "shares.tsv")  # fmt: skip
-    return tables.read_table(
-        folder / "train.tsv", ["image", "mask", "mask_id", "seed", "filtered", "image_sha256", "mask_sha256"]
-    )
+    return tables.read_table(folder / "train.tsv", SET)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_shard_by_hand(shard, threads):
     table = filter_shard(shard, 0, threads=threads)
     np.testing.assert_allclose(table.filtered, [1 / 3, 0], atol=1e-9)
-    assert table["mask"].tolist() == [str(shard / "filtered" / "a" / f"{seed}.png") for seed in (42, 43)]
-    assert images.read_mask(table["mask"][0]).tolist() == [[0, 1], [2, 0]]
-    assert images.read_mask(table["mask"][1]).tolist() == [[1, 1], [2, 0]]
+    assert table["mask"].tolist() == [str(shard / "a.png")] * 2
+    assert table.margin.tolist() == [str(shard / "margins" / f"a-{seed}.png") for seed in (42, 43)]
+    assert set(table["filter"]) == {"margin"} and set(table.alpha) == {1.25}
+    assert filtered(table, shard) == [[[0, 1], [2, 0]], [[1, 1], [2, 0]]]
     classes = tables.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
     assert classes.values.tolist() == [[1, 4, 1], [2, 2, 0], [7, 0, 0]]
 
 
-def test_infinite_alpha_points_at_the_masks_and_copies_nothing(shard):
-    table = filter_shard(shard, 0, alpha="inf")
+@pytest.mark.parametrize("options", [{"alpha": "inf"}, {"filter": "none"}])
+def test_without_a_filter_no_margin_map_is_named(shard, options):
+    table = filter_shard(shard, 0, **options)
     assert table["mask"].tolist() == [str(shard / "a.png")] * 2 and table.filtered.tolist() == [0, 0]
-    assert not (shard / "filtered").exists()
+    assert table.margin.isna().all() and table.stamp.notna().all()
+    assert filtered(table, shard) == [[[1, 1], [2, 0]]] * 2
     classes = tables.read_table(shard / "0.classes.tsv", ["label", "pixels", "filtered"])
     assert classes.values.tolist() == [[1, 4, 0], [2, 2, 0], [7, 0, 0]]
+
+
+def test_filtering_writes_no_mask(shard):
+    before = set(shard.rglob("*"))
+    filter_shard(shard, 0)
+    assert {path.name for path in set(shard.rglob("*")) - before} == {"0.tsv", "0.classes.tsv"}
 
 
 def test_a_set_is_in_plan_order_with_shares_per_class(shard):
@@ -145,6 +161,7 @@ def test_a_set_is_in_plan_order_with_shares_per_class(shard):
         filter_shard(shard, number)
     train = gather(shard, (1, 0))
     assert list(zip(train.mask_id, train.seed, strict=True)) == [("a", 42), ("a", 43), ("b", 42)]
+    assert filtered(train, shard) == [[[0, 1], [2, 0]], [[1, 1], [2, 0]], [[0, 0], [2, 0]]]
     shares = tables.read_table(shard / "shares.tsv", ["label", "name", "pixels", "filtered", "share"])
     assert shares.pixels.tolist() == [4, 5, 1] and shares.filtered.tolist() == [1, 2, 1]
     np.testing.assert_allclose(shares.share, [0.25, 0.4, 1.0])
@@ -211,27 +228,32 @@ def test_a_list_differs_where_a_file_of_the_same_name_does(shard, alpha):
         return gather(shard), (shard / "train.tsv").read_bytes()
 
     table, before = make()
-    assert table.image_sha256.tolist() == [f"{seed:064x}" for seed in (42, 43, 42)]
-    assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
     assert make()[1] == before
 
     files.write_atomic(shard / "b.png", images.png_bytes(np.array([[2, 2], [7, 2]], np.uint8)))  # the same counts
     write_masks(shard)
     other, after = make()
-    assert (other.mask_sha256 == table.mask_sha256).tolist() == [True, True, False]
-    assert other.drop(columns=["mask_sha256", "filtered"]).equals(table.drop(columns=["mask_sha256", "filtered"]))
+    changed = "digest" if alpha == "1.25" else "stamp"  # measure_margins would also give the map another stamp
+    assert (other[changed] == table[changed]).tolist() == [True, True, False]
+    assert other.drop(columns=changed).equals(table.drop(columns=changed))
 
-    text = (shard / "margins-0.tsv").read_text()
-    (shard / "margins-0.tsv").write_text(text.replace(f"{43:064x}", f"{9:064x}"))  # another image
-    assert make()[0].image_sha256[1] == f"{9:064x}"
-    assert len({before, after, make()[1]}) == 3
+    path, lines = shard / "margins-0.tsv", (shard / "margins-0.tsv").read_text()
+    packed.pack({f"{shard}/margins/a-43.png": np.zeros((2, 2), np.uint8)}, ["other"])
+    path.write_text(lines.replace("a43", "other").replace(f"{43:064x}", f"{9:064x}"))  # another image
+    assert (make()[0].stamp == other.stamp).tolist() == [True, False, True]
 
 
-def test_filtering_again_writes_no_mask_again(shard):
-    table = filter_shard(shard, 0)
-    before = [files.Path(path).stat().st_mtime_ns for path in table["mask"]]
-    filter_shard(shard, 0)
-    assert [files.Path(path).stat().st_mtime_ns for path in table["mask"]] == before
+def test_a_changed_rule_of_the_same_name_gives_another_list(shard, monkeypatch):
+    """Its masks are stored nowhere, so their digests tell."""
+    monkeypatch.chdir(shard)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    found = []
+    for limit in (26, 26, 30):
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        (shard / "changing.py").write_text(TOY.replace("26", str(limit)))
+        found.append(filter_shard(shard, 1, filter="changing:relabel").digest[0])
+        (shard / "changing.py").unlink()
+    assert found[0] == found[1] != found[2]
 
 
 def test_missing_doubled_and_unplanned_images_are_refused(shard):
@@ -248,11 +270,11 @@ def test_missing_doubled_and_unplanned_images_are_refused(shard):
 
 
 def test_bad_filter_input_is_refused(shard):
-    files.write_atomic(shard / "margins" / "a" / "43.png", images.png_bytes(np.zeros((3, 2), np.uint8)))
-    with pytest.raises(InputError, match=r"43.png: the margin map is 2x3, its mask .*a.png 2x2"):
+    packed.pack({f"{shard}/margins/a-43.png": np.zeros((3, 2), np.uint8)}, ["a43"])
+    with pytest.raises(InputError, match=r"a-43.png: the margin map is 2x3, its mask 2x2"):
         filter_shard(shard, 0)
-    (shard / "margins" / "b" / "42.png").unlink()
-    with pytest.raises(InputError, match=r"42.png: no such"):
+    packs.drop(packs.find([f"{shard}/margins/b-42.png"], ["b42"]))
+    with pytest.raises(InputError, match=r"b-42.png: no such margin map"):
         filter_shard(shard, 1, threads=2)
     (shard / "masks.tsv").write_text("mask_id\tmask\tcounts\tmask_sha256\nz\tz.png\t1:1\t0\n")
     with pytest.raises(InputError, match=r"doesn't hold mask\(s\) b"):
@@ -286,21 +308,16 @@ def test_a_filter_from_outside(shard, monkeypatch):
     monkeypatch.setattr("sys.path", [*sys.path])
     (shard / "toy_filter.py").write_text(TOY)
     table = filter_shard(shard, 1, filter="toy_filter:relabel", threads=2)
-    assert images.read_mask(table["mask"][0]).tolist() == [[1, 2], [2, 1]]
+    assert filtered(table, shard) == [[[1, 2], [2, 1]]]
     assert table.filtered.tolist() == [0.5]
     classes = tables.read_table(shard / "1.classes.tsv", ["label", "pixels", "filtered"])
     assert classes.values.tolist() == [[1, 0, 0], [2, 3, 1], [7, 1, 1]]
     for rule, error in (
-        ("shrink", r"b/42.png: the filter rule gives uint8 \(1, 2\), want uint8 \(2, 2\)"),
-        ("unknown", r"b/42.png: label\(s\) \[99\]"),
+        ("shrink", r"filter toy_filter:shrink gives uint8 \(1, 2\), want uint8 \(2, 2\)"),
+        ("unknown", r"b.png after filter toy_filter:unknown: label\(s\) \[99\]"),
         ("missing", "filter 'toy_filter:missing' can't be imported"),
     ):
         with pytest.raises(InputError, match=error):
             filter_shard(shard, 1, filter=f"toy_filter:{rule}")
     with pytest.raises(InputError, match="filter 'best' isn't known; use one of margin, none, or"):
         filter_shard(shard, 1, filter="best")
-
-
-def test_without_a_filter_the_masks_are_named(shard):
-    table = filter_shard(shard, 0, filter="none")
-    assert table["mask"].tolist() == [str(shard / "a.png")] * 2 and not (shard / "filtered").exists()
