@@ -16,6 +16,8 @@ from freemask import cli
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = """
+from freemask.workflow import slurm
+slurm.export()
 rule all:
     input: expand("{shard}.done", shard=range(SHARDS))
 rule synthesize:
