@@ -74,7 +74,7 @@ def same(undisturbed, request, record_property) -> Callable[..., None]:
     def check(run: Run, saw: str, lost: int) -> None:
         """Every result as an undisturbed run has it, after at most `lost` images that were generated again.
 
-        saw: Regular expression of the line that tells the user.
+        saw: Regular expression of what tells the user; "" where there is nothing to tell.
         """
         assert run.hashes() == undisturbed(run)
         assert run.lost() <= lost, run.events("image")
@@ -82,10 +82,11 @@ def same(undisturbed, request, record_property) -> Callable[..., None]:
 
     def note(run: Run, saw: str, lost: str, equal: str) -> None:
         """Note a row for a fault after which there are no results, or others."""
-        found = re.search(saw, run.text())
-        assert found, f"no {saw!r} in\n{run.text()}"
+        shown = run.text().replace(f"{run.folder}/", "")
+        found = re.search(saw, shown)
+        assert found, f"no {saw!r} in\n{shown}"
         name = inspect.getdoc(request.function).splitlines()[0].rstrip(".")
-        row = faults_page.Row(name, faults_page.plain(found[0], run.folder), lost, equal, request.node.name)
+        row = faults_page.Row(name, faults_page.plain(found[0]), lost, equal, request.node.name)
         record_property("fault", row._asdict())
 
     check.note = note

@@ -34,12 +34,11 @@ def tests() -> list[str]:
     return [name for text in texts for name in re.findall(r"^def (test_\w+)\([^)]*\bsame\b", text, flags=re.MULTILINE)]
 
 
-def plain(line: str, folder: Path) -> str:
-    """A line without what differs from run to run: the folder, numbers of jobs, times."""
-    line = line.replace(f"{folder}/", "")
+def plain(line: str) -> str:
+    """A line without what differs from run to run: numbers of jobs, times."""
     line = re.sub(r"\d+:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:]+", "<time>", line)
     line = re.sub(r"\b(jobs?|jobid:?|job id|id)(s?:? '?)\d+", r"\1\g<2>N", line, flags=re.IGNORECASE)
-    return " ".join(line.replace("|", "\\|").split())
+    return "" if not line else "`" + " ".join(line.replace("|", "\\|").split()) + "`"
 
 
 def text(rows: list[Row]) -> str:
