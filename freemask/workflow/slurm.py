@@ -22,6 +22,7 @@ SOON = 10  # between two queries, while jobs end
 SELDOM = 60  # between two queries in quiet hours
 GRACE = 180  # for a state that Slurm leaves by itself, e.g. PREEMPTED before the job is back in the queue
 STUCK = 30  # for a reason that never ends, before the job is cancelled
+DOUBTFUL = 600  # the same for PartitionConfig: often too many CPUs, maybe a node that is away
 UNKNOWN = 900  # until a job that neither squeue nor sacct knows counts as failed
 AWAY = 1800  # until a submission gives up on a controller that doesn't answer
 WARNING = 180  # before the time limit: SIGUSR1
@@ -31,7 +32,7 @@ LIVING |= {"SPECIAL_EXIT", "STOPPED", "SIGNALING", "STAGE_OUT"}
 PASSING = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # or the end, if Slurm doesn't put the job back into the queue
 NEVER = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|BadConstraints|AccountNotAllowed|InvalidAccount|InvalidQOS|MaxMemPerLimit"
-    r"|DependencyNeverSatisfied|(Assoc|QOS)Max\w*(PerJob|PerNode|WallDuration)"
+    r"|PartitionConfig|DependencyNeverSatisfied|(Assoc|QOS)Max\w*(PerJob|PerNode|WallDuration)"
 )
 WAITING = re.compile(r"ReqNodeNotAvail|PartitionDown|PartitionInactive|JobHeld|held|(Assoc|QOS)Grp|FrontEndDown")
 
@@ -41,21 +42,22 @@ ABSENT = re.compile(
     r"|Unable to resolve|fetch config|Connection|Communication|unavailable$",
     re.IGNORECASE,
 )
-# sbatch's words -> what to change
-HOPELESS = {
-    r"partition": "PARTITION or GPU_PARTITION in the profile must be a partition of `sinfo` that you may use",
-    r"account": "ACCOUNT in the profile must be one of `sacctmgr show associations user=$USER`",
-    r"qos|accounting/QOS policy": "the limits of your account are in `sacctmgr show associations user=$USER` and"
+# Words of sbatch, or reasons that a job waits -> what to change. The first that matches counts.
+REMEDIES = {
+    r"time.?limit|WallDuration": "WALLTIME in the profile must not exceed the partition's or your account's limit"
+    " (`sinfo -o '%P %l'`)",
+    r"partition(?!Config)": "PARTITION and GPU_PARTITION in the profile must be partitions of `sinfo` that you may use",
+    r"account or": "ACCOUNT in the profile must be one of `sacctmgr show associations user=$USER`",
+    r"qos|policy|Assoc": "the limits of your account are in `sacctmgr show associations user=$USER` and"
     " `sacctmgr show qos`; QOS, WALLTIME and the rule's resources are in the profile",
-    r"node configuration|generic resource|gres": "no node of this partition has these GPUs, CPUs and memory together;"
-    " `sinfo -o '%P %G %c %m'` lists what nodes have, GPU in the profile is the type",
-    r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`)",
-    r"cpu|processors": "the rule's threads are more than a node has CPUs (`sinfo -o '%P %c'`)",
-    r"time limit": "WALLTIME in the profile must not exceed the partition's limit (`sinfo -o '%P %l'`)",
+    r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`); set-resources in the profile changes it",
+    r"cpu|processors": "the rule takes more threads than a node has CPUs (`sinfo -o '%P %c'`); set-threads in the"
+    " profile changes it",
+    r"node configuration|PartitionConfig|generic resource|gres|BadConstraints": "no node has these GPUs, CPUs and memory together"
+    " (`sinfo -o '%P %G %c %m'` lists what nodes have); GPU in the profile is the type of the GPUs",
     r"reservation": "RESERVATION in the profile must be one of `scontrol show reservation`",
     r"feature|constraint": "`sinfo -o '%P %f'` lists what `constraint` may be",
-    r"permission|denied": "this user may not submit here",
-    r"unrecognized option|invalid option|Invalid": "see slurm_extra and the resources in the profile",
+    r"option": "see slurm_extra in the profile",
 }
 
 
@@ -107,7 +109,7 @@ def _submit_patiently(command: list[str], key: str, name: str) -> str:
         busy = BUSY.search(said)
         away = ABSENT.search(said) and not busy
         if not (busy or away):
-            raise SystemExit(f"Slurm refuses {name!r}: {said.strip()}\n{remedy(said)}\nAsked: {' '.join(command[:-3])}")
+            raise SystemExit(f"Slurm refuses {name!r}: {said.strip()}\n{remedy(said)}\n{_asked(command)}")
         if away and time.time() - started > AWAY:
             raise SystemExit(f"Slurm's controller hasn't answered for {AWAY // 60} minutes: {said}")
         if not told:
@@ -122,9 +124,14 @@ def _submit_patiently(command: list[str], key: str, name: str) -> str:
                 return job["id"]
 
 
+def _asked(command: list[str]) -> str:
+    aside = ("--parsable", "--job-name", "--output", "--chdir", "--requeue", "--open-mode", "--signal", "--comment")
+    return "asked for: " + " ".join(option for option in command[1:-3] if not option.startswith(aside))
+
+
 def remedy(said: str) -> str:
-    """What to change, by what sbatch said."""
-    return next((what for words, what in HOPELESS.items() if re.search(words, said, re.IGNORECASE)), "")
+    """What to change, by what Slurm said."""
+    return next((what for words, what in REMEDIES.items() if re.search(words, said, re.IGNORECASE)), "see the profile")
 
 
 def identity(properties: dict) -> tuple[str, str]:
@@ -304,13 +311,12 @@ def _judge_pending(state: dict, number: str, job: dict, seen: dict) -> str:
             held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
             tell(f"Slurm job {number} ({job['name']}) waits: {reason}{held}", once=reason[:40])
         return "running"
-    if time.time() - seen.setdefault("never", time.time()) < STUCK:
+    patience = DOUBTFUL if reason == "PartitionConfig" else STUCK
+    if time.time() - seen.setdefault("never", time.time()) < patience:
         return "running"
     asked = f"time limit {job['limit']}, memory {job['memory']}, partition {job['partition']}"
-    advice = remedy(reason.replace("TimeLimit", " time limit").replace("WallDuration", " time limit"))
-    if "limit" in reason.lower() and "Time" in reason or "Wall" in reason:
-        advice = "set WALLTIME in the profile to the site's limit (`sinfo -o '%P %l'`)"
-    tell(f"Slurm job {number} ({job['name']}) can never start: {reason} ({asked}); {advice}. Cancelled.", once=reason)
+    what = f"{reason} ({asked}); {remedy(reason)}"
+    tell(f"Slurm job {number} ({job['name']}) can never start: {what}. Cancelled.", once=f"{reason} {asked}")
     call(["scancel", number])
     return _ended(state, number, "failed")
 
