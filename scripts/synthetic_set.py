@@ -36,7 +36,7 @@ def synthetic_set(
 
     shares, parts = filtered_shares(class_shards, LabelSpace.read(label_space))
     rows = in_plan_order(plan, shards)
-    write_table(train, rows)
+    write_table(train, rows, counted=True)
     write_table(class_shares, shares)
     if shard_shares:
         write_table(shard_shares, parts)
