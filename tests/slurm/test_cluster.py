@@ -104,7 +104,7 @@ def test_a_cancelled_job_is_submitted_again(cluster, run, same):
     each.await_images(2)
     cluster.run(["scancel", running, pending, blocker])
     assert each.end(120) == 0
-    same(each, r"(?i).*cancelled.*", lost=1)
+    same(each, r"slurm: .* was cancelled", lost=1)
 
 
 def test_a_preempted_job_goes_on(cluster, run, same):
@@ -118,7 +118,7 @@ def test_a_preempted_job_goes_on(cluster, run, same):
     assert each.end(120) == 0
     assert "COMPLETED" in cluster.run(["sacct", "-X", "-n", "-j", urgent.strip(), "-o", "state"])
     assert "Trying to restart job" not in each.text()
-    same(each, r"(?i).*(preempted|requeued).*", lost=2)
+    same(each, "", lost=2)
 
 
 def test_jobs_survive_a_killed_snakemake(run, same):

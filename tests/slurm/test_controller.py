@@ -34,7 +34,7 @@ def test_jobs_run_without_a_controller(cluster, run, same):
     away(cluster, "slurmctld", 75)
     assert each.end(180) == 0
     assert len(each.events("start")) == 2
-    same(each, r"", lost=0)
+    same(each, "", lost=0)
 
 
 def test_jobs_run_without_accounting_for_a_while(cluster, run, same):
@@ -44,4 +44,4 @@ def test_jobs_run_without_accounting_for_a_while(cluster, run, same):
     away(cluster, "slurmdbd", 60)
     assert each.end(180) == 0
     assert len(each.events("start")) == 2
-    same(each, r"", lost=0)
+    same(each, "", lost=0)

@@ -16,7 +16,7 @@ def test_a_requeued_job_goes_on(cluster, run, same):
     cluster.run(["scontrol", "requeue", each.jobs("RUNNING")[0]])
     assert each.end(120) == 0
     assert "Trying to restart job" not in each.text()
-    same(each, r"(?i).*requeue.*", lost=1)
+    same(each, "", lost=1)
 
 
 def test_ctrl_c_cancels_all_jobs(run, same):
@@ -27,7 +27,7 @@ def test_ctrl_c_cancels_all_jobs(run, same):
     assert each.end(30) != 0
     assert not each.jobs("PENDING", "RUNNING")
     assert each.start().end(90) == 0
-    same(each, r"(?i).*(cancel|terminating).*", lost=2)
+    same(each, r"Terminating processes on user request.*", lost=2)
 
 
 def test_sigterm_waits_for_jobs(run, same):
@@ -39,7 +39,7 @@ def test_sigterm_waits_for_jobs(run, same):
     assert len(each.events("end")) == 2
     assert each.start().end(60) == 0
     assert len(each.events("start")) == 2
-    same(each, r"", lost=0)
+    same(each, r"Will exit after finishing currently running jobs.*", lost=0)
 
 
 def test_a_second_snakemake_is_refused(run, same):
@@ -49,17 +49,17 @@ def test_a_second_snakemake_is_refused(run, same):
     assert each.execute([*SNAKEMAKE, "--profile", "slurm", "all"], seconds=60) != 0
     assert each.end(90) == 0
     assert len(each.events("start")) == 2
-    same(each, r"", lost=0)
+    same(each, r"Error: Directory cannot be locked\.", lost=0)
 
 
 def test_a_job_killed_for_its_memory_says_so(run, same):
     """A job takes more memory than it asked for."""
     each = run(shards=1, mem_mb=300).start()
     each.change(megabytes=1500)
-    each.await_text(r"(?i)out.of.memory", 90)
+    each.await_text("exceeded memory limit", 90)
     each.change(megabytes=0)
     assert each.end(120) == 0
-    same(each, r"(?i).*out.of.memory.*", lost=2)
+    same(each, r"exceeded memory limit", lost=2)
 
 
 def test_a_wrong_gpu_type_is_named(run, same):
@@ -69,4 +69,4 @@ def test_a_wrong_gpu_type_is_named(run, same):
     each.start()
     assert each.end(60) != 0
     assert not each.events("start")
-    same.note(each, r"(?i).*a100.*", "nothing ran", "no results")
+    same.note(each, r"Slurm refuses .*\n.*", "nothing ran", "no results")

@@ -23,7 +23,7 @@ def test_two_minutes_are_enough(run, same):
     assert each.end(400) == 0
     assert len(each.events("start")) >= 2
     assert "Trying to restart job" not in each.text()
-    same(each, r"", lost=0)
+    same(each, "", lost=0)
 
 
 def test_more_jobs_than_a_user_may_submit(run, same):

@@ -49,4 +49,4 @@ def test_a_damaged_image_is_made_again(cluster, run, same):
     image.write_bytes(b"")
     cluster.run(["scontrol", "release", each.jobs()[0]])
     assert each.end(120) == 0
-    same(each, r"", lost=2)
+    same(each, "", lost=2)
