@@ -1,10 +1,11 @@
 """The commands of profiles/slurm: submit a job, tell its state, cancel what is left.
 
-Snakemake's executor cluster-generic starts one process per call, so this file uses the standard library only and imports
-little. A job is recognized in the queue by its comment: `freemask <what it makes> <from what> <run>`. What one
-Snakemake process knows (its answers from squeue, what it said) is in .snakemake/slurm/<run>.json.
+Snakemake's executor cluster-generic starts one process per call, so this file uses the standard library only and
+imports little. A job is recognized in the queue by its comment: `freemask <what it makes> <from what> <run>`. What one
+run of Snakemake knows (Slurm's last answer, earlier jobs) is in .snakemake/slurm/<run>.json.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ import time
 
 FOLDER = ".snakemake/slurm"
 LOGS = "logs/slurm"
-JOB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slurm_job.sh")
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Seconds
 SOON = 10  # between two queries, while jobs end
@@ -50,11 +51,12 @@ REMEDIES = {
     r"account or": "ACCOUNT in the profile must be one of `sacctmgr show associations user=$USER`",
     r"qos|policy|Assoc": "the limits of your account are in `sacctmgr show associations user=$USER` and"
     " `sacctmgr show qos`; QOS, WALLTIME and the rule's resources are in the profile",
-    r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`); set-resources in the profile changes it",
+    r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`); set-resources in the profile"
+    " changes it",
     r"cpu|processors": "the rule takes more threads than a node has CPUs (`sinfo -o '%P %c'`); set-threads in the"
     " profile changes it",
-    r"node configuration|PartitionConfig|generic resource|gres|BadConstraints": "no node has these GPUs, CPUs and memory together"
-    " (`sinfo -o '%P %G %c %m'` lists what nodes have); GPU in the profile is the type of the GPUs",
+    r"node configuration|PartitionConfig|generic resource|gres|BadConstraints": "no node has these GPUs, CPUs and"
+    " memory together (`sinfo -o '%P %G %c %m'` lists what nodes have); GPU in the profile is the type of the GPUs",
     r"reservation": "RESERVATION in the profile must be one of `scontrol show reservation`",
     r"feature|constraint": "`sinfo -o '%P %f'` lists what `constraint` may be",
     r"option": "see slurm_extra in the profile",
@@ -68,7 +70,7 @@ class Unanswered(Exception):
 def export() -> None:
     """Tell the profile's commands where they are and which run they serve, in the environment of this process."""
     run = f"{time.time():.0f}-{os.getpid()}"
-    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": os.path.abspath(__file__), "FREEMASK_RUN": run}
+    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_RUN": run}
 
 
 def cancel_rest() -> None:
@@ -95,31 +97,38 @@ def submit(jobscript: str, walltime: int) -> str:
         return found
     command = sbatch_options(properties, walltime)
     os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
-    command += [f"--comment=freemask {key} {version} {run_id()}", JOB, jobscript, os.path.abspath(FOLDER)]
+    command += [
+        f"--comment=freemask {key} {version} {run_id()}",
+        f"{HERE}/slurm_job.sh",
+        jobscript,
+        os.path.abspath(FOLDER),
+    ]
     return _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
 
 
 def _submit_patiently(command: list[str], key: str, name: str) -> str:
-    started, pause, told = time.time(), 5.0, ""
+    """Call sbatch until Slurm takes the job. Raises: SystemExit if it refuses for good, or doesn't answer for AWAY."""
+    started, pause = time.time(), 5
     while True:
         done = call(command, seconds=120)
         if done.returncode == 0:
             return done.stdout.strip().partition(";")[0]
-        said = " ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in done.stderr.splitlines())
-        busy = BUSY.search(said)
-        away = ABSENT.search(said) and not busy
-        if not (busy or away):
-            raise SystemExit(f"Slurm refuses {name!r}: {said.strip()}\n{remedy(said)}\n{_asked(command)}")
-        if away and time.time() - started > AWAY:
-            raise SystemExit(f"Slurm's controller hasn't answered for {AWAY // 60} minutes: {said}")
-        if not told:
-            told = "submit limit reached" if busy else "Slurm doesn't answer"
-            hint = "; fewer `jobs` in the profile avoid this" if busy else ""
-            tell(f"{told} ({said.strip()}); submitting {name!r} again until it is taken{hint}", once=told)
+        said = " ".join(re.sub(r"^sbatch: |error: ", "", line) for line in done.stderr.splitlines()).strip()
+        if BUSY.search(said):
+            tell(
+                f"submit limit reached ({said}); waiting for jobs to end. Fewer `jobs` in the profile avoid this",
+                "busy",
+            )
+        elif not ABSENT.search(said):
+            raise SystemExit(f"Slurm refuses {name!r}: {said}\n{remedy(said)}\n{_asked(command)}")
+        elif time.time() - started > AWAY:
+            raise SystemExit(f"Slurm hasn't answered for {AWAY // 60} minutes: {said}")
+        else:
+            tell(f"Slurm doesn't answer ({said}); submitting again until it does", "away")
         time.sleep(pause)
-        pause = min(2 * pause, 60)
+        pause = min(2 * pause, 30)
         # The controller may have taken the job although its answer was lost.
-        for job in _patient_queue(until=started + AWAY):
+        for job in _patient_queue():
             if job["key"] == key and job["run"] == run_id() and job["state"] in LIVING:
                 return job["id"]
 
@@ -141,28 +150,28 @@ def identity(properties: dict) -> tuple[str, str]:
     def digest(*what: object) -> str:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
+    if properties["type"] == "group":
+        makes = [properties.get("output") or properties["groupid"]]
+    else:
+        makes = [properties["rule"], properties["wildcards"]]
     inputs = []
     for path in properties.get("input") or []:
         if os.path.exists(path):
             status = os.stat(path)
             inputs.append([path, status.st_mtime_ns, status.st_size])
-    rule, wildcards = properties.get("rule", properties.get("groupid")), properties.get("wildcards")
-    return digest(os.getcwd(), rule, wildcards or properties.get("output")), digest(properties.get("params"), inputs)
+    return digest(os.getcwd(), makes), digest(properties.get("params"), inputs)
 
 
 def earlier_job(key: str, version: str, name: str) -> str | None:
-    """The job of an earlier Snakemake in this folder that still makes the same; one made from older inputs is cancelled.
+    """The job of an earlier Snakemake in this folder that makes the same from the same.
 
-    A job that ended well after this Snakemake had looked at the files counts as well.
+    It lives, or it ended well after this Snakemake had looked at the files. One made from something else is cancelled.
     """
     with State() as state:
-        known = state.setdefault("earlier", None)
+        known = state.get("earlier")
     if known is None:
-        known = {}
-        for job in _patient_queue(until=time.time() + AWAY):
-            done_since = job["state"] == "COMPLETED" and job["end"] >= _run_started()
-            if job["run"] != run_id() and (job["state"] in LIVING or done_since):
-                known[job["key"]] = [job["id"], job["version"]]
+        jobs = [job for job in _patient_queue() if job["run"] != run_id()]
+        known = {job["key"]: [job["id"], job["version"]] for job in jobs if _counts(job)}
     number, made_from = known.pop(key, (None, None))
     with State() as state:
         state["earlier"] = known
@@ -170,25 +179,32 @@ def earlier_job(key: str, version: str, name: str) -> str | None:
             state.setdefault("adopted", []).append(number)
     if not number:
         return None
-    state_now = next((job["state"] for job in _patient_queue(until=time.time() + AWAY) if job["id"] == number), "")
-    if made_from == version:
-        if state_now in LIVING or state_now in {"COMPLETED", "COMPLETING"} or os.path.exists(f"{FOLDER}/{number}.exit"):
-            tell(f"Slurm job {number} of an earlier run still makes {name!r} ({state_now}): waiting for it")
-            return number
+    now = next((job for job in _patient_queue() if job["id"] == number), None)
+    if made_from != version:
+        if now and now["state"] in LIVING:
+            tell(f"Slurm job {number} of an earlier run makes {name!r} from other inputs or parameters: cancelled")
+            call(["scancel", number])
+            _await_end(number)
         return None
-    if state_now in LIVING:
-        tell(f"Slurm job {number} of an earlier run makes {name!r} from older inputs: cancelled")
-        call(["scancel", number])
-        end = time.time() + 300
-        while time.time() < end and any(
-            job["id"] == number and job["state"] in LIVING | {"COMPLETING"} for job in _patient_queue(until=end)
-        ):
-            time.sleep(2)
-    return None
+    if not now or not _counts(now):
+        return None
+    tell(f"Slurm job {number} of an earlier run makes {name!r} ({now['state']}): it isn't submitted again")
+    return number
 
 
-def _run_started() -> float:
-    return float(run_id().partition("-")[0] or 0)
+def _counts(job: dict) -> bool:
+    if job["state"] == "COMPLETED":
+        return job["end"] >= float(run_id().partition("-")[0])  # this run's start
+    return job["state"] in LIVING | {"COMPLETING"}
+
+
+def _await_end(number: str) -> None:
+    """Wait until a cancelled job has ended, at most five minutes: it may write the files of the next."""
+    end = time.time() + 300
+    while time.time() < end:
+        if not any(job["id"] == number and job["state"] in LIVING | {"COMPLETING"} for job in _patient_queue()):
+            return
+        time.sleep(2)
 
 
 def name_of(properties: dict) -> str:
@@ -196,9 +212,8 @@ def name_of(properties: dict) -> str:
     if properties["type"] == "group":
         return f"group {properties['groupid']}"
     wildcards = properties["wildcards"].items()
-    return " ".join(
-        [properties["rule"], *(f"{name}-{value}" if value.isdigit() else value for name, value in wildcards)]
-    )
+    values = [f"{name}-{value}" if value.isdigit() else value for name, value in wildcards]
+    return " ".join([properties["rule"], *values])
 
 
 def log_of(properties: dict) -> str:
@@ -208,32 +223,16 @@ def log_of(properties: dict) -> str:
 
 
 def sbatch_options(properties: dict, walltime: int) -> list[str]:
-    """The options of sbatch for a job's threads and resources.
-
-    Memory [MB], CPUs and GPUs are of each node. `gpu` counts the GPUs of all nodes.
-    """
+    """The options of sbatch for a job's threads and resources: time [minutes], memory [MB] and CPUs of each node."""
     resources = properties["resources"]
-    nodes = int(resources.get("nodes") or 1)
     minutes = min(int(resources.get("runtime") or walltime), walltime)
     options = [f"--job-name={name_of(properties)}", f"--output={log_of(properties)}", f"--chdir={os.getcwd()}"]
-    # Half of a very short limit is left for work.
     options += ["--requeue", "--open-mode=append", f"--time={minutes}"]
-    options += [f"--signal=B:USR1@{min(WARNING, minutes * 60 // 4)}", f"--nodes={nodes}"]
-    gpus = int(resources.get("gpu") or 0)
-    if gpus % nodes:
-        raise SystemExit(f"{name_of(properties)}: {gpus} GPUs can't be shared equally by {nodes} nodes")
-    if gres := resources.get("gres"):
-        options.append(f"--gres={gres}")
-    elif gpus:
-        model = resources.get("gpu_model")
-        options.append(f"--gres=gpu:{model}:{gpus // nodes}" if model else f"--gres=gpu:{gpus // nodes}")
-    if tasks := resources.get("tasks"):
-        options.append(f"--ntasks={tasks}")
-    else:
-        options.append(f"--ntasks-per-node={resources.get('tasks_per_node') or 1}")
+    # Slurm sends it up to a minute early. The most of a very short limit is for work.
+    options.append(f"--signal=B:USR1@{min(WARNING, minutes * 60 // 4)}")
+    options += _placement(resources, name_of(properties))
     cpus = int(resources.get("cpus_per_task") or properties["threads"])
-    if cpus > 0:
-        options.append(f"--cpus-per-task={cpus}")
+    options += [f"--cpus-per-task={cpus}"] if cpus > 0 else []
     if per_cpu := resources.get("mem_mb_per_cpu"):
         options.append(f"--mem-per-cpu={per_cpu}")
     elif memory := resources.get("mem_mb"):
@@ -246,6 +245,21 @@ def sbatch_options(properties: dict, walltime: int) -> list[str]:
 
         options += shlex.split(extra)
     return options
+
+
+def _placement(resources: dict, name: str) -> list[str]:
+    """Nodes, tasks, and each node's share of the job's GPUs."""
+    nodes, gpus = int(resources.get("nodes") or 1), int(resources.get("gpu") or 0)
+    if gpus % nodes:
+        raise SystemExit(f"{name}: {gpus} GPUs can't be shared equally by {nodes} nodes")
+    options = [f"--nodes={nodes}"]
+    if tasks := resources.get("tasks"):
+        options.append(f"--ntasks={tasks}")
+    else:
+        options.append(f"--ntasks-per-node={resources.get('tasks_per_node') or 1}")
+    model = f"{resources['gpu_model']}:" if resources.get("gpu_model") else ""
+    gres = resources.get("gres") or (f"gpu:{model}{gpus // nodes}" if gpus else "")
+    return [*options, f"--gres={gres}"] if gres else options
 
 
 def minutes_of(text: str) -> int:
@@ -262,72 +276,66 @@ def minutes_of(text: str) -> int:
 def status(number: str) -> str:
     """Running, success or failed, as cluster-generic wants it; reasons go to stderr."""
     with State() as state:
+        seen = state.setdefault("watched", {}).setdefault(number, {})
         code, remark = _exit_file(number)
-        if code == 0:
-            return _ended(state, number, "success")
-        watched = state.setdefault("watched", {})
-        watched.setdefault(number, {})
-        _refresh(state)
-        seen = watched[number]
-        job = state["jobs"].get(number)
-        return _judge(state, number, job, seen, code, remark)
-
-
-def _judge(state: dict, number: str, job: dict | None, seen: dict, code: int | None, remark: str) -> str:
-    now = time.time()
-    if job is None or job["state"] in {"", "UNKNOWN"}:
         if code is not None:
-            _tell_failure(number, job or {"state": "FAILED"}, code, remark)
-            return _ended(state, number, "failed")
-        if not state["complete"]:  # no answer is no verdict
-            seen.pop("unknown", None)
-        elif now - seen.setdefault("unknown", now) > UNKNOWN:
-            tell(f"Slurm job {number}: neither squeue nor sacct have known it for {UNKNOWN // 60} minutes")
-            return _ended(state, number, "failed")
-        return "running"
+            state["changed"] = time.time()
+        verdict = "success" if code == 0 else _judge(state, number, seen, code, remark)
+        if verdict != "running":
+            del state["watched"][number]
+            state["changed"] = time.time()
+            for kind in ("exit", "continue"):
+                if os.path.exists(f"{FOLDER}/{number}.{kind}"):
+                    os.unlink(f"{FOLDER}/{number}.{kind}")
+    return verdict
+
+
+def _judge(state: dict, number: str, seen: dict, code: int | None, remark: str) -> str:
+    """What Slurm says of a job. No answer is no verdict.
+
+    Args: seen: since when [s] the job has been in a state that counts only after a while.
+    """
+    _refresh(state)
+    job = state["jobs"].get(number)
+    if job is None and code is None:
+        if not state["complete"] or _for(seen, "unknown") < UNKNOWN:
+            return "running"
+        tell(f"Slurm job {number}: neither squeue nor sacct have known it for {UNKNOWN // 60} minutes")
+        return "failed"
+    job = job or {"state": "FAILED"}
     seen.pop("unknown", None)
-    name = job["state"]
-    if name == "COMPLETED":
-        return _ended(state, number, "success")
-    if name not in PASSING:
+    if job["state"] not in PASSING:
         seen.pop("passing", None)
-    if name == "PENDING":
-        return _judge_pending(state, number, job, seen)
-    if name in LIVING or name == "COMPLETING":
-        if name == "REQUEUE_HOLD":
-            tell(f"Slurm job {number} ({job['name']}) is held; `scontrol release {number}` lets it go on", once=number)
+    if job["state"] == "COMPLETED":
+        return "success"
+    if job["state"] == "PENDING":
+        return _judge_pending(number, job, seen)
+    if job["state"] in LIVING | {"COMPLETING"}:
+        seen.pop("never", None)
         return "running"
-    if name in PASSING and now - seen.setdefault("passing", now) < GRACE:
+    if job["state"] in PASSING and _for(seen, "passing") < GRACE:
         return "running"
     _tell_failure(number, job, code, remark)
-    return _ended(state, number, "failed")
+    return "failed"
 
 
-def _judge_pending(state: dict, number: str, job: dict, seen: dict) -> str:
+def _for(seen: dict, what: str) -> float:
+    """For how long [s] something has been so."""
+    return time.time() - seen.setdefault(what, time.time())
+
+
+def _judge_pending(number: str, job: dict, seen: dict) -> str:
     reason = job["reason"]
     if not NEVER.search(reason):
         seen.pop("never", None)
-        if WAITING.search(reason):
-            held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
-            tell(f"Slurm job {number} ({job['name']}) waits: {reason}{held}", once=reason[:40])
         return "running"
-    patience = DOUBTFUL if reason == "PartitionConfig" else STUCK
-    if time.time() - seen.setdefault("never", time.time()) < patience:
+    if _for(seen, "never") < (DOUBTFUL if reason == "PartitionConfig" else STUCK):
         return "running"
     asked = f"time limit {job['limit']}, memory {job['memory']}, partition {job['partition']}"
     what = f"{reason} ({asked}); {remedy(reason)}"
     tell(f"Slurm job {number} ({job['name']}) can never start: {what}. Cancelled.", once=f"{reason} {asked}")
     call(["scancel", number])
-    return _ended(state, number, "failed")
-
-
-def _ended(state: dict, number: str, verdict: str) -> str:
-    state.get("watched", {}).pop(number, None)
-    state["changed"] = time.time()
-    for kind in ("exit", "continue"):
-        if os.path.exists(f"{FOLDER}/{number}.{kind}"):
-            os.unlink(f"{FOLDER}/{number}.{kind}")
-    return verdict
+    return "failed"
 
 
 def _exit_file(number: str) -> tuple[int | None, str]:
@@ -341,28 +349,40 @@ def _exit_file(number: str) -> tuple[int | None, str]:
 
 
 def _tell_failure(number: str, job: dict, code: int | None, remark: str) -> None:
-    """One paragraph: what Slurm says, where, what to do, and the log's end if Snakemake won't show the rule's."""
-    state = job["state"]
+    """Write what Slurm says, where, what to do, and the log's end unless it is about the rule's own log."""
+    if job["state"] == "CANCELLED" and "by" not in job:
+        job = (accounts([number]) or {}).get(number, job)  # who did it
     rule = job.get("name", "").partition(" ")[0]
+    more = f"of rule {rule} (set-resources in the profile)"
+    failed = remark or (f"failed with exit code {code}" if code is not None else f"ended as {job['state']}")
     words = {
-        "CANCELLED": "was cancelled" + (f" by user {job['by']}" if job.get("by") else ""),
-        "TIMEOUT": f"reached its time limit ({job.get('limit')}): raise runtime of rule {rule} or WALLTIME in the profile",
-        "OUT_OF_MEMORY": f"needed more than its memory ({job.get('memory')}): raise mem_mb of rule {rule} in the profile",
+        "CANCELLED": f"was cancelled by {_user(job['by'])}" if job.get("by") else "was cancelled",
+        "TIMEOUT": f"reached its time limit {job.get('limit')}: raise runtime {more}, or WALLTIME",
+        "OUT_OF_MEMORY": f"needed more than its memory {job.get('memory')}: raise mem_mb {more}",
         "NODE_FAIL": "lost its node",
-        "BOOT_FAIL": "lost its node, which didn't boot",
-        "PREEMPTED": "had to give way to a job of higher priority, and this cluster doesn't put it back into the queue",
+        "BOOT_FAIL": "got a node that didn't boot",
+        "PREEMPTED": "gave way to a job of higher priority, and this cluster doesn't put it back into the queue",
         "DEADLINE": "couldn't end before its deadline",
-    }.get(state, remark or f"failed with exit code {code}" if code is not None else f"ended as {state}")
+    }.get(job["state"], failed)
+    where = f" on {job['nodes']}" if job.get("nodes") else ""
     import glob
 
-    logs = glob.glob(f"{LOGS}/*/*/{number}.log")
-    where = f" on {job['nodes']}" if job.get("nodes") else ""
-    tell(f"Slurm job {number} ({job.get('name', '?')}){where} {words}." + (f" Its log: {logs[0]}" if logs else ""))
-    if logs:
-        with open(logs[0], errors="replace", encoding="utf-8") as file:
+    log = next(iter(glob.glob(f"{LOGS}/*/*/{number}.log")), None)
+    tell(f"Slurm job {number} ({job.get('name', '?')}){where} {words}" + (f"; its log: {log}" if log else ""))
+    if log:
+        with open(log, encoding="utf-8", errors="replace") as file:
             lines = [line.rstrip() for line in file.readlines()[-200:] if line.strip()]
-        if lines and not any("Error in rule" in line for line in lines):
+        if not any("Error in rule" in line for line in lines):  # else Snakemake shows the rule's log
             sys.stderr.write("".join(f"    {line}\n" for line in lines[-10:]))
+
+
+def _user(number: str) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(int(number)).pw_name
+    except (KeyError, ValueError):
+        return f"user {number}"
 
 
 # ---- cancel ----------------------------------------------------------------------------------------------------------
@@ -413,7 +433,8 @@ def queue() -> list[dict]:
     """
     done = call(["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", f"--format={FIELDS}"])
     if done.returncode:
-        raise Unanswered(done.stderr.strip() or f"squeue: exit code {done.returncode}")
+        said = done.stderr.strip().removeprefix("slurm_load_jobs error: ")
+        raise Unanswered(said or f"squeue: exit code {done.returncode}")
     jobs = []
     for line in done.stdout.splitlines():
         number, state, reason, nodes, limit, memory, partition, end, comment, name = line.split("|", 9)
@@ -427,17 +448,18 @@ def queue() -> list[dict]:
     return jobs
 
 
-def _patient_queue(until: float) -> list[dict]:
-    pause = 5.0
+def _patient_queue() -> list[dict]:
+    """The queue, as soon as Slurm answers. Raises: SystemExit if it doesn't for AWAY."""
+    started, pause = time.time(), 5
     while True:
         try:
             return queue()
         except Unanswered as error:
-            if time.time() > until:
-                raise SystemExit(f"Slurm doesn't answer: {error}") from None
-            tell(f"Slurm doesn't answer ({error}); asking again", once="Slurm doesn't answer")
+            if time.time() - started > AWAY:
+                raise SystemExit(f"Slurm hasn't answered for {AWAY // 60} minutes: {error}") from None
+            tell(f"Slurm doesn't answer ({error}); asking again until it does", "away")
         time.sleep(pause)
-        pause = min(2 * pause, 60)
+        pause = min(2 * pause, 30)
 
 
 def _seconds(text: str) -> float:
@@ -469,10 +491,10 @@ def accounts(numbers: list[str]) -> dict[str, dict] | None:
 def _refresh(state: dict) -> None:
     """Ask Slurm about all watched jobs, if its last answer is old: after SOON while jobs end, else more seldom."""
     now = time.time()
-    quiet = now - state.setdefault("changed", now)
-    if now - state.get("asked", 0) < min(SELDOM, max(SOON, quiet / 20)) and "jobs" in state:
-        if all(number in state["jobs"] or number in state.get("missed", []) for number in state["watched"]):
-            return
+    pause = min(SELDOM, max(SOON, (now - state.setdefault("changed", now)) / 20))
+    known = set(state.get("jobs", {})) | set(state.get("missed", []))
+    if now - state.get("asked", 0) < (pause if known >= set(state["watched"]) else 2):
+        return
     state["asked"] = now
     try:
         jobs = {job["id"]: job for job in queue()}
@@ -491,6 +513,27 @@ def _refresh(state: dict) -> None:
         state["silent"] = True
     state["jobs"] = jobs
     state["missed"] = [number for number in state["watched"] if number not in jobs]
+    calm = [number for number in state["watched"] if number in jobs and _is_calm(number, jobs[number], state)]
+    path = f"{FOLDER}/{run_id()}.calm"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(f"{number}\n" for number in calm))
+    os.utime(path, (now, now + pause))
+
+
+def _is_calm(number: str, job: dict, state: dict) -> bool:
+    """Whether a job simply runs or waits; says it if it is back in the queue, or waits for something special."""
+    seen, reason, who = state["watched"][number], job["reason"], f"Slurm job {number} ({job['name']})"
+    if job["state"] == "RUNNING":
+        seen["ran"] = True
+        return True
+    if job["state"] != "PENDING" or NEVER.search(reason):
+        return False
+    if seen.pop("ran", None):
+        tell(f"{who} is back in the queue (time limit, preemption or a lost node) and goes on from what it saved")
+    if WAITING.search(reason):
+        held = f"; `scontrol release {number}` lets it go on" if "held" in reason.lower() else ""
+        tell(f"{who} waits: {reason}{held}", once=reason[:40])
+    return True
 
 
 # ---- what a run remembers --------------------------------------------------------------------------------------------
@@ -507,8 +550,9 @@ class State:
     def __enter__(self) -> dict:
         os.makedirs(FOLDER, exist_ok=True)
         self.path = f"{FOLDER}/{run_id()}.json"
-        self.lock = open(f"{FOLDER}/lock", "w")  # noqa: SIM115
-        fcntl.lockf(self.lock, fcntl.LOCK_EX)
+        self.lock = open(f"{FOLDER}/lock", "w")
+        with contextlib.suppress(OSError):  # a file system without locks: two answers may cross
+            fcntl.lockf(self.lock, fcntl.LOCK_EX)
         self.state: dict = {}
         if os.path.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
@@ -537,7 +581,7 @@ def tell(text: str, once: str = "") -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """submit <walltime> <jobscript> | status <number> | cancel."""
+    """Run a command: submit <walltime> <jobscript>, status <number>, or cancel."""
     if arguments[0] == "submit":
         try:
             sys.stdout.write(submit(arguments[2], minutes_of(arguments[1])) + "\n")

@@ -19,6 +19,16 @@ end_in_time() {
         kill -TERM -- "-$child"
     fi
 }
+# Asks again while the controller is away.
+back_to_queue() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        answer=$(scontrol requeue "$SLURM_JOB_ID" 2>&1) && return 0
+        echo "$answer"
+        [[ $answer =~ [Dd]enied|[Dd]isabled|[Ii]nvalid ]] && return 1
+        sleep 10
+    done
+    return 1
+}
 trap end_in_time USR1
 # scancel and preemption: Slurm knows the job's state, and SIGTERM has gone to all its processes.
 trap 'signalled=1 cancelled=1' TERM
@@ -45,11 +55,12 @@ while [ "$warned$cancelled" ] && kill -0 -- "-$child" 2>/dev/null; do sleep 1; d
 
 remark=
 if [ "$cancelled" ]; then
+    rm -f "$FREEMASK_CONTINUE"
     exit "$code"
 elif [ "$warned" ] && [ "$code" != 0 ]; then
     if [ ! -e "$FREEMASK_CONTINUE" ]; then
         remark="saved no progress before its time limit came near: it needs more time"
-    elif scontrol requeue "$SLURM_JOB_ID"; then
+    elif back_to_queue; then
         echo "Progress is saved: the job waits in the queue and goes on from there."
         sleep 300 & # Slurm ends this process
         wait
