@@ -41,6 +41,7 @@ include: "rules/reporting.smk"
 
 onstart:
     refuse_missing_raw_data()
+    tell_unshared_folder()
 
 
 onerror:

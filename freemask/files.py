@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from freemask import watchdog
+from freemask import disks, watchdog
 from freemask.errors import InputError
 
 
@@ -21,6 +21,15 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     Args: content: the bytes, or a function that writes them to a binary file.
     """
     path = Path(path)
+    try:
+        _write(path, content)
+    except OSError as error:
+        if error.errno in disks.TROUBLES:  # names the temporary file, or none
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
     try:

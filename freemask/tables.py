@@ -16,7 +16,7 @@ def write_table(path: str | Path, table: pd.DataFrame, counted: bool = False) ->
     """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32).
 
     counted: Add the column `rows`, the number of rows, by which a reader notices that the table was cut off at the end
-        of a line. For tables with a row per image or mask. A table without rows gets no such column.
+        of a line. For tables that other jobs read. A table without rows gets no such column.
     """
     if counted and len(table):
         table = table.assign(**{ROWS: len(table)})

@@ -9,7 +9,7 @@ SHOWN = 10  # findings on the terminal; the table lists all
 
 
 def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cli.Positive = 1) -> None:
-    """Check every square mask, synthetic image, margin map and filtered mask against the table that names it.
+    """Check tables, and every square mask, synthetic image and margin map against the table that names it.
 
     Masks and images are compared by SHA-256. Margin maps must be readable to the last byte, have the right size, and
     carry the stamp of their row's image and mask. Damaged files are moved to <folder>/verify/damaged/, and tables that

@@ -14,7 +14,7 @@ from command_line import run_script
 from forked import ROOT, Commands
 from PIL import Image
 
-from freemask import images
+from freemask import images, packs, tables
 
 OWN = "--label-space label_space.json"
 COMMANDS = {
@@ -29,7 +29,7 @@ COMMANDS = {
     "plan_synthesis": "--hardness hardness.tsv --strategy hardness --n-max 2 --plan out/plan.tsv",
     "measure_margins": f"--shard shard.tsv --masks masks.tsv --class-loss class_loss.tsv {OWN} --config config.py"
     " --weights weights.pth --margins-dir out/margins --manifest out/margins.tsv --device cpu",
-    "filter_masks": f"--alpha 1.25 --margins margins.tsv {OWN} --filtered-dir out/filtered --manifest out/filtered.tsv"
+    "filter_masks": f"--alpha 1.25 --margins margins.tsv {OWN} --manifest out/filtered.tsv"
     " --class-shares out/classes.tsv",
     "synthetic_set": f"--plan plan.tsv --shards filtered.tsv --class-shards filtered.classes.tsv {OWN}"
     " --train out/train.tsv --class-shares out/shares.tsv",
@@ -38,7 +38,7 @@ COMMANDS = {
 REPORT = f"{OWN} --offenders out/offenders.tsv --cache out/cache"
 BALANCED = "--strategy class_balanced --masks masks.tsv --class-loss class_loss.tsv"
 MAY_BE_LEFT = {"out/offenders.tsv", "out/cache"}  # a report and a memory, not a result
-KEPT = ("out/square/", "out/filtered/", "out/margins/")  # folders of files that the next run finds and keeps
+KEPT = ("out/square/", "out/margins/")  # folders of files that the next run finds and keeps
 
 
 def write(path, content):
@@ -49,8 +49,23 @@ def unlink(path):
     return lambda: Path(path).unlink()
 
 
-def cut(path):
-    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:-60])
+def cut(path, number=60):
+    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:-number])
+
+
+def spoil_map(content):
+    """Replace a map in its pack by other bytes, a small map, or None."""
+
+    def spoil():
+        table = tables.read_table("margins.tsv", ["margin", "stamp"]).set_index("margin").loc[["margins/m01-42.png"]]
+        path, stamp = table.index[0], table.stamp.iloc[0]
+        packs.drop(packs.find([path], [stamp]))
+        if content:
+            small = images.stamped_png(np.zeros((8, 8), np.uint8), stamp)
+            with packs.Writer(Path("margins")) as writer:
+                writer.add(Path(path).name, stamp, small if content == b"small" else content)
+
+    return spoil
 
 
 def flip(path):
@@ -185,21 +200,24 @@ CASES = {
     "class_balanced without masks": ("plan_synthesis", "--strategy class_balanced", None, "needs --masks and"),
     "hardness of other masks": ("plan_synthesis", BALANCED, replace("masks.tsv", "m01\t", "m11\t"), "masks.tsv and h"),
     "mask of no table": ("measure_margins", "", without_last_row("masks.tsv"), "shard.tsv: masks.tsv doesn't hold"),
-    "square mask gone": ("measure_margins", "", unlink("square/m01.png"), "square/m01.png: No such file"),
-    "square mask damaged": ("measure_margins", "", cut("square/m01.png"), "square/m01.png: cannot be read"),
-    "synthetic image gone": ("measure_margins", "", unlink("synthetic/m01/42.png"), "synthetic/m01/42.png: missing"),
-    "synthetic image damaged": ("measure_margins", "", write("synthetic/m01/42.png", b""), "m01/42.png: missing"),
-    "synthetic image of other size": ("measure_margins", "", save("synthetic/m01/42.png", "RGB", (32, 32)),
-                                      "synthetic/m01/42.png: (32, 32)"),
+    "square mask gone": ("measure_margins", "", unlink("square/3b/m01.png"), "square/3b/m01.png: No such file"),
+    "square mask damaged": ("measure_margins", "", cut("square/3b/m01.png"), "square/3b/m01.png: cannot be read"),
+    "synthetic image gone": ("measure_margins", "", unlink("synthetic/m01-42.png"), "synthetic/m01-42.png: missing"),
+    "synthetic image damaged": ("measure_margins", "", write("synthetic/m01-42.png", b""), "m01-42.png: missing"),
+    "synthetic image of other size": ("measure_margins", "", save("synthetic/m01-42.png", "RGB", (32, 32)),
+                                      "synthetic/m01-42.png: (32, 32)"),
     "losses of other classes": ("measure_margins", "", without_last_row("class_loss.tsv"), "class_loss.tsv: its"),
     "losses that aren't finite": ("measure_margins", "", replace("class_loss.tsv", "1.6\n", "inf\n"),
                                   "class_loss.tsv: class_loss must"),
     "scorer gone": ("measure_margins", "", unlink("weights.pth"), "weights.pth"),
     "alpha between steps": ("filter_masks", "--alpha 0.33", None, "alpha = 0.33"),
-    "margin map of other size": ("filter_masks", "", save("margins/m01/42.png", size=(8, 8)), "m01/42.png: the"),
-    "margin map gone": ("filter_masks", "", unlink("margins/m01/42.png"), "m01/42.png: no such"),
-    "margin map cut": ("filter_masks", "", cut("margins/m01/42.png"), "margins/m01/42.png: cannot be read"),
-    "mask of a margin map gone": ("filter_masks", "", unlink("square/m01.png"), "square/m01.png: no such mask"),
+    "margin map of other size": ("filter_masks", "", spoil_map(b"small"), "margins/m01-42.png: the margin map is 8x8"),
+    "margin map gone": ("filter_masks", "", spoil_map(None), "margins/m01-42.png: no such margin map"),
+    "margin map damaged": ("filter_masks", "", spoil_map(b"x"), "margins/m01-42.png: cannot be read"),
+    "pack cut": ("filter_masks", "", cut("margins/0001.tar", 20_000), ".png: no such margin map"),
+    "pack gone": ("filter_masks", "", unlink("margins/0001.tar"), "margins/m00-42.png: no such margin map"),
+    "index damaged": ("filter_masks", "", write("margins/0001.index", "x\n"), "margins/0001.index: damaged"),
+    "mask of a margin map gone": ("filter_masks", "", unlink("square/3b/m01.png"), "square/3b/m01.png: no such mask"),
     "no margins": ("filter_masks", "--margins gone.tsv", None, "gone.tsv: no such table"),
     "no filter, no images": ("filter_masks", "--alpha inf", None, "--alpha inf needs"),
     "no filter, mask of no table": ("filter_masks", "--alpha inf --images shard.tsv --masks masks.tsv",
@@ -277,9 +295,14 @@ def test_refused(name, good, commands, tmp_path, monkeypatch):
     after = contents(folder)
     assert {path: content for path, content in after.items() if path in before} == before
     for path in after.keys() - before.keys() - MAY_BE_LEFT:
-        assert path.startswith(KEPT) and path.endswith(".png") and not Path(path).name.startswith("."), path
-        side = 16 if path.startswith("out/square/") else 64
-        assert images.read_mask(path).shape == (side, side), path  # whole, to its last byte
+        assert path.startswith(KEPT) and not Path(path).name.startswith("."), path
+        if path.endswith(".index"):
+            lines = [line.split("\t") for line in after[path].decode().splitlines()]
+            folder = Path(path).parent
+            places = packs.find([f"{folder}/{name}" for name, *_ in lines], [stamp for _, stamp, *_ in lines])
+            assert lines and all(images.read_mask(path, packs.read(place)).shape == (64, 64) for place in places)
+        elif not path.endswith(".tar"):
+            assert images.read_mask(path).shape == (16, 16), path  # whole, to its last byte
 
 
 def test_there_are_more_than_thirty_kinds():

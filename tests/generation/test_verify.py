@@ -5,19 +5,30 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import packed
 import pandas as pd
 import pytest
 from command_line import run_script
 
-from freemask import files, images
+from freemask import files, images, packs
 from freemask.data.label_space import LabelSpace
-from freemask.generation.shard import Shard, claim_folder, manifest, requests, shard_rows
+from freemask.data.masks import mask_path
+from freemask.generation.shard import Shard, claim_folder, image_path, manifest, requests, shard_rows
 from freemask.tables import read_table, write_table
 
 WORDS = {3: "sky", 7: "road"}
 FOLDER = Path("results/toy")
 SYNTHESIS = FOLDER / "synthesis/noise"
 FILTERED = FOLDER / "filtered/noise"
+MAPS = FOLDER / "margins/noise/abc"
+
+
+def image(mask_id: str, seed: int) -> Path:
+    return image_path(SYNTHESIS / "images", mask_id, seed)
+
+
+def mask(mask_id: str) -> Path:
+    return mask_path(FOLDER / "masks", mask_id)
 
 
 def noise(labels, names, seeds):
@@ -55,28 +66,33 @@ def filter_masks(alpha):
         shard = FOLDER / "margins/noise/plan" / f"{item}.tsv"
         target = FILTERED / "plan" / f"alpha-{alpha}"
         run_script("filter_masks", alpha=alpha, images=SYNTHESIS / "plan" / f"{item}.tsv", masks=FOLDER / "masks.tsv",
-                   margins=shard, label_space="label_space.json", filtered_dir=FILTERED / f"alpha-{alpha}",
-                   manifest=target / f"{item}.tsv", class_shares=target / f"{item}.classes.tsv")  # fmt: skip
+                   margins=shard, label_space="label_space.json", manifest=target / f"{item}.tsv",
+                   class_shares=target / f"{item}.classes.tsv")  # fmt: skip
 
 
-def measure():
-    """Margin maps of zeros."""
+def measure() -> list[str]:
+    """Margin maps of zeros; which of them were missing."""
+    made = []
     masks = read_table(FOLDER / "masks.tsv", ["mask_id", "mask"]).set_index("mask_id")["mask"]
     for item in ("1-of-2", "2-of-2"):
         shard = read_table(SYNTHESIS / "plan" / f"{item}.tsv", ["mask_id", "seed", "image", "sha256"])
         shard["mask"] = masks.reindex(shard.mask_id).to_numpy()
-        shard["margin"] = [f"{FOLDER}/margins/noise/abc/{row.mask_id}/{row.seed}.png" for row in shard.itertuples()]
-        shard["image_sha256"] = shard.pop("sha256")
-        shard["mask_sha256"] = [files.sha256(path) for path in shard["mask"]]
-        for row in shard.itertuples():
-            stamp = images.stamp(row.image_sha256, row.mask_sha256)
-            images.write_stamped(row.margin, np.zeros((8, 8), np.uint8), stamp)
-        write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard)
+        shard["margin"] = [f"{MAPS}/{row.mask_id}-{row.seed}.png" for row in shard.itertuples()]
+        shard["stamp"] = [
+            images.stamp(digest, files.sha256(path)) for digest, path in zip(shard.sha256, shard["mask"], strict=True)
+        ]
+        places = packs.find(shard.margin.tolist(), shard.stamp.tolist())
+        missing = shard[[place is None for place in places]]
+        if len(missing):
+            packed.pack(dict.fromkeys(missing.margin, np.zeros((8, 8), np.uint8)), missing.stamp.tolist())
+        made += missing.margin.tolist()
+        write_table(FOLDER / "margins/noise/plan" / f"{item}.tsv", shard.drop(columns="sha256"))
+    return made
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Five masks, ten images in two shards, their margin maps and filtered masks."""
+    """Five masks, ten images in two shards, their margin maps, and what two filters take."""
     monkeypatch.chdir(tmp_path)
     words = ("sky", "road")
     LabelSpace((3, 7), words, words, ((128, 192, 255), (128, 128, 128)), ignored=0).write("label_space.json")
@@ -88,12 +104,12 @@ def world(tmp_path, monkeypatch):
     resize()
     claim_folder(SYNTHESIS / "images", {"image_size": 8})
     assert synthesize() == 10
-    measure()
+    assert len(measure()) == 10
     filter_masks("1.25")
     filter_masks("inf")
-    columns = ["mask_id", "seed", "image", "mask", "filtered"]
+    columns = ["image", "mask", "margin"]
     shards = [read_table(FILTERED / f"plan/alpha-1.25/{i}-of-2.tsv", columns) for i in (1, 2)]
-    write_table(FOLDER / "synthetic/set/train.tsv", pd.concat(shards)[["image", "mask"]])
+    write_table(FOLDER / "synthetic/set/train.tsv", pd.concat(shards)[columns])
 
 
 def verify(*flags, threads=1):
@@ -114,16 +130,16 @@ def contents(folder):
 def test_all_well(world, capfd):
     before = tables()
     assert len(verify(threads=2)) == 0
-    # 5 square masks, 10 images, 10 margin maps, 10 filtered masks; alpha inf names the square masks again
-    assert "35 files, all there and whole" in capfd.readouterr().err
+    # 5 square masks, 10 images, 10 margin maps
+    assert "25 files, all there and whole" in capfd.readouterr().err
     assert tables() == before
 
 
 def test_a_file_is_judged_by_the_newest_table_that_names_it(world):
-    """Plans share filtered masks: one was filtered before the masks changed, and not again since."""
-    for shard in (FILTERED / "plan/alpha-1.25").glob("?-of-2.tsv"):
-        old = read_table(shard, ["mask_sha256"]).assign(mask_sha256="0" * 64)
-        target = FILTERED / "a-plan/alpha-1.25" / shard.name
+    """Plans share images: one was synthesized before the masks changed, and not again since."""
+    for shard in (SYNTHESIS / "plan").glob("?-of-2.tsv"):
+        old = read_table(shard, ["sha256"]).assign(sha256="0" * 64)
+        target = SYNTHESIS / "a-plan" / shard.name
         write_table(target, old)
         os.utime(target, (1, 1))
     assert len(verify()) == 0
@@ -131,7 +147,7 @@ def test_a_file_is_judged_by_the_newest_table_that_names_it(world):
 
 def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, capfd):
     before = contents(SYNTHESIS)
-    flipped, cut, gone = (SYNTHESIS / "images" / name for name in ("m0/42.jpg", "m2/42.jpg", "m4/42.jpg"))
+    flipped, cut, gone = (image(mask_id, 42) for mask_id in ("m0", "m2", "m4"))
     content = bytearray(flipped.read_bytes())
     content[-30] ^= 4
     flipped.write_bytes(content)
@@ -148,41 +164,107 @@ def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, 
     assert sorted(table.tables[0].split(",")) == [str(FOLDER / name) for name in named]
     assert not tables() & set(named)
     assert {name.replace("1-of", "2-of") for name in named[:4]} <= tables()
-    aside = FOLDER / "verify/damaged/synthesis/noise/images"
-    assert (aside / "m0/42.jpg").read_bytes() == content and (aside / "m2/42.jpg").exists()
-    assert "1 of 35 files missing, 2 damaged" in capfd.readouterr().err
+    aside = FOLDER / "verify/damaged"
+    assert (aside / flipped.relative_to(FOLDER)).read_bytes() == content and (aside / cut.relative_to(FOLDER)).exists()
+    assert "1 of 25 files missing, 2 damaged" in capfd.readouterr().err
+    assert verify().what.tolist() == ["missing"] * 4  # tables of the first shard, until they are made again
     assert synthesize() == 3
     assert contents(SYNTHESIS) == before
+    measure()
+    filter_masks("1.25")
+    filter_masks("inf")
     assert len(verify()) == 0
 
 
 def test_damaged_masks_and_margins(world):
-    maps = FOLDER / "margins/noise/abc"
-    good = (FOLDER / "masks/m1.png").read_bytes()
-    (FOLDER / "masks/m1.png").write_bytes(good + b"x")  # readable, the same labels
-    (maps / "m0/42.png").write_bytes(b"")
-    (maps / "m0/43.png").write_bytes((maps / "m1/43.png").read_bytes())
-    images.write_stamped(maps / "m2/42.png", np.zeros((4, 4), np.uint8), "")
-    (FILTERED / "alpha-1.25/m3/43.png").write_bytes(images.png_bytes(np.full((8, 8), 7, np.uint8)))
+    good = mask("m1").read_bytes()
+    mask("m1").write_bytes(good + b"x")  # readable, the same labels
+    shards = [read_table(FOLDER / f"margins/noise/plan/{i}-of-2.tsv", ["margin", "stamp"]) for i in (1, 2)]
+    named = pd.concat(shards).sort_values("margin")
+    before = {path: packed.read(path, stamp).tobytes() for path, stamp in zip(named.margin, named.stamp, strict=True)}
+    where = dict(zip(named.margin, packs.find(named.margin.tolist(), named.stamp.tolist()), strict=True))
+    flipped, gone, other, small = (f"{MAPS}/{name}.png" for name in ("m0-42", "m0-43", "m2-42", "m3-43"))
+    content = bytearray(Path(where[flipped].pack).read_bytes())
+    content[where[flipped].offset + where[flipped].size - 20] ^= 1
+    Path(where[flipped].pack).write_bytes(content)
+    packs.drop([where[gone]])
+    stamps = dict(zip(named.margin, named.stamp, strict=True))
+    for path, array, stamp in ((other, np.zeros((8, 8), np.uint8), "else"), (small, np.zeros((4, 4), np.uint8), None)):
+        with packs.Writer(MAPS) as writer:
+            writer.add(Path(path).name, stamps[path], images.stamped_png(array, stamp or stamps[path]))
     what = dict(verify()[["path", "what"]].itertuples(index=False, name=None))
-    assert what.pop(str(FOLDER / "masks/m1.png")) == "other content than when it was made"
-    assert what.pop(str(FILTERED / "alpha-1.25/m3/43.png")) == "other content than when it was made"
-    assert "can't be read" in what.pop(str(maps / "m0/42.png"))
-    assert what.pop(str(maps / "m0/43.png")) == "made from another image or mask"
-    assert what.pop(str(maps / "m2/42.png")) == "4x4 pixels, want 8x8"
+    assert what.pop(str(mask("m1"))) == "other content than when it was made"
+    assert "can't be read" in what.pop(flipped)
+    assert what.pop(gone) == "missing"
+    assert what.pop(other) == "made from another image or mask"
+    assert what.pop(small) == "4x4 pixels, want 8x8"
     assert not what
-    # m3 43 is row 8 of 10, in the second shard; the images' own tables stay
+    aside = FOLDER / "verify/damaged"
+    assert len((aside / Path(flipped).relative_to(FOLDER)).read_bytes()) == where[flipped].size
+    # m3-43 is row 8 of 10, in the second shard; the images' own tables stay
     assert {"synthesis/noise/plan/1-of-2.tsv", "synthesis/noise/plan/2-of-2.tsv"} <= tables()
     assert not {"masks.tsv", "filtered/noise/plan/alpha-1.25/2-of-2.tsv", "synthetic/set/train.tsv"} & tables()
-    assert "filtered/noise/plan/alpha-1.25/1-of-2.tsv" in tables()
     resize()
-    assert (FOLDER / "masks/m1.png").read_bytes() == good
+    assert mask("m1").read_bytes() == good
     assert synthesize() == 0  # the masks come first, so their images are as they were
+    assert set(measure()) == {flipped, gone}  # of the other two, the first map is in its pack still
+    after = {path: packed.read(path, stamp).tobytes() for path, stamp in zip(named.margin, named.stamp, strict=True)}
+    assert after == before
+    assert len(verify()) == 0
+
+
+def cut(name: str, lines: int) -> None:
+    """Cut a table at the end of a line."""
+    path = FOLDER / name
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+
+
+def test_broken_and_missing_tables_are_findings_like_others(world, capfd):
+    """Cut at the end of a line, cut within one, no table, gone; and an index of a pack. All other files are checked."""
+    cut("masks.tsv", 4)
+    cut("filtered/noise/plan/alpha-1.25/1-of-2.classes.tsv", 1)
+    half, empty, gone = (FOLDER / f"filtered/noise/plan/alpha-{name}" for name in ("1.25/2-of-2.tsv", "inf/1-of-2.tsv",
+                                                                                   "inf/2-of-2.tsv"))  # fmt: skip
+    half.write_bytes(half.read_bytes()[:-40])
+    empty.write_bytes(b"")
+    gone.unlink()
+    files.write_atomic(FOLDER / "plans/plan.tsv", b"mask_id\tseed\trows\nm0\t42\t2\n")
+    index = MAPS / "0001.index"
+    index.write_text("a\tb\tc\td\n")
+    image("m4", 42).unlink()
+    table = verify().set_index("path")
+    what = {str(Path(path).relative_to(FOLDER)): what for path, what in table.what.items()}
+    assert what["masks.tsv"].startswith("3 rows, but it was written with 5 rows: it was cut off")
+    assert "it was written with at least one row" in what["filtered/noise/plan/alpha-1.25/1-of-2.classes.tsv"]
+    assert "fields, want" in what["filtered/noise/plan/alpha-1.25/2-of-2.tsv"]
+    assert "not a tab-separated table" in what["filtered/noise/plan/alpha-inf/1-of-2.tsv"]
+    assert what["filtered/noise/plan/alpha-inf/2-of-2.tsv"] == "missing"
+    assert "1 rows, but it was written with 2 rows" in what["plans/plan.tsv"]
+    assert what[str(index.relative_to(FOLDER))].startswith("damaged")
+    assert what[str(image("m4", 42).relative_to(FOLDER))] == "missing"
+    assert not (FOLDER / "masks.tsv").exists() and not half.exists() and not index.exists()
+    assert (FOLDER / "verify/damaged/masks.tsv").exists()
+    assert "files missing" in capfd.readouterr().err
+    resize()
+    assert synthesize() == 1 and len(measure()) == 5  # those of the index
+    filter_masks("1.25")
+    filter_masks("inf")
+    assert len(verify()) == 0
+
+
+def test_a_pack_that_is_gone_is_measured_again(world):
+    (MAPS / "0001.tar").unlink()
+    table = verify()
+    assert len(table) == 5 and set(table.what) == {"missing"}
+    assert not {"margins/noise/plan/1-of-2.tsv", "filtered/noise/plan/alpha-1.25/1-of-2.tsv"} & tables()
+    assert {"margins/noise/plan/2-of-2.tsv", "filtered/noise/plan/alpha-inf/1-of-2.tsv"} <= tables()
+    assert sorted(measure()) == table.path.tolist()
+    filter_masks("1.25")
+    assert len(verify()) == 0
 
 
 def test_report_only_touches_nothing(world):
-    path = FOLDER / "masks/m1.png"
-    path.unlink()
+    mask("m1").unlink()
     before = tables()
     assert verify("report_only").what.tolist() == ["missing"]
     assert tables() == before

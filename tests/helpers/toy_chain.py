@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import packed
 import pandas as pd
 from command_line import run_script
 from PIL import Image
 
 from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
+from freemask.data.masks import mask_path
 
 CLASSES = {1: ("sky", "#6ab4f0"), 2: ("building", "#b4785a"), 4: ("road", "#787878"), 5: ("tree", "#2e7d32"),
            6: ("sea", "#1565c0"), 9: ("ship", "#ff3d00")}  # fmt: skip
@@ -63,8 +65,8 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
     run_script("plan_synthesis", hardness=folder / "hardness.tsv", strategy="hardness", n_max=n_max,
                mask_size=side, plan=folder / "plan.tsv")  # fmt: skip
     synthesize(folder, random)
-    run_script("filter_masks", alpha=1.25, margins=folder / "margins.tsv", filtered_dir=folder / "filtered",
-               manifest=folder / "filtered.tsv", class_shares=folder / "filtered.classes.tsv", **own)  # fmt: skip
+    run_script("filter_masks", alpha=1.25, margins=folder / "margins.tsv", manifest=folder / "filtered.tsv",
+               class_shares=folder / "filtered.classes.tsv", **own)  # fmt: skip
     run_script("synthetic_set", plan=folder / "plan.tsv", shards=[folder / "filtered.tsv"],
                class_shards=[folder / "filtered.classes.tsv"], train=folder / "train.tsv",
                class_shares=folder / "shares.tsv", shard_shares=folder / "shards.tsv", **own)  # fmt: skip
@@ -74,21 +76,22 @@ def make(folder: Path, number: int = 12, side: int = 64, n_max: int = 4) -> Path
 def synthesize(folder: Path, random: np.random.Generator) -> None:
     """Images of the plan (shard.tsv), and margin maps that are high at class boundaries and on ships (margins.tsv)."""
     plan = tables.read_table(folder / "plan.tsv", ["mask_id", "seed"])
-    rows = []
+    rows, maps = [], {}
     for row in plan.itertuples():
-        path = folder / "square" / f"{row.mask_id}.png"
+        path = mask_path(folder / "square", row.mask_id)
         mask = images.read_mask(path)
-        image, margin = (folder / kind / row.mask_id / f"{row.seed}.png" for kind in ("synthetic", "margins"))
+        image = folder / "synthetic" / f"{row.mask_id}-{row.seed}.png"
+        margin = f"{folder / 'margins'}/{row.mask_id}-{row.seed}.png"
         edge = np.abs(np.diff(mask.astype(int), axis=0, append=1)) + np.abs(np.diff(mask.astype(int), append=1)) > 0
         codes = random.gamma(2, 4, mask.shape) + 30 * edge + 14 * (mask == 9)
         files.write_atomic(image, images.png_bytes(paint(mask, random)))
-        files.write_atomic(margin, images.png_bytes(np.clip(codes, 0, 255).astype(np.uint8)))
-        rows.append([row.mask_id, row.seed, image, path, margin, files.sha256(image), files.sha256(path)])
-    columns = ["mask_id", "seed", "image", "mask", "margin", "image_sha256", "mask_sha256"]
-    table = pd.DataFrame(rows, columns=columns)
-    tables.write_table(folder / "margins.tsv", table)
-    shard = table.rename(columns={"image_sha256": "sha256"})[["mask_id", "seed", "image", "sha256"]]
-    tables.write_table(folder / "shard.tsv", shard)
+        maps[margin] = np.clip(codes, 0, 255).astype(np.uint8)
+        digest = files.sha256(image)
+        rows.append([row.mask_id, row.seed, image, path, margin, images.stamp(digest, files.sha256(path)), digest])
+    table = pd.DataFrame(rows, columns=["mask_id", "seed", "image", "mask", "margin", "stamp", "sha256"])
+    packed.pack(maps, table.stamp.tolist())
+    tables.write_table(folder / "margins.tsv", table.drop(columns="sha256"))
+    tables.write_table(folder / "shard.tsv", table[["mask_id", "seed", "image", "sha256"]])
 
 
 def is_image(path: Path) -> bool:

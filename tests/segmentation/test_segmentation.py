@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_training
 import torch
@@ -14,7 +16,7 @@ import yaml
 from PIL import Image
 from tiny_training import ROOT, SPACE, call, configure
 
-from freemask import cli, files, images, tables
+from freemask import cli, files, images, packs, tables
 from freemask.errors import InputError
 from freemask.segmentation.outputs import read_confusion
 
@@ -191,10 +193,37 @@ def test_per_class_iou_equals_counting(trained):
     assert names == ["sky", "sea", "ship"] and np.array_equal(counted, confusion)
 
 
-def test_class_loss_and_margins_equal_the_released_filter(trained):
+def measure(trained, shard, margins_dir="margins", manifest="margins.tsv"):
+    """Measure margin maps of images; the manifest."""
+    tables.write_table("shard.tsv", shard)
+    call("measure_margins", shard="shard.tsv", masks="synthetic.tsv", class_loss="class_loss.tsv",
+         label_space="label_space.json", config="real/seed-0/config.py", weights=trained["real"],
+         margins_dir=margins_dir, manifest=manifest)  # fmt: skip
+    return tables.read_table(manifest, ["mask_id", "seed", "image", "mask", "margin", "stamp"])
+
+
+def maps(manifest):
+    """Bytes of each margin map."""
+    return [packs.read(place) for place in packs.find(manifest.margin.tolist(), manifest.stamp.tolist())]
+
+
+def measured(folder="margins"):
+    """Number of maps in each pack."""
+    return [path.read_text().count("\n") for path in sorted(Path(folder).glob("*/*.index"))]
+
+
+@pytest.fixture(scope="module")
+def shard(trained):
+    """The class losses, and a shard of synthetic images."""
     own = {"index": "real.tsv", "label_space": "label_space.json"}
     call("class_loss", **own, config="real/seed-0/config.py", weights=trained["real"], sums="sums.tsv", batch_size=4)
     call("gather_class_loss", **own, shards="sums.tsv", class_loss="class_loss.tsv")
+    shard = tables.read_table("synthetic.tsv", ["mask_id", "image", "mask"])
+    digests = [files.sha256(path) for path in shard.image]
+    return shard.assign(seed=42, sha256=digests)[["mask_id", "seed", "image", "sha256"]]
+
+
+def test_class_loss_and_margins_equal_the_released_filter(trained, shard):
     total, count = np.zeros(3), np.zeros(3, int)
     criterion = torch.nn.CrossEntropyLoss(ignore_index=255, reduction="none")
     for logits, train_ids in predictions(trained["real"], tables.read_table("real.tsv", ["image", "mask"])):
@@ -207,19 +236,12 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
     np.testing.assert_allclose(table.loss_sum, total, rtol=1e-6)
     np.testing.assert_allclose(table.class_loss, total / (count + 1e-5), rtol=1e-6)
 
-    shard = tables.read_table("synthetic.tsv", ["mask_id", "image", "mask"])
-    shard["sha256"] = [files.sha256(path) for path in shard.image]
-    tables.write_table("shard.tsv", shard.assign(seed=42)[["mask_id", "seed", "image", "sha256"]])
-    margins = {"shard": "shard.tsv", "masks": "synthetic.tsv", "class_loss": "class_loss.tsv",
-               "label_space": "label_space.json", "config": "real/seed-0/config.py", "weights": trained["real"],
-               "margins_dir": "margins", "manifest": "margins.tsv"}  # fmt: skip
-    call("measure_margins", **margins)
-    manifest = tables.read_table("margins.tsv", ["mask_id", "seed", "image", "mask", "margin"])
-    assert manifest.image_sha256.tolist() == shard.sha256.tolist()
-    assert manifest.mask_sha256.tolist() == [files.sha256(path) for path in manifest["mask"]]
+    manifest = measure(trained, shard)
+    stamps = [images.stamp(row.sha256, files.sha256(f"synthetic/{row.mask_id}.png")) for row in shard.itertuples()]
+    assert manifest.stamp.tolist() == stamps
     differing = 0
-    for row, (logits, train_ids) in zip(manifest.itertuples(), predictions(trained["real"], shard), strict=True):
-        codes = images.read_mask(row.margin)
+    codes_of = [images.read_mask(path, png) for path, png in zip(manifest.margin, maps(manifest), strict=True)]
+    for codes, (logits, train_ids) in zip(codes_of, predictions(trained["real"], manifest), strict=True):
         loss = criterion(logits, torch.from_numpy(train_ids).long()[None])[0].numpy()
         for k in (1, 20, 25, 60):
             limit = np.append(table.class_loss.to_numpy(), np.inf)[np.minimum(train_ids, 3)] * (k * 5 / 100)
@@ -227,14 +249,94 @@ def test_class_loss_and_margins_equal_the_released_filter(trained):
     # the plain pass normalises in another order: its losses differ in the last bits, so a pixel on a limit may flip
     assert differing <= 3
 
-    times = {path: Path(path).stat().st_mtime_ns for path in manifest.margin}
-    Path(manifest.margin[0]).write_bytes(Path(manifest.margin[0]).read_bytes()[:40])
-    Path(manifest.margin[1]).unlink()
-    shard.loc[2, "sha256"] = "0" * 64  # another image
-    tables.write_table("shard.tsv", shard.assign(seed=42)[["mask_id", "seed", "image", "sha256"]])
-    call("measure_margins", **margins)
-    changed = [Path(path).stat().st_mtime_ns != time for path, time in times.items()]
-    assert changed == [True] * 3 + [False] * (len(shard) - 3)
+
+def test_no_image_is_measured_twice(trained, shard):
+    """Whatever plan or shard it was measured for; a missing map, or one of another image, is measured again."""
+    half = measure(trained, shard.iloc[::2], "once", "once/1-of-2.tsv")
+    first = dict(zip(half.margin, maps(half), strict=True))
+    manifest = measure(trained, shard, "once", "once/larger.tsv")
+    whole = dict(zip(manifest.margin, maps(manifest), strict=True))
+    assert measured("once") == [4, 4] and first.items() <= whole.items()
+    before = Path("once/larger.tsv").read_bytes()
+    measure(trained, shard, "once", "once/larger.tsv")
+    assert measured("once") == [4, 4]
+    assert Path("once/larger.tsv").read_bytes() == before
+    packs.drop(packs.find(manifest.margin.tolist(), manifest.stamp.tolist())[:1])
+    changed = shard.assign(sha256=[shard.sha256[0], "0" * 64, *shard.sha256[2:]])
+    again = measure(trained, changed, "once", "once/larger.tsv")
+    assert measured("once") == [3, 4, 2] and None not in packs.find(again.margin.tolist(), again.stamp.tolist())
+    assert maps(again)[0] == whole[manifest.margin[0]]
+
+
+def test_measuring_ends_at_sigterm_after_its_block(trained, shard, monkeypatch):
+    monkeypatch.setattr("freemask.selection.class_loss.BLOCK", 3)
+    monkeypatch.setattr("freemask.segmentation.inference.BLOCK", 3)
+    monkeypatch.setenv("FREEMASK_CONTINUE", "go-on")
+    save = packs.Writer.save
+
+    def killed(writer):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(writer)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as end:
+        patched.setattr(packs.Writer, "save", killed)
+        measure(trained, shard, "ended")
+    assert end.value.code == 143 and Path("go-on").exists()
+    assert measured("ended") == [3]
+    resumed = measure(trained, shard, "ended", "ended.tsv")
+    assert measured("ended") == [3, 5]
+    whole = measure(trained, shard, "whole", "whole.tsv")
+    assert maps(resumed) == maps(whole)
+    text = Path("ended.tsv").read_text().replace("ended/", "whole/")
+    assert text == Path("whole.tsv").read_text()
+
+
+TOY_FILTER = """
+import numpy as np
+from freemask.filtering.filters import margin
+
+def relabel(scored):
+    return np.where(scored.margin >= 30, np.uint8(2), margin(scored))
+"""
+
+
+@pytest.mark.parametrize(("rule", "alpha"), [("margin", "1.25"), ("margin", "0.5"), ("toy_filter:relabel", "1")])
+def test_a_set_trains_as_its_filtered_masks_on_disk_would(trained, shard, monkeypatch, rule, alpha):
+    """The filtered masks of earlier versions were PNGs of raw labels."""
+    from freemask.segmentation.datasets import PairListDataset
+
+    monkeypatch.setattr("sys.path", [*sys.path])
+    Path("toy_filter.py").write_text(TOY_FILTER)
+    manifest = measure(trained, shard)
+    name = f"{rule}-{alpha}".replace(":", ".")
+    table = pd.DataFrame({"mask_id": shard.mask_id, "seed": shard.seed})
+    tables.write_table("plan.tsv", table)
+    call("filter_masks", filter=rule, alpha=alpha, margins="margins.tsv", label_space="label_space.json",
+         manifest=f"{name}/1.tsv", class_shares=f"{name}/classes.tsv")  # fmt: skip
+    call("synthetic_set", plan="plan.tsv", shards=f"{name}/1.tsv", class_shards=f"{name}/classes.tsv",
+         label_space="label_space.json", train=f"{name}/train.tsv", class_shares=f"{name}/shares.tsv")  # fmt: skip
+    filtered = 0
+    for path, mask, png in zip(shard.mask_id, manifest["mask"], maps(manifest), strict=True):
+        labels, codes = images.read_mask(mask), images.read_mask(mask, png)
+        wanted = np.where(codes >= round(float(alpha) / 0.05), np.uint8(SPACE.ignored), labels)
+        if rule != "margin":
+            wanted[codes >= 30] = 2
+        filtered += (wanted != labels).sum()
+        files.write_atomic(f"{name}/{path}.png", images.png_bytes(wanted))
+    assert filtered > 100
+    table = table.assign(image=shard.image, mask=[f"{name}/{path}.png" for path in shard.mask_id])
+    tables.write_table(f"{name}/stored.tsv", table)
+    steps = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "reduce_zero_label": False},
+             {"type": "RawToTrainIds", "label_space": "label_space.json"}]  # fmt: skip
+    ours, stored = (
+        PairListDataset([f"{name}/{table}.tsv"], "label_space.json", pipeline=steps) for table in ("train", "stored")
+    )
+    for one, other in zip(ours, stored, strict=True):
+        assert np.array_equal(one["gt_seg_map"], other["gt_seg_map"]) and one["gt_seg_map"].dtype == np.uint8
+        assert set(np.unique(one["gt_seg_map"])) <= {0, 1, 2, 255}
+    if alpha == "1.25":
+        made = [_train_on(f"{name}/{table}.tsv", "synthetic").read_bytes() for table in ("train", "stored")]
+        assert made[0] == made[1] != trained["synthetic"].read_bytes()
 
 
 def test_class_loss_is_the_same_to_the_last_bit_however_it_is_cut(trained, monkeypatch):
@@ -345,11 +447,12 @@ def test_a_missing_validation_image_is_named():
         of_one_size(["gone.jpg"])
 
 
-def _train_on(table):
-    """Train on another table of real pairs."""
-    config = configure(Path(table).stem)
-    config.write_text(config.read_text().replace("'real.tsv'", f"'{table}'"))
-    call("train", config=config, weights=config.parent / "weights.pth")
+def _train_on(table, regime="real"):
+    """Train on another table of pairs; the weights' path."""
+    config = configure(Path(table).with_suffix(""), regime)
+    config.write_text(config.read_text().replace(f"'{regime}.tsv'", f"'{table}'"))
+    call("train", config=config, weights=config.parent / "weights.pth", threads=1)
+    return config.parent / "weights.pth"
 
 
 def test_two_processes_train_as_one_does(world):
