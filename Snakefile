@@ -16,10 +16,6 @@ if not CHECKOUT.is_dir():
     raise WorkflowError(f"{CHECKOUT} isn't a local folder: clone the repository, and give the path of its Snakefile")
 sys.path.insert(0, str(CHECKOUT))  # the library, also where it isn't installed
 
-from freemask.workflow import slurm
-
-slurm.export()  # profiles/slurm finds its commands
-
 # A configuration given on the command line or by a `module` statement replaces the paper's.
 if "datasets" not in config:
     from freemask.workflow.places import place
@@ -42,10 +38,6 @@ include: "rules/reporting.smk"
 onstart:
     refuse_missing_raw_data()
     tell_unshared_folder()
-
-
-onerror:
-    slurm.cancel_rest()
 
 
 rule all:

@@ -18,7 +18,7 @@ from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import failed_logs, launch, sharing, sources
+from freemask.workflow import failed_logs, launch, sharing, slurm, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -76,6 +76,14 @@ def tell_unshared_folder():
     """Warn of a umask that keeps a group's members from continuing this run in their folder."""
     if warning := sharing.unshared(Path.cwd()):
         sys.stderr.write(f"warning: {warning}\n")
+
+
+slurm.export()  # where the commands of profiles/slurm are
+
+if "container" in config:
+
+    # The image of envs/Containerfile holds the conda environments of the rules.
+    containerized: config["container"]
 
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.

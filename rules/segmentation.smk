@@ -62,7 +62,8 @@ rule train:
     threads: max(config["threads"], 4 * config["training_gpus"] // config.get("training_nodes", 1))  # four loaders a GPU
     resources:
         gpu=config["training_gpus"],
-        mem_mb=128000,
+        nodes=config.get("training_nodes", 1),
+        mem_mb=128000,  # per node
         runtime="72h",
     # How it is started is part of the command, not a parameter: with other nodes or threads it gives the same model.
     shell:

@@ -7,7 +7,7 @@ def training(gpus: int, nodes: int = 1) -> str:
     On several nodes it runs in a Slurm job's batch step, on the job's first node: that is where ranks meet, at a port
     that follows from the job's number. One torchrun per node; each starts the node's share of the processes.
     It ends in --: torchrun would take --log for an option of its own.
-    The shell must have set `threads`, a node's share of CPUs: Snakemake's Slurm plugin takes SLURM_CPUS_ON_NODE away.
+    The shell must have set `threads`, a node's share of CPUs: srun doesn't take the job's --cpus-per-task over.
     Args: gpus: of the training, all nodes together (0: the CPU); nodes: a divisor of gpus.
     """
     if gpus <= 1:

@@ -5,6 +5,7 @@ imports little. A job is recognized in the queue by its comment: `freemask <what
 run of Snakemake knows (Slurm's last answer, earlier jobs) is in .snakemake/slurm/<run>.json.
 """
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -28,8 +29,9 @@ UNKNOWN = 900  # until a job that neither squeue nor sacct knows counts as faile
 AWAY = 1800  # until a submission gives up on a controller that doesn't answer
 WARNING = 180  # before the time limit: SIGUSR1
 
-LIVING = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING"}
-LIVING |= {"SPECIAL_EXIT", "STOPPED", "SIGNALING", "STAGE_OUT"}
+HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
+LIVING = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "RESIZING", "STOPPED"} | HELD
+LIVING |= {"SIGNALING", "STAGE_OUT"}
 PASSING = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # or the end, if Slurm doesn't put the job back into the queue
 NEVER = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|BadConstraints|AccountNotAllowed|InvalidAccount|InvalidQOS|MaxMemPerLimit"
@@ -40,15 +42,16 @@ WAITING = re.compile(r"ReqNodeNotAvail|PartitionDown|PartitionInactive|JobHeld|h
 BUSY = re.compile(r"Max\w*Submit|GrpSubmit|job submit limit for", re.IGNORECASE)  # submit limits
 ABSENT = re.compile(
     r"controller|timed out|Zero Bytes|refused|temporarily|standby|not connected|Munge|authentication|try again"
-    r"|Unable to resolve|fetch config|Connection|Communication|unavailable$",
+    r"|Unable to resolve|fetch config|Connection|Communication|unavailable$|Unspecified|I/O error|Too many|too busy",
     re.IGNORECASE,
 )
 # Words of sbatch, or reasons that a job waits -> what to change. The first that matches counts.
 REMEDIES = {
     r"time.?limit|WallDuration": "WALLTIME in the profile must not exceed the partition's or your account's limit"
     " (`sinfo -o '%P %l'`)",
+    r"account or|InvalidAccount|AccountNotAllowed": "ACCOUNT in the profile must be one of"
+    " `sacctmgr show associations user=$USER`, and may be bound to a partition",
     r"partition(?!Config)": "PARTITION and GPU_PARTITION in the profile must be partitions of `sinfo` that you may use",
-    r"account or": "ACCOUNT in the profile must be one of `sacctmgr show associations user=$USER`",
     r"qos|policy|Assoc": "the limits of your account are in `sacctmgr show associations user=$USER` and"
     " `sacctmgr show qos`; QOS, WALLTIME and the rule's resources are in the profile",
     r"memory": "mem_mb of the rule is more than a node has (`sinfo -o '%P %m'`); set-resources in the profile"
@@ -70,13 +73,17 @@ class Unanswered(Exception):
 def export() -> None:
     """Tell the profile's commands where they are and which run they serve, in the environment of this process."""
     run = f"{time.time():.0f}-{os.getpid()}"
-    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_RUN": run}
+    os.environ |= {"FREEMASK_PYTHON": sys.executable, "FREEMASK_SLURM": HERE, "FREEMASK_SLURM_RUN": run}
+    atexit.register(cancel_rest)
 
 
 def cancel_rest() -> None:
-    """Cancel jobs of this process's run that still live when it ends; a Ctrl-C can miss those being looked at."""
+    """Cancel jobs that this run watched to its end: Ctrl-C misses those being looked at, or all if it comes twice."""
     if os.path.exists(f"{FOLDER}/{run_id()}.json"):
-        cancel()
+        with State() as state:
+            left = state.get("watched")
+        if left:
+            cancel()
 
 
 # ---- submit ----------------------------------------------------------------------------------------------------------
@@ -92,18 +99,16 @@ def submit(jobscript: str, walltime: int) -> str:
     with open(jobscript, encoding="utf-8") as lines:
         properties = json.loads(re.search(r"^# properties = (.*)$", lines.read(), re.MULTILINE)[1])
     key, version = identity(properties)
-    found = earlier_job(key, version, name_of(properties))
-    if found:
-        return found
-    command = sbatch_options(properties, walltime)
-    os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
-    command += [
-        f"--comment=freemask {key} {version} {run_id()}",
-        f"{HERE}/slurm_job.sh",
-        jobscript,
-        os.path.abspath(FOLDER),
-    ]
-    return _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
+    number = earlier_job(key, version, name_of(properties))
+    if number is None:
+        command = sbatch_options(properties, walltime)
+        os.makedirs(os.path.dirname(log_of(properties)), exist_ok=True)
+        command.append(f"--comment=freemask {key} {version} {run_id()}")
+        command += [f"{HERE}/slurm_job.sh", jobscript, os.path.abspath(FOLDER)]
+        number = _submit_patiently(["sbatch", "--parsable", *command], key, name_of(properties))
+    with State() as state:
+        state.setdefault("watched", {}).setdefault(number, {})
+    return number
 
 
 def _submit_patiently(command: list[str], key: str, name: str) -> str:
@@ -116,8 +121,7 @@ def _submit_patiently(command: list[str], key: str, name: str) -> str:
         said = " ".join(re.sub(r"^sbatch: |error: ", "", line) for line in done.stderr.splitlines()).strip()
         if BUSY.search(said):
             tell(
-                f"submit limit reached ({said}); waiting for jobs to end. Fewer `jobs` in the profile avoid this",
-                "busy",
+                f"submit limit reached ({said}); waiting for jobs to end. Fewer `jobs` in the profile avoid it", "busy"
             )
         elif not ABSENT.search(said):
             raise SystemExit(f"Slurm refuses {name!r}: {said}\n{remedy(said)}\n{_asked(command)}")
@@ -156,7 +160,7 @@ def identity(properties: dict) -> tuple[str, str]:
         makes = [properties["rule"], properties["wildcards"]]
     inputs = []
     for path in properties.get("input") or []:
-        if os.path.exists(path):
+        if "/preflight/" not in path and os.path.exists(path):  # checks made again change no job
             status = os.stat(path)
             inputs.append([path, status.st_mtime_ns, status.st_size])
     return digest(os.getcwd(), makes), digest(properties.get("params"), inputs)
@@ -213,7 +217,7 @@ def name_of(properties: dict) -> str:
         return f"group {properties['groupid']}"
     wildcards = properties["wildcards"].items()
     values = [f"{name}-{value}" if value.isdigit() else value for name, value in wildcards]
-    return " ".join([properties["rule"], *values])
+    return re.sub(r"[\s|]+", " ", " ".join([properties["rule"], *values]))
 
 
 def log_of(properties: dict) -> str:
@@ -437,9 +441,10 @@ def queue() -> list[dict]:
         raise Unanswered(said or f"squeue: exit code {done.returncode}")
     jobs = []
     for line in done.stdout.splitlines():
-        number, state, reason, nodes, limit, memory, partition, end, comment, name = line.split("|", 9)
-        words = comment.split()
+        fields = line.split("|", 9)
+        words = fields[8].split() if len(fields) == 10 else []  # a name may have a line break
         if len(words) == 4 and words[0] == "freemask":
+            number, state, reason, nodes, limit, memory, partition, end, _, name = fields
             jobs.append(
                 {"id": number, "state": state, "reason": reason, "nodes": nodes, "limit": limit, "memory": memory}
                 | {"partition": partition, "end": _seconds(end), "name": name}
@@ -515,9 +520,10 @@ def _refresh(state: dict) -> None:
     state["missed"] = [number for number in state["watched"] if number not in jobs]
     calm = [number for number in state["watched"] if number in jobs and _is_calm(number, jobs[number], state)]
     path = f"{FOLDER}/{run_id()}.calm"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("".join(f"{number}\n" for number in calm))
-    os.utime(path, (now, now + pause))
+    with contextlib.suppress(OSError):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("".join(f"{number}\n" for number in calm))
+        os.utime(path, (now, now + pause))
 
 
 def _is_calm(number: str, job: dict, state: dict) -> bool:
@@ -526,6 +532,8 @@ def _is_calm(number: str, job: dict, state: dict) -> bool:
     if job["state"] == "RUNNING":
         seen["ran"] = True
         return True
+    if job["state"] in HELD:
+        tell(f"{who} is held; `scontrol release {number}` lets it go on", once=f"held {number}")
     if job["state"] != "PENDING" or NEVER.search(reason):
         return False
     if seen.pop("ran", None):
@@ -541,7 +549,7 @@ def _is_calm(number: str, job: dict, state: dict) -> bool:
 
 def run_id() -> str:
     """Start [s] and process of the Snakemake that calls, from export()."""
-    return os.environ.get("FREEMASK_RUN", "0-0")
+    return os.environ.get("FREEMASK_SLURM_RUN", "0-0")
 
 
 class State:
@@ -554,29 +562,29 @@ class State:
         with contextlib.suppress(OSError):  # a file system without locks: two answers may cross
             fcntl.lockf(self.lock, fcntl.LOCK_EX)
         self.state: dict = {}
-        if os.path.exists(self.path):
-            with open(self.path, encoding="utf-8") as file:
-                self.state = json.load(file)
+        with contextlib.suppress(FileNotFoundError, ValueError), open(self.path, encoding="utf-8") as file:
+            self.state = json.load(file)
         return self.state
 
     def __exit__(self, *_: object) -> None:
-        with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
-            json.dump(self.state, file)
-        os.replace(f"{self.path}.tmp", self.path)
+        with contextlib.suppress(OSError):  # a full disk: Slurm is asked more often then
+            with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
+                json.dump(self.state, file)
+            os.replace(f"{self.path}.tmp", self.path)
         self.lock.close()
 
 
 def tell(text: str, once: str = "") -> None:
     """Write a line to Snakemake's terminal; with `once` only the first time in a run."""
+    path = f"{FOLDER}/{run_id()}.told"
     if once:
-        os.makedirs(FOLDER, exist_ok=True)
-        path = f"{FOLDER}/{run_id()}.told"
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
+        with contextlib.suppress(OSError):
+            os.makedirs(FOLDER, exist_ok=True)
+            with open(path, "a+", encoding="utf-8") as file:
+                file.seek(0)
                 if once in file.read().splitlines():
                     return
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(once + "\n")
+                file.write(once + "\n")
     sys.stderr.write(f"slurm: {text}\n")
 
 
@@ -584,8 +592,9 @@ def main(arguments: list[str]) -> None:
     """Run a command: submit <walltime> <jobscript>, status <number>, or cancel."""
     if arguments[0] == "submit":
         try:
-            sys.stdout.write(submit(arguments[2], minutes_of(arguments[1])) + "\n")
-        except SystemExit as error:
+            number = submit(arguments[-1], minutes_of(" ".join(arguments[1:-1])))
+            sys.stdout.write(f"{number}\n")
+        except (SystemExit, OSError) as error:
             sys.stdout.write(f"{error}\n")  # Snakemake shows it with the rule
             raise SystemExit(1) from None
     elif arguments[0] == "status":

@@ -51,7 +51,10 @@ while :; do
     [ "$signalled" ] || break     # else the signal ended `wait`, not the child
 done
 # A shell or Snakemake between may end at once by SIGTERM, while the rule's script still saves.
-while [ "$warned$cancelled" ] && kill -0 -- "-$child" 2>/dev/null; do sleep 1; done
+for ((second = 0; second < 170; second++)); do
+    [ "$warned$cancelled" ] && kill -0 -- "-$child" 2>/dev/null || break
+    sleep 1
+done
 
 remark=
 if [ "$cancelled" ]; then

@@ -4,7 +4,7 @@
 # <run>.calm, whose time is when the answer gets old (slurm.py).
 # A status command that fails ends the run, and so does one that Ctrl-C ends; hence trap and ||.
 trap '' INT TERM HUP
-run=".snakemake/slurm/$FREEMASK_RUN"
+run=".snakemake/slurm/$FREEMASK_SLURM_RUN"
 if [ -e "$run.calm" ] && : >"$run.now" && [ "$run.calm" -nt "$run.now" ] \
     && [ ! -e ".snakemake/slurm/$1.exit" ] && grep -qx "$1" "$run.calm"; then
     echo running

@@ -8,7 +8,12 @@ import pytest
 from snakemake.cli import get_argument_parser
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "config/README.md",
+    ROOT / "profiles/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 COMMANDS = [
     (page.relative_to(ROOT), line)
     for page in PAGES

@@ -1,6 +1,8 @@
 """Each environment holds what its jobs import, and nothing else; the container is made from the same files."""
 
 import ast
+import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -8,9 +10,11 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_run
+from snakemake.deployment.conda import Env
 
 from freemask.workflow.code import code_files
 from rules import ROOT, load_rules
@@ -39,8 +43,7 @@ INDIRECT = {
     "wheel": r"--no-build-isolation",
     "onedl-mmdetection": r"mmseg::mask2former/",  # mmsegmentation's Mask2Former
     "snakemake": r"min_version\(",
-    "snakemake-executor-plugin-slurm": r"executor: slurm",
-    "snakemake-executor-plugin-slurm-jobstep": r"executor: slurm",  # the other's counterpart inside a Slurm job
+    "snakemake-executor-plugin-cluster-generic": r"executor: cluster-generic",
     "pygments": r"^report: ",  # Snakemake's reports
 }
 
@@ -147,3 +150,34 @@ def test_the_container_repeats_no_pin():
     assert not re.search(r"\b(pip|conda|mamba) install\b", text)
     copied = set(re.findall(r"^COPY (\S+) ", text, re.MULTILINE))
     assert copied == {*tiny_run.PARTS, "constraints.txt"}
+
+
+def test_snakemake_outside_the_image_finds_its_environments(tmp_path):
+    """The image's links have the names that Snakemake looks for; their targets those that it made."""
+    text = (ROOT / "envs/Containerfile").read_text()
+    command = re.search(r"^RUN (mkdir /conda-envs.*?[^\\])$", text, re.MULTILINE | re.DOTALL)[1].replace("\\\n", "\n")
+    prefix, links = tmp_path / "environments", tmp_path / "conda-envs"
+    place = os.path.realpath(prefix).encode()
+    digests = {}
+    for name in ["cpu", "synthesis", "segmentation"]:
+        rule = next(rule for rule in load_rules().values() if rule.conda_env and f"/{name}.yaml" in str(rule.conda_env))
+        files = [ROOT / f"envs/{name}.post-deploy.sh", ROOT / f"envs/{name}.yaml"]
+        content = b"".join(path.read_bytes() for path in files if path.exists())
+        digests[name] = [hashlib.md5(part).hexdigest() for part in (content, place + content)]
+        (prefix / f"{digests[name][1]}_").mkdir(parents=True)
+        workflow = SimpleNamespace(
+            sourcecache=rule.workflow.sourcecache,
+            persistence=SimpleNamespace(conda_env_path=prefix),
+            deployment_settings=SimpleNamespace(apptainer_args=""),
+            runtime_paths=[],
+        )
+        env = Env(workflow, env_file=ROOT / f"envs/{name}.yaml")
+        env._content_pin = b""  # there is none; looking for one needs conda
+        assert [env.content_hash, env.hash] == digests[name]
+    shell = command.replace("/conda-envs", str(links))
+    subprocess.run(
+        shell, shell=True, cwd=ROOT, env=os.environ | {"SNAKEMAKE_CONDA_PREFIX": str(place.decode())}, check=True
+    )
+    assert {path.name: path.resolve().name for path in links.iterdir()} == {
+        content: f"{made}_" for content, made in digests.values()
+    }

@@ -1,8 +1,8 @@
 """The profiles: no key twice, and the resource requests that reach Slurm. tests/slurm has the twin with a real one."""
 
+import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+import yte
+from tiny_run import environment
 
+from freemask.workflow import slurm
 from rules import load_rules
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "profiles"
 
 TOY = """
+import sys
+sys.path.insert(0, "CHECKOUT")
+from freemask.workflow import slurm
+slurm.export()
 rule all:
     input: "train.txt", "synthesize.txt", "tables.txt"
 rule train:
@@ -59,9 +66,10 @@ def test_no_key_twice():
     assert keys("slurm")
 
 
-def test_no_key_in_both():
+@pytest.mark.parametrize("name", ["slurm", "workstation"])
+def test_no_key_in_both(name):
     # Snakemake takes profiles/default's value, whole, and drops the cluster's.
-    assert not set(keys("default")) & set(keys("slurm"))
+    assert not set(keys("default")) & set(keys(name))
 
 
 def test_the_short_name_finds_the_profile():
@@ -70,86 +78,160 @@ def test_the_short_name_finds_the_profile():
     assert os.readlink(ROOT / "slurm") == "profiles/slurm"
 
 
+def edited(name: str, changes: dict[str, object]) -> str:
+    """The text of a profile after changes of its definitions: name -> value."""
+    text = (PROFILES / name / "config.yaml").read_text()
+    for definition, value in changes.items():
+        text, count = re.subn(rf"(?m)^  - {definition} = .*$", f"  - {definition} = {value!r}", text)
+        assert count == 1
+    return text
+
+
+def rendered(name: str, changes: dict[str, object] | None = None) -> dict:
+    """A profile as Snakemake reads it, after changes of its definitions."""
+    return yte.process_yaml(edited(name, changes or {}), require_use_yte=True)
+
+
 def test_gpu_rules_name_their_gpus():
-    """Each rule with a gpu resource gets V100s of one node from the profile."""
+    """Each rule with a gpu resource gets the type, and the partition, that the profile names once."""
     on_gpu = {name for name, rule in load_rules().items() if "gpu" in rule.resources}
     assert "train" in on_gpu
-    wanted = {"gpu_model": "v100", "nodes": 1}
-    asked = keys("slurm")["set-resources"]
+    asked = rendered("slurm")["set-resources"]
+    assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, {"gpu_model": "v100"})
+    asked = rendered("slurm", {"GPU": "a100", "GPU_PARTITION": "long"})["set-resources"]
+    wanted = {"gpu_model": "a100", "slurm_partition": "long"}
     assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, wanted)
 
 
-def test_retries_and_arrays():
-    # A rule's own retries run inside the same Slurm job as well; arrays lose jobs (see the profile).
-    assert keys("slurm")["retries"] >= 1
+def test_site_settings_reach_every_job():
+    assert rendered("slurm")["default-resources"] == {"runtime": 60, "mem_mb": 4000}
+    site = {"PARTITION": "p", "ACCOUNT": "a", "QOS": "q", "RESERVATION": "r"}
+    resources = rendered("slurm", site)["default-resources"]
+    assert resources.items() > {f"slurm_{name.lower()}": value for name, value in site.items()}.items()
+    assert "submit 4h" in rendered("slurm", {"WALLTIME": "4h"})["cluster-generic-submit-cmd"]
+
+
+def test_retries():
+    # A rule's own retries run inside the same Slurm job as well (see the profile).
+    assert rendered("slurm")["retries"] >= 1
     assert {rule._restart_times for rule in load_rules().values()} <= {None}
-    assert "slurm-array-jobs" not in keys("slurm")
+
+
+@pytest.mark.parametrize(("nodes", "each"), [(1, 8), (2, 4)])
+def test_every_gpu_rule_of_the_papers_run_has_a_valid_request(nodes, each):
+    """The resources of the rules, with the profile's, as options of sbatch."""
+    profile = rendered("slurm")
+    for name, rule in load_rules().items():
+        if "gpu" not in rule.resources:
+            continue
+        given = {"gpu", "nodes", "mem_mb", "runtime"} & set(rule.resources)
+        resources = {key: rule.resources[key].value for key in given} | profile["set-resources"][name]
+        if name == "train":
+            resources["nodes"] = nodes
+        properties = {"type": "single", "rule": name, "wildcards": {}, "threads": 8, "resources": resources}
+        asked = slurm.sbatch_options(properties, slurm.minutes_of("48h"))
+        assert f"--gres=gpu:v100:{each if name == 'train' else 1}" in asked
+        assert f"--nodes={nodes if name == 'train' else 1}" in asked
+        assert "--ntasks-per-node=1" in asked  # torchrun starts a process per GPU itself
+        long = name in {"synthesize", "train", "train_generator"}
+        (time,) = [int(option.partition("=")[2]) for option in asked if option.startswith("--time=")]
+        assert time == 2880 if long else time < 2880
 
 
 @pytest.fixture(scope="module")
 def requests(tmp_path_factory) -> dict[str, list[str]]:
-    """What the profile asks Slurm for: rule -> arguments of sbatch."""
-    return noted_requests(tmp_path_factory.mktemp("sbatch"), (PROFILES / "slurm/config.yaml").read_text())
+    """Run a toy through `--profile slurm` with an sbatch that notes its arguments and refuses: rule -> arguments.
 
-
-def noted_requests(folder: Path, profile: str) -> dict[str, list[str]]:
-    """Run a toy through `--profile slurm` with an sbatch that notes its arguments and refuses: rule -> arguments."""
-    (folder / "Snakefile").write_text(TOY)
+    The folder's name has what a shell could take apart.
+    """
+    folder = tmp_path_factory.mktemp("sbatch") / "my lab's (run)"
+    folder.mkdir()
+    (folder / "Snakefile").write_text(TOY.replace("CHECKOUT", str(ROOT)))
     shutil.copytree(PROFILES, folder / "profiles")
-    (folder / "profiles/slurm/config.yaml").write_text(profile)
     (folder / "slurm").symlink_to("profiles/slurm")
     clients = folder / "bin"
     clients.mkdir()
-    noted = folder / "noted"
-    answers = {"sbatch": f"printf '%s\\n' \"$*\" >> {shlex.quote(str(noted))}; exit 1", "sinfo": "echo 'standard*'"}
-    for name in ["sbatch", "sacct", "sacctmgr", "sinfo", "squeue", "scontrol", "scancel"]:
-        (clients / name).write_text(f"#!/bin/sh\n{answers.get(name, 'exit 1')}\n")
+    note = f"""#!{sys.executable}
+import json, sys
+print(json.dumps(sys.argv[1:]), file=open({str(folder / "noted")!r}, "a"))
+sys.exit("sbatch: error: Batch job submission failed: Requested node configuration is not available")
+"""
+    for name, text in {"sbatch": note, "squeue": "#!/bin/sh\n"}.items():
+        (clients / name).write_text(text)
         (clients / name).chmod(0o755)
     ran = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "all", "--retries", "0"]
-        + ["--slurm-init-seconds-before-status-checks", "1"],
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "all", "--retries", "0"],
         cwd=folder,
         env=os.environ | {"PATH": f"{clients}:/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert noted.exists(), ran.stderr
-    lines = noted.read_text().splitlines()
-    return {re.search(r"--comment rule_([a-z]+)", line)[1]: line.split(" --wrap")[0].split() for line in lines}
+    assert (folder / "noted").exists(), ran.stderr
+    assert ran.stderr.count("Slurm refuses 'train': Batch job submission failed: Requested node configuration") == 1
+    assert "GPU in the profile is the type of the GPUs" in ran.stderr
+    lines = [json.loads(line) for line in (folder / "noted").read_text().splitlines()]
+    return {next(word for word in line if "--job-name" in word).partition("=")[2]: line for line in lines}
 
 
 def test_training_asks_for_eight_gpus_of_one_node(requests):
-    asked = requests["train"]
-    assert {"--gpus=v100:8", "--nodes=1", "--cpus-per-task=32", "--no-requeue"} <= set(asked)
-    assert asked[asked.index("-t") + 1] == "2880"  # minutes: 2 days
-    assert asked[asked.index("--mem") + 1] == "64000"
-    # torchrun starts the eight processes itself
-    assert not [argument for argument in asked if "ntasks" in argument]
-
-
-def test_training_on_two_nodes_asks_for_what_the_profile_says(tmp_path):
-    """The line in the profile's comment, put in the place that it names."""
-    profile = (PROFILES / "slurm/config.yaml").read_text()
-    line = re.search(r"^#   (train: \{.*\})$", profile, flags=re.MULTILINE)[1]
-    edited, count = re.subn(r"^  train:\n    gpu_model: v100\n    nodes: 1$", f"  {line}", profile, flags=re.MULTILINE)
-    assert count == 1
-    asked = noted_requests(tmp_path, edited)["train"]
-    # four V100s on each of two nodes, eight in all; sixteen CPUs a node
-    assert {"--gres=gpu:v100:4", "--gpus=8", "--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=8"} <= set(asked)
+    asked = set(requests["train"])
+    assert {"--gres=gpu:v100:8", "--nodes=1", "--cpus-per-task=32", "--requeue", "--mem=64000"} < asked
+    assert "--time=2880" in asked  # minutes: 2 days
 
 
 def test_synthesis_asks_for_one_gpu(requests):
-    assert {"--gpus=v100:1", "--nodes=1", "--cpus-per-task=4"} <= set(requests["synthesize"])
+    assert {"--gres=gpu:v100:1", "--nodes=1", "--cpus-per-task=4", "--time=720"} < set(requests["synthesize"])
 
 
 def test_cpu_jobs_ask_for_no_gpu(requests):
     asked = requests["tables"]
-    assert not [argument for argument in asked if "gpu" in argument or "gres" in argument]
-    assert {"--ntasks=1", "--cpus-per-task=1"} <= set(asked)
-    assert asked[asked.index("-t") + 1] == "60"
-    assert asked[asked.index("--mem") + 1] == "4000"
+    assert not [argument for argument in asked if re.search("gpu|gres", argument)]
+    assert {"--cpus-per-task=1", "--time=60", "--mem=4000"} < set(asked)
 
 
 def test_no_retry_hides_a_refusal(requests):
     assert sorted(requests) == ["synthesize", "tables", "train"]
+
+
+def test_a_workstation_uses_its_gpus(fresh, tmp_path):
+    """Six GPUs: a training on four of them, every other GPU job on one."""
+    (tmp_path / "config.yaml").write_text(edited("workstation", {"GPUS": 6}))
+    command = ["snakemake", "--profile", str(tmp_path), "-n", "-p", "ade20k_segformer_mit-b4_real"]
+    done = subprocess.run(command, cwd=fresh, env=environment(fresh), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("torchrun --standalone --nproc-per-node 4 ") == 1
+    settings = rendered("workstation", {"GPUS": 6})
+    assert settings["resources"] == {"gpu": 6}
+    assert "resources" not in rendered("workstation", {"GPUS": 0})
+
+
+def test_apptainer_runs_a_job_in_the_images_environment(tmp_path):
+    """With stand-ins for Apptainer and the image's conda: the profile's settings, `container`, the folder's name."""
+    clients = tmp_path / "bin"
+    (clients / "activated/bin").mkdir(parents=True)
+    (clients / "activated/bin/activate").touch()
+    conda = f"""case "$*" in
+    "info --json") echo '{{"conda_prefix": "{clients}/activated", "platform": "linux-64"}}';;
+    --version) echo conda 25.3.1;;
+    *) echo '{{}}';;
+esac"""
+    apptainer = f"""echo "$@" >> {tmp_path}/asked
+[ "$1" = --version ] && exec echo apptainer version 1.3.0
+case "${{@: -1}}" in "[ -d "*) ;; *) exec bash -c "${{@: -1}}";; esac"""
+    for name, text in {"conda": conda, "apptainer": apptainer}.items():
+        (clients / name).write_text(f"#!/bin/bash\n{text}\n")
+        (clients / name).chmod(0o755)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(edited("slurm", {"SOFTWARE": "apptainer"}))
+    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profile", "--executor", "local"]
+    command += ["--cores", "1", "results/miniworld/label_space.json", "--configfile", ROOT / "config/demo.yaml"]
+    command += ["--config", "container=freemask.sif"]
+    env = environment(tmp_path)
+    env["PATH"] = f"{clients}:{env['PATH']}"
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()[-1]
+    made = subprocess.run("cat envs/cpu.yaml | md5sum", shell=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert re.search(rf"--nv .*freemask\.sif bash -c source \S+ '/conda-envs/{made.split()[0]}'", asked)
+    assert "scripts/write_label_space.py" in asked
