@@ -5,6 +5,7 @@ counter in shared memory that progress lines, iterations of trainings and files 
 ticks of its own instead of the clock's time, so a job that Slurm suspends (the watchdog with it) isn't ended.
 """
 
+import contextlib
 import mmap
 import os
 import resource
@@ -12,12 +13,13 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 MINUTES = "FREEMASK_WATCHDOG_MINUTES"  # set by the workflow: minutes without progress; 0 or unset: no watchdog
 TICK = 1.0  # seconds
-GRACE = 5.0  # seconds in which the ended process writes its stacks
+GRACE = 5.0  # seconds in which the words are written, and then the stacks
 COUNTER, TEXT = 8, 120  # bytes of the shared memory: number of beats, what the last one was
 _memory: mmap.mmap | None = None
 _held: list[int] = []  # the writing end of a pipe that closes when this process ends, however it ends
@@ -60,10 +62,18 @@ def start(tell: Callable[[str], None], log: Path | None = None) -> int | None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the job may be saving
             signal.signal(number, signal.SIG_IGN)
         if hangs(lambda: _wait(ended, parent), lambda: _memory[:COUNTER], round(minutes * 60 / TICK)):
-            tell(_words(minutes, parent, log))
+            # on a dead or full disk the words may block or fail; the job is ended anyway
+            telling = threading.Thread(target=_tell, args=(tell, _words(minutes, parent, log)), daemon=True)
+            telling.start()
+            telling.join(GRACE)
             _end(parent, ended)
     finally:
         os._exit(0)
+
+
+def _tell(tell: Callable[[str], None], words: str) -> None:
+    with contextlib.suppress(OSError):
+        tell(words)
 
 
 def _let_go() -> None:

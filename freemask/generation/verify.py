@@ -6,7 +6,7 @@ again and make exactly the missing ones.
 """
 
 import io
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,18 @@ def broken_tables(folder: Path) -> Iterator[Finding]:
         except InputError as error:
             bad = path.with_suffix(".index") if path.suffix == ".tar" else path
             yield Finding(str(bad), str(error).removeprefix(f"{bad}: ").removeprefix(f"{bad}, "), True)
+    for path in _expected(folder, paths):
+        if path not in paths:
+            yield Finding(str(path), "missing", False)
+
+
+def _expected(folder: Path, paths: Collection[Path]) -> Iterator[Path]:
+    """Tables that must be there beside those that are: what a plan is made from, and all shards of one."""
+    if any(path.parent == folder / "plans" for path in paths):
+        yield from (folder / name for name in ("masks.tsv", "class_loss.tsv", "hardness.tsv"))
     for path in sorted({path.parent / path.name.partition("-of-")[2] for path in paths if "-of-" in path.name}):
-        count = int(path.name.partition(".")[0])
-        for shard in (path.with_name(f"{number}-of-{path.name}") for number in range(1, count + 1)):
-            if shard not in paths:
-                yield Finding(str(shard), "missing", False)
+        count = int(path.name.partition(".")[0])  # of 24.tsv, 24.classes.tsv
+        yield from (path.with_name(f"{number}-of-{path.name}") for number in range(1, count + 1))
 
 
 def items(folder: Path, broken: Container[str] = ()) -> Iterator[Item]:

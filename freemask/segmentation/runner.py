@@ -22,7 +22,7 @@ class AtomicRunner(Runner):
 
     def call_hook(self, fn_name: str, **arguments: Any) -> None:
         """Call the hooks of a point of the run, on every rank; each point is progress to the watchdog."""
-        watchdog.beat()
+        watchdog.beat(f"{fn_name}, iteration {getattr(self._train_loop, 'iter', 0)}")  # self.iter would build the loop
         super().call_hook(fn_name, **arguments)
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:

@@ -27,7 +27,7 @@ def job() -> None:
     WHAT
 
 start = watchdog.start
-watchdog.start = lambda *arguments: print(start(*arguments), end=" ", flush=True)
+watchdog.start = lambda tell, log: print(start(TELL, log), end=" ", flush=True)
 cli.run(job, gpus=1)
 """
 
@@ -37,10 +37,16 @@ def run(tmp_path):
     """A function that starts a job with a watchdog of so many minutes; returns process, watchdog and loader."""
     started = []
 
-    def begin(what: str, minutes: float, name: str = "job") -> tuple[subprocess.Popen, int, int]:
+    def begin(what: str, minutes: float, name: str = "job", tell: str = "tell") -> tuple[subprocess.Popen, int, int]:
         chosen = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), devices.NAMED: "a,b"}
         chosen |= {watchdog.MINUTES: str(minutes)}
-        command = [sys.executable, "-c", JOB.replace("WHAT", what), "--log", str(tmp_path / f"{name}.log")]
+        command = [
+            sys.executable,
+            "-c",
+            JOB.replace("WHAT", what).replace("TELL", tell),
+            "--log",
+            str(tmp_path / f"{name}.log"),
+        ]
         with open(tmp_path / f"{name}.stderr", "w") as stderr:
             process = subprocess.Popen(command, env=chosen, stderr=stderr, start_new_session=True)
         started.append(process)
@@ -89,6 +95,12 @@ def test_jobs_that_hang_are_ended_with_their_loaders_and_words(run, tmp_path):
         for words in ("no image, batch or iteration for", "last: synthesize: 2 of 5 images", f"{name}.log shows where"):
             assert words in told and words in log
         assert "most recent call first" in log and "in job\n" in log and "most recent call first" not in told
+
+
+def test_a_job_is_ended_even_if_the_words_cannot_be_written(run):
+    """As on a dead disk, where writing blocks."""
+    process, guard, loader = run("time.sleep(60)", minutes=2 / 60, tell="lambda words: time.sleep(60)")
+    assert process.wait(timeout=40) == -signal.SIGABRT and ended(loader) and ended(guard)
 
 
 def test_the_watchdog_ends_with_its_job(run):

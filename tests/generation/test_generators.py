@@ -24,6 +24,7 @@ from freemask.generation.freestyle.pipeline import FreestylePipeline, noise_of
 from freemask.generation.generators import Sampling, load_generator
 from freemask.generation.prompt import read_parts
 from freemask.generation.schedulers import other_scheduler
+from freemask.generation.shard import image_path
 
 COLORS = ((120, 120, 120), (6, 230, 230), (0, 184, 255), (140, 140, 140))
 LABEL_SPACE = LabelSpace(tuple(WORDS), tuple(WORDS.values()), tuple(WORDS.values()), COLORS, 0)
@@ -216,7 +217,7 @@ def test_a_generator_from_outside_is_one_file(tmp_path, masks, monkeypatch):
     assert settings["kind"] == method and list(settings["weights_sha256"]) == [
         "tint/diffusion_pytorch_model.safetensors"
     ]
-    made = images.read_image(tmp_path / "images" / "b" / "2.jpg")
+    made = images.read_image(image_path(tmp_path / "images", "b", 2))
     expected = np.stack([masks[1] * 14, masks[1] * 2, masks[1] * 2], -1)
     assert np.abs(made.astype(int) - expected).mean() < 8  # JPEG
 
@@ -242,7 +243,7 @@ def test_scripts_prepare_and_synthesize(folder, tmp_path, masks, controlnet):
     assert settings["kind"] == "controlnet" and "compile" not in settings
     wanted = controlnet(masks, ["a", "b", "c"], [1, 2, 3])
     for name, seed, image in zip("abc", (1, 2, 3), wanted, strict=True):
-        made = images.read_image(tmp_path / "images" / name / f"{seed}.jpg")
+        made = images.read_image(image_path(tmp_path / "images", name, seed))
         assert np.abs(made.astype(int) - image).mean() < 8  # JPEG
     assert json.loads(index.read_text())["_class_name"] == "StableDiffusionControlNetPipeline"
 

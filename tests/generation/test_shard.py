@@ -245,7 +245,7 @@ def test_a_mask_of_another_size_is_named(world):
 
 
 def test_old_temporary_files_are_swept_and_young_ones_left(world):
-    folder = world[2] / "m1"
+    folder = requested(world)[2].image.parent
     folder.mkdir(parents=True)
     old, young = folder / ".42.jpg.aaaa.tmp", folder / ".43.jpg.bbbb.tmp"
     for path in (old, young):
@@ -266,6 +266,15 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     (tmp_path / "settings.json").unlink()
     with pytest.raises(InputError, match="holds images but no settings.json"):
         claim_folder(tmp_path, {"guidance_scale": 2.0, "steps": 20})
+
+
+def test_a_folder_of_an_earlier_version_is_refused(tmp_path):
+    """Its images would all be made again beside it."""
+    claim_folder(tmp_path, {"steps": 20})
+    (tmp_path / "training_00001").mkdir()
+    (tmp_path / "training_00001/42.jpg").touch()
+    with pytest.raises(InputError, match=r"training_00001/42\.jpg: images have other paths now"):
+        claim_folder(tmp_path, {"steps": 20})
 
 
 @pytest.mark.parametrize("item", ["3", "0-of-2", "3-of-2", "a-of-b"])

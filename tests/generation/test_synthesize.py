@@ -21,6 +21,7 @@ from tiny_generator import WORDS, tiny_pipeline
 from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
+from freemask.generation.shard import image_path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KILLS = 10
@@ -72,7 +73,7 @@ class World:
 
     def images(self, out: str) -> dict[str, bytes]:
         root = self.folder / out / "images"
-        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob("*/*.jpg"))}
+        return {path.name: path.read_bytes() for path in sorted(root.glob("*/*.jpg"), key=lambda path: path.name)}
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +108,12 @@ def start(processes, options: dict):
 
 def made_in(logs: list[Path]) -> list[str]:
     """The images that the generator made, by the logs of all runs."""
-    return [name for log in logs for name in re.findall(r" made \S+/images/(\S+\.jpg)", log.read_text())]
+    return [name for log in logs for name in re.findall(r" made \S+/images/\w\w/(\S+\.jpg)", log.read_text())]
 
 
 def test_images_and_manifest(world):
     images = world.images("whole")
-    assert list(images) == sorted(f"{name}/{seed}.jpg" for name, seed in world.plan)
+    assert list(images) == sorted(f"{name}-{seed}.jpg" for name, seed in world.plan)
     assert len(set(images.values())) == 24
     manifest = tables.read_table(world.folder / "whole" / "1-of-1.tsv", ["mask_id", "seed", "image", "sha256"])
     assert list(zip(manifest.mask_id, manifest.seed, strict=True)) == world.plan
@@ -148,21 +149,21 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     plan = world.folder / "long.tsv"
     plan.write_text("mask_id\tseed\n" + "".join(f"{name}\t{seed}\n" for name, seed in rows))
     changed, out, moments, logs = {"plan": plan, "steps": 4}, world.folder / "killed", random.Random(7), []
-    written: dict[str, int] = {}
+    written: dict[Path, int] = {}
     for number in range(KILLS + 1):
         logs.append(out / f"log{number}.txt")
         process = start(processes, world.options("killed", log=logs[-1], **changed))
         if number < KILLS:
             kill_at_random(process, logs[-1], lambda: world.images("killed"), moments)
-        for image in world.images("killed"):
-            with Image.open(out / "images" / image) as opened:
+        for image in out.glob("images/*/*.jpg"):
+            with Image.open(image) as opened:
                 opened.load()
-            written.setdefault(image, (out / "images" / image).stat().st_mtime_ns)
+            written.setdefault(image, image.stat().st_mtime_ns)
     process.join()
     run(world.options("uninterrupted", **changed))
     made = made_in(logs)
     assert process.exitcode == 0 and len(made) == len(set(made))
-    assert {image: (out / "images" / image).stat().st_mtime_ns for image in written} == written  # none written again
+    assert {image: image.stat().st_mtime_ns for image in written} == written  # none written again
     assert len(rows) - 3 * KILLS <= len(made) <= len(rows)  # killed between an image and the line that tells of it
     assert world.images("killed") == world.images("uninterrupted") and len(world.images("killed")) == len(rows)
     manifests = [(world.folder / name / "1-of-1.tsv").read_text() for name in ("killed", "uninterrupted")]
@@ -211,11 +212,11 @@ def test_a_second_run_makes_nothing_and_a_longer_plan_only_what_is_new(world, pr
     assert process.exitcode == 0 and made_in(logs[:1]) == []
     process = start(processes, world.options("whole", log=logs[1], plan=plan, manifest=world.folder / "longer-out.tsv"))
     process.join()
-    assert sorted(made_in(logs[1:])) == ["m0/45.jpg", "m3/45.jpg"]
+    assert sorted(made_in(logs[1:])) == ["m0-45.jpg", "m3-45.jpg"]
     after = world.images("whole")
     assert {name: after[name] for name in before} == before
-    for name in ("m0/45.jpg", "m3/45.jpg"):
-        (world.folder / "whole" / "images" / name).unlink()
+    for name in ("m0-45.jpg", "m3-45.jpg"):
+        image_path(world.folder / "whole" / "images", name[:2], 45).unlink()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_parts_change_the_image(world):
     parts = json.dumps([{"text": "at night at night at night", "seeds": [43]}, {"text": "red", "label": 9}])
     run(world.options("parts", **{"prompt-parts": parts, "guidance-scale": 2.0}))
     whole, found = world.images("whole"), world.images("parts")
-    assert all(found[f"m{number}/43.jpg"] != whole[f"m{number}/43.jpg"] for number in range(8))
+    assert all(found[f"m{number}-43.jpg"] != whole[f"m{number}-43.jpg"] for number in range(8))
 
 
 def test_help_needs_no_heavy_import():

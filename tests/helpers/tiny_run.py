@@ -10,7 +10,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import yaml
+
+from freemask import packs
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "rules", "scripts", "freemask", "config", "profiles", "report", "envs", "resources"]
@@ -153,17 +156,26 @@ def finished(folder: Path) -> list[Job]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return path -> SHA-256 of every result.
+    """Return path -> SHA-256 of every result, and of every margin map in the packs.
 
-    Left out: mmengine's work folders, the check's caches and the cost of trainings, which hold times.
+    Left out: mmengine's work folders, the check's caches and the cost of trainings, which hold times; the packs
+    themselves, of which each job makes its own.
     """
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
-    paths = [path for path in paths if path.suffix != ".cache" and path.stem != "cost"]
-    return {
+    paths = [path for path in paths if path.suffix not in (".cache", ".tar", ".index") and path.stem != "cost"]
+    return {path: hashlib.sha256(content).hexdigest() for path, content in margin_maps(folder).items()} | {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
         if path.name != "report.html"
     }
+
+
+def margin_maps(folder: Path) -> dict[str, bytes]:
+    """Return path -> bytes of every margin map that a table of measure_margins names."""
+    named = [pd.read_csv(path, sep="\t", dtype=str) for path in folder.glob("results/*/margins/*/*/*.tsv")]
+    table = pd.concat(named) if named else pd.DataFrame({"margin": [], "stamp": []})
+    places = packs.find([f"{folder}/{path}" for path in table.margin], table.stamp.tolist())
+    return {path: packs.read(place) for path, place in zip(table.margin, places, strict=True)}
 
 
 def stamps(folder: Path, pattern: str) -> dict[Path, tuple[int, int]]:

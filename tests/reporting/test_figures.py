@@ -8,6 +8,7 @@ from command_line import load, run_script
 from cyclopts import CycloptsError
 
 from freemask import files, images, tables
+from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
@@ -204,6 +205,18 @@ def test_the_sheet_is_the_same_bytes_twice_and_shows_small_images_large(world):
     assert (world / "first.png").read_bytes() == (world / "second.png").read_bytes()
     sheet = images.read_image(world / "first.png")
     assert sheet.shape[1] == 2 * 24 + 5 * (192 + 6) - 6  # 64 pixels shown three times as large
+
+
+def test_the_sheet_shows_the_mask_after_the_filter(world):
+    table = tables.read_table(world / "train.tsv", ["image", "mask", "margin", "stamp", "filter", "alpha", "filtered"])
+    space = LabelSpace.read(world / "label_space.json")
+    for row in table.index[:4]:
+        own = table.iloc[[row]]
+        mask = own["mask"].iloc[0]
+        _, plain, filtered, _ = load("plot_contact_sheet").tiles(mask, own.image.iloc[0], own, space, 1)
+        labelled = (plain != colors.IGNORED).any(-1).sum()
+        white = ((filtered == colors.FILTERED).all(-1) & (plain != filtered).any(-1)).sum()
+        assert white / labelled == pytest.approx(own.filtered.iloc[0]) and white > 0
 
 
 def test_masks_are_chosen_by_hand():

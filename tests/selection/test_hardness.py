@@ -196,14 +196,14 @@ def test_a_plan_is_written_from_its_ranks(tmp_path):
     assert list(plan.itertuples(index=False, name=None)) == expected
 
 
-@pytest.mark.parametrize("mask_id", ["b", "b" * 63, "b" * 64, "ü" * 32, "b" * 255])
+@pytest.mark.parametrize("mask_id", ["b", "b" * 63, "b" * 64, "ü" * 32, "b" * 150])
 def test_ids_are_read_whole(tmp_path, mask_id):
     (tmp_path / "hardness.tsv").write_text(f"mask_id\thardness\trank\na\t0.1\t2\n{mask_id}\t0.1\t1\n")
     ids, rank = plans.read_ranked(tmp_path / "hardness.tsv")
     assert ids == ["a", mask_id] and rank.tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("mask_id", [b"", b"b" * 256, "ü".encode() * 128, b"a\0b", b"b\xff"])
+@pytest.mark.parametrize("mask_id", [b"", b"b" * 151, "ü".encode() * 76, b"a\0b", b"b\xff"])
 def test_ids_that_no_file_can_have_are_refused(tmp_path, mask_id):
     (tmp_path / "hardness.tsv").write_bytes(b"mask_id\thardness\trank\na\t0.1\t2\n" + mask_id + b"\t0.1\t1\n")
     with pytest.raises(
@@ -264,8 +264,10 @@ def test_scripts_rate_and_plan(made, capsys):
     assert sorted(counts["uniform"]) == [5, 6, 6, 6]
     assert counts["all"] == [8] * 4
     capsys.readouterr()
-    plan(made, "all", n_max=450, mask_size=64, seconds_per_image=2, first_seed=7)
-    assert "1,800 images of 64x64: about 1.0 GPU hours at 2 s an image" in capsys.readouterr().err
+    plan(made, "all", n_max=450, mask_size=64, shards=5, seconds_per_image=2, first_seed=7)
+    said = capsys.readouterr().err
+    assert "1,800 images of 64x64: about 1.0 GPU hours at 2 s an image" in said
+    assert "1,844 files and folders: " in said  # 4 masks in 4 subfolders, 8 files for each of 5 shards
     folder = made / "logs" / "g" / "p"
     folder.mkdir(parents=True)
     (folder / "1-of-1.log").write_text("synthesize 1-of-1: 100 images made, 0 were there\n")

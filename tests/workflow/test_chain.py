@@ -27,6 +27,11 @@ def images_made(folder) -> int:
     return len(re.findall(r"\bmade results/\S+\.jpg", text))
 
 
+def maps_measured(folder) -> int:
+    """Margin maps in all packs."""
+    return sum(path.read_text().count("\n") for path in folder.glob("results/miniworld/margins/miniature/*/*.index"))
+
+
 def append(path) -> None:
     """Change a file of code; a comment would start nothing."""
     path.write_text(path.read_text() + "\nCHANGED = True\n")
@@ -46,7 +51,7 @@ def test_the_chain_leaves_everything(chain):
     assert table.best_mIoU.notna().tolist() == [model == "other" for _, model, *_ in ROWS]
     cost = pd.read_csv(results / "tables/cost.tsv", sep="\t")
     assert (cost.segments == 1).all() and (cost.hours > 0).all() and (cost.gpu_hours == 0).all()
-    assert len(list((results / "masks").glob("*.png"))) == WORLD["training"]
+    assert len(list((results / "masks").glob("*/*.png"))) == WORLD["training"]
     for name, *_ in ROWS:
         made = results / f"training/{name}/seed-0"
         assert {"metrics.json", "per_class_iou.tsv", "confusion.tsv"} <= {path.name for path in made.iterdir()}
@@ -59,7 +64,13 @@ def test_every_job_ran_once(chain):
     assert len(jobs) == len(set(jobs))
     counts = rules(set(jobs))
     assert (counts["train"], counts["synthesize"], counts["measure_margins"], counts["filter_masks"]) == (5, 2, 2, 4)
-    assert images_made(chain) == len(plan_of(chain)) == len(stamps(chain, IMAGES))
+    assert images_made(chain) == len(plan_of(chain)) == len(stamps(chain, IMAGES)) == maps_measured(chain)
+
+
+def test_a_filtered_mask_is_stored_nowhere(chain):
+    assert {path.suffix for path in (chain / "results/miniworld/filtered").rglob("*") if path.is_file()} == {".tsv"}
+    train = pd.read_csv(chain / "results/miniworld/synthetic/filtered/train.tsv", sep="\t")
+    assert set(train["mask"].str.split("/").str[2]) == {"masks"} and train.filtered.gt(0).any()
 
 
 def test_a_second_run_does_nothing(rerun):
@@ -90,11 +101,12 @@ def test_more_images_are_the_missing_ones_only(rerun):
     assert images_made(rerun) == len(after) - len(before) == len(plan_of(rerun)) - len(plan) > 0
 
 
-def test_more_shards_make_no_image_again(rerun):
+def test_more_shards_make_no_image_and_no_margin_map_again(rerun):
     before = stamps(rerun, IMAGES)
     change(rerun / CONFIG, "shards", value=3)
-    assert rules(planned(snakemake(rerun, "--until", "synthesize"))) == {"synthesize": 3}
+    assert rules(planned(snakemake(rerun, "--until", "measure_margins"))) == {"synthesize": 3, "measure_margins": 3}
     assert stamps(rerun, IMAGES) == before
+    assert maps_measured(rerun) == len(before)
     manifests = [pd.read_csv(path, sep="\t") for path in rerun.glob("results/*/synthesis/miniature/*/*-of-3.tsv")]
     assert sum(map(len, manifests)) == len(before)
 
@@ -106,7 +118,7 @@ def test_what_verify_finds_is_made_again_and_nothing_else(rerun):
     content[-20] ^= 1
     (rerun / flipped).write_bytes(content)
     (rerun / gone).unlink()
-    mask, *_ = sorted((rerun / "results/miniworld/masks").glob("*.png"))
+    mask, *_ = sorted((rerun / "results/miniworld/masks").glob("*/*.png"))
     mask.write_bytes(mask.read_bytes()[:-5])
     assert "1 of " in (printed := snakemake(rerun, "verify_miniworld")) and " files missing, 2 damaged" in printed
     report = pd.read_csv(rerun / "results/miniworld/verify/report.tsv", sep="\t")
@@ -134,8 +146,11 @@ def test_tables_that_were_cut_stop_the_run_and_are_made_again(rerun):
     assert stopped.returncode != 0
     rows = WORLD["training"]
     assert f"error: results/miniworld/masks.tsv: {rows - 1} rows, but it was written with {rows} rows" in stopped.stdout
-    assert f"{len(cut)} damaged" in snakemake(rerun, "verify_miniworld")
-    assert "train" not in rules(planned(snakemake(rerun, "synthesis_all")))
+    assert f"{len(cut)} damaged" in (printed := snakemake(rerun, "verify_miniworld"))
+    command = re.search(r"make the tables among them: snakemake (.*)", printed)[1]
+    assert {str(path.relative_to(rerun)) for path in cut} <= set(command.split())
+    done = rules(planned(snakemake(rerun, *command.split())))
+    assert set(done) == {"resize_masks", "mask_hardness", "plan_synthesis", "synthesize"} and done["synthesize"] == 1
     assert {path: digest for path, digest in hashes(rerun).items() if "/verify/" not in path} == before
     assert NOTHING in snakemake(rerun, "-n")
 

@@ -21,6 +21,8 @@ from command_line import run_line
 from tiny_run import ROOT, read_yaml, write_yaml
 
 from freemask import files, images, tables
+from freemask.data.label_space import LabelSpace
+from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.segmentation.outputs import read_confusion
 
 PAGE = ROOT / "docs/own-dataset.md"
@@ -163,11 +165,12 @@ def test_the_whole_chain_by_configuration_alone(harbour, jobs, monkeypatch):
     results = Path("results/harbour")
     frequencies = tables.read_table(results / "check/train.tsv", ["label", "images"])
     assert dict(frequencies[["label", "images"]].itertuples(index=False)) == {10: 6, 20: 3, 200: 3}
+    space = LabelSpace.read(results / "label_space.json")
     for name, ignored in (("filtered", {255}), ("unfiltered", set())):
         pairs = tables.read_table(results / f"synthetic/harbour-{name}/train.tsv", ["image", "mask", "filtered"])
         assert 6 < len(pairs) <= 12 and (pairs.filtered > 0).any() == bool(ignored)
-        for row in pairs.itertuples():
-            mask = images.read_mask(row.mask)
+        for row, mask_filter in zip(pairs.itertuples(), mask_filters(pairs), strict=True):
+            mask = read_filtered(row.mask, mask_filter, space)
             assert mask.shape == images.read_image(row.image).shape[:2] == (64, 64)
             assert set(np.unique(mask)) <= {10, 20, 200, 255}
     for table in ("class_loss", "synthetic/harbour-filtered/classes", "tables/per_class_iou", "tables/most_improved"):
