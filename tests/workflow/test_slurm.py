@@ -305,6 +305,8 @@ def test_a_job_that_ended_after_the_plan_was_made_counts(minutes, number, tmp_pa
     end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(clock.now + 60 * minutes))
     cluster.jobs["1"] |= {"state": "COMPLETED", "end": end}
     assert slurm.submit(jobscript(tmp_path), 60) == number
+    # If its outputs are missing, its retry is a new job.
+    assert slurm.submit(jobscript(tmp_path), 60) == str(int(number) + 1)
 
 
 def test_a_living_job_with_other_parameters_is_cancelled_first(tmp_path, cluster, clock, monkeypatch, capsys):
@@ -599,6 +601,7 @@ def test_a_job_with_progress_goes_back_to_the_queue(wrapper, tmp_path):
 
 
 def test_a_job_without_progress_fails_with_words(wrapper, tmp_path):
+    (tmp_path / "5.continue").touch()  # of the run before
     job = wrapper(SAVES[0] % "None", SAVES[1])
     job.send_signal(signal.SIGUSR1)
     assert job.wait(timeout=20) != 0
