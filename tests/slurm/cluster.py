@@ -139,6 +139,11 @@ class Cluster:
             raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
         return done.stdout
 
+    def sleep(self, seconds: int, *options: str) -> str:
+        """Submit a job of somebody else, that sleeps; returns its number."""
+        command = ["sbatch", "--parsable", "--output=/dev/null", *options, "--wrap", f"sleep {seconds}"]
+        return self.run(command).strip()
+
     def stop(self, name: str) -> None:
         """Stop a daemon: slurmctld, slurmdbd or slurmd-<node>."""
         daemon = self.daemons.pop(name)
@@ -171,7 +176,10 @@ class Cluster:
     def crash(self, node: str) -> None:
         """End a node as a power cut does: its daemon and all processes of its jobs, at once."""
         self.daemons.pop(f"slurmd-{node}").kill()
-        for process in self.processes(f"SLURMD_NODENAME={node}", f"{self.folder}/spool-{node}"):
+        jobs = self.processes(f"SLURMD_NODENAME={node}")
+        # What starts a job's first process would report its end.
+        stepd = {_parent(job) for job in jobs} & set(self.processes("slurmstepd"))
+        for process in [*stepd, *jobs]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
@@ -273,6 +281,12 @@ def _free_ports(number: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def _parent(process: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _listens(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""A workflow of the shape of ours through `--profile slurm` on a real Slurm, and the faults that every lab meets.
+"""A workflow of the shape of ours through `--profile slurm` on a real Slurm.
 
 `make test` runs this file where Slurm's packages are installed. tests/workflow/test_profiles.py tests without them what
 the profile asks Slurm for.
@@ -93,41 +93,3 @@ def test_a_second_run_submits_nothing(cluster, finished):
     printed = cluster.run([*SNAKEMAKE, "--profile", "slurm", "all"], timeout=60, cwd=finished[0])
     assert "Nothing to be done" in printed
     assert time.monotonic() - started < 30
-
-
-def test_a_cancelled_job_is_submitted_again(cluster, run, same):
-    """`scancel` of a running and of a pending job."""
-    each = run()
-    blocker = cluster.run(["sbatch", "--parsable", "--gpus=v100:15", "-n", "15", "--wrap", "sleep 600"]).strip()
-    each.start()
-    running, pending = *each.await_jobs("RUNNING"), *each.await_jobs("PENDING")
-    each.await_images(2)
-    cluster.run(["scancel", running, pending, blocker])
-    assert each.end(120) == 0
-    same(each, r"slurm: .* was cancelled", lost=1)
-
-
-def test_a_preempted_job_goes_on(cluster, run, same):
-    """A job of a higher partition takes the GPU (preemption)."""
-    each = run().start()
-    each.await_images(4)
-    urgent = cluster.run(
-        ["sbatch", "--parsable", "-p", "urgent", "-N", "2", "--ntasks-per-node=1", "--gpus-per-node=v100:8"]
-        + ["--wrap", "sleep 3"]
-    )
-    assert each.end(120) == 0
-    assert "COMPLETED" in cluster.run(["sacct", "-X", "-n", "-j", urgent.strip(), "-o", "state"])
-    assert "Trying to restart job" not in each.text()
-    same(each, "", lost=2)
-
-
-def test_jobs_survive_a_killed_snakemake(run, same):
-    """Snakemake is killed (SIGKILL), then `--unlock` and the same command."""
-    each = run(images=20)
-    each.start()
-    each.await_images(4)
-    each.kill()
-    assert each.execute([*SNAKEMAKE, "--unlock"], seconds=60) == 0
-    assert each.start().end(120) == 0
-    assert len(each.events("start")) == 2
-    same(each, r"slurm: .* of an earlier run still makes .*", lost=0)

@@ -10,7 +10,7 @@ CLUSTER = {"accounting": False}
 def test_a_cancelled_job_without_accounting(cluster, run, same):
     """Without accounting: `scancel` of a running and of a pending job."""
     each = run()
-    blocker = cluster.run(["sbatch", "--parsable", "--gpus=v100:15", "-n", "15", "--wrap", "sleep 600"]).strip()
+    blocker = cluster.sleep(600, "--gpus=v100:15", "--ntasks=15")
     each.start()
     running, pending = *each.await_jobs("RUNNING"), *each.await_jobs("PENDING")
     each.await_images(2)
