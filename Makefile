@@ -61,11 +61,11 @@ generator: $(PACKAGES) ## train the miniature generator from scratch, as the shi
 
 .PHONY: test
 test: $(OPS) ## all tests; compiles mmcv's ops once per user (18 minutes on 2 cores)
-	@$(BIN)/pytest -m "not slurm" --numprocesses $(CORES) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m "not slurm_long" --numprocesses $(CORES) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-slurm
-test-slurm: $(PACKAGES) ## the tests that start a real Slurm here (as root; Debian: slurm-wlm, munge)
-	@$(BIN)/pytest -m slurm tests/slurm $(PYTEST_ARGS)
+test-slurm: $(PACKAGES) ## faults on a real Slurm, 15 minutes (root; Debian: slurm-wlm munge slurmdbd mariadb-server)
+	@$(BIN)/pytest tests/slurm --numprocesses 6 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(PACKAGES) ## ruff, import-linter, snakefmt, snakemake --lint

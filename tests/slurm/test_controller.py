@@ -1,0 +1,47 @@
+"""Slurm's own daemons away, while jobs are submitted and while they run."""
+
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slurm_long]
+
+
+def away(cluster, name: str, seconds: int) -> None:
+    """Take a daemon away for some seconds."""
+    cluster.stop(name)
+    time.sleep(seconds)
+    cluster.start(name)
+
+
+def test_submitting_without_a_controller(cluster, run, same):
+    """The controller is away for 75 s while jobs are submitted."""
+    each = run()
+    cluster.stop("slurmctld")
+    each.start()
+    time.sleep(75)
+    assert each.process.poll() is None, each.text()
+    cluster.start("slurmctld")
+    assert each.end(180) == 0
+    assert "Trying to restart job" not in each.text()
+    same(each, r"(?i).*(controller|slurm_|submit).*", lost=0)
+
+
+def test_jobs_run_without_a_controller(cluster, run, same):
+    """The controller is away for 75 s while a job runs."""
+    each = run(images=30).start()
+    each.await_images(6)
+    away(cluster, "slurmctld", 75)
+    assert each.end(180) == 0
+    assert len(each.events("start")) == 2
+    same(each, "", lost=0)
+
+
+def test_jobs_run_without_accounting_for_a_while(cluster, run, same):
+    """The accounting daemon (slurmdbd) is away for 60 s while a job runs."""
+    each = run(images=20).start()
+    each.await_images(6)
+    away(cluster, "slurmdbd", 60)
+    assert each.end(180) == 0
+    assert len(each.events("start")) == 2
+    same(each, "", lost=0)
