@@ -10,7 +10,6 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
-
 IMPLEMENTATION = ("fused", "foreach", "capturable", "differentiable")  # options that don't change the update
 
 
@@ -31,7 +30,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MergedGroups(DefaultOptimWrapperConstructor):
-    """mmengine's constructor under the name that earlier configs give; the runner merges the groups of every training."""
+    """mmengine's constructor under a name that earlier configs give; the runner merges the groups of every training."""
 
 
 def with_fused_steps(optimizer: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from freemask.weights import refuse_emulated_bfloat16
 
 
 class AtomicRunner(Runner):
-    """A Runner that writes checkpoints under a temporary name first, loads weights strictly, merges groups.
+    """A Runner that writes checkpoints under a temporary name first, loads weights strictly and merges groups.
 
-    The last isn't in the config: it doesn't change the update, and a changed config would start a training over.
+    Merged parameter groups aren't in the config: they don't change the update, and a changed config would start a
+    training over.
     """
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
