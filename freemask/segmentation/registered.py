@@ -1,5 +1,6 @@
 """Everything registered with mmengine and mmseg; a config loads it through custom_imports."""
 
+from freemask.segmentation.acceleration import CompileBackbone
 from freemask.segmentation.checkpoints import DurableCheckpoints
 from freemask.segmentation.datasets import PairListDataset, RawToTrainIds
 from freemask.segmentation.evaluation import PerClassIoU
@@ -11,6 +12,7 @@ from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 __all__ = [
     "BFloat16OptimWrapper",
     "BalancedSampler",
+    "CompileBackbone",
     "CountTime",
     "DurableCheckpoints",
     "MergedGroups",
