@@ -1,5 +1,7 @@
 """mmcv's deformable attention where mmcv is installed without compiled ops, so that Mask2Former trains there."""
 
+import os
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -92,5 +94,7 @@ class _Names(types.ModuleType):
         return type(name, (), {})
 
 
-if __name__ == "__main__":
-    sys.stdout.write(f"deformable attention: {provide(Path(sys.argv[1]))}\n")
+if __name__ == "__main__":  # deformable_attention.py FOLDER SCRIPT OPTIONS...: before mmseg looks for mmdetection
+    os.environ["DEFORMABLE_ATTENTION"] = provide(Path(sys.argv[1]))
+    sys.argv = sys.argv[2:]
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,13 @@ MODELS = ("segformer_mit-b4", "segmenter_vit-b", "mask2former_swin-t", "segforme
           "mask2former_swin-s", "mask2former_swin-b")  # fmt: skip
 SYNTHESIS = ("rates", "eager", "layouts", "graphs", "plain", "profile")
 GPU = torch.cuda.is_available()
+OUT = Path(os.environ.get("OUT", "build/gpu"))
+SHOWN = re.compile(r"(\w+: \S+ = |training_\S+: |CPU, |NVIDIA |error|\S+ \S+ failed: )")  # lines of parts' logs
 
 
 def gpu(
     *,
-    out: Path = Path(os.environ.get("OUT", "build/gpu")),
+    out: Path = OUT,
     dry: bool = not GPU,
     parts: list[str] | None = None,
     seconds: cli.Positive = 420,
@@ -78,20 +81,21 @@ def plan(numbers: Path, dry: bool) -> dict[str, tuple[int, list[str]]]:
     made: dict[str, tuple[int, list[str]]] = {}
     for part in SYNTHESIS:
         made[part] = (90, [*synthesis, part])
-    half = ["ours-bf16"] if dry else ["ours-fp16", "ours-bf16"]
+    half = [] if dry else ["ours-fp16", "ours-bf16"]
     for model in MODELS:
         ways = ["theirs", "ours", *half]
         if model == MODELS[0] and not dry:
             ways += ["ours-weights", "theirs-fp16"]
         profiled = ["--profiled"] if model in MODELS[:3] else []
-        made[f"training_{model}"] = (120, [*training, "--model", model, "--ways", *ways, *profiled])
+        first = [str(HERE / "deformable_attention.py"), "build/deformable-attention"] * model.startswith("mask2former")
+        made[f"training_{model}"] = (120, [*first, *training, "--model", model, "--ways", *ways, *profiled])
     for tf32, batch in ((True, 8), (False, 8), (True, 1), (False, 1)):
         options = [*score, "--tf32" if tf32 else "--no-tf32", "--batch-size", str(batch)]
         name = f"scoring_tf32_{'on' if tf32 else 'off'}_batch_{batch}"
         made[name] = (60, [*options, "--json", str(numbers.parent / f"{name}.json")])
     made["compiled"] = (200, [*synthesis, "compiled"])
     made["again"] = (60, [*synthesis, "again"])
-    compiled = ["ours-bf16"] if dry else ["ours-compiled", "ours-graphs"]
+    compiled = ["ours"] if dry else ["ours-compiled", "ours-graphs"]
     made["training_compiled"] = (150, [*training, "--model", MODELS[0], "--ways", *compiled])
     made["regional"] = (90, [*synthesis, "regional"])
     return made
@@ -106,8 +110,7 @@ def run(name: str, command: list[str], limit: float, out: Path) -> None:
         except subprocess.TimeoutExpired:
             code = f"stopped after {limit:.0f} s"
     lines = log.read_text(errors="replace").splitlines()
-    shown = [line for line in lines if line.split(":")[0].split("_")[0] in ("training", *SYNTHESIS, "regional",
-             "compiled", "again", "NVIDIA") or line.startswith(("CPU, ", "error"))]  # fmt: skip
+    shown = [line for line in lines if SHOWN.match(line)]
     for line in shown if code == 0 else [*shown, *lines[-12:]]:
         cli.tell(f"  {line[:1200]}")
     cli.tell(f"{name}: {time.monotonic() - start:.0f} s, {'done' if code == 0 else f'failed ({code})'}")

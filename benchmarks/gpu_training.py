@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deformable_attention import provide
 from gpu_synthesis import GPU, Numbers, kernels, synchronize
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -38,7 +38,6 @@ def gpu_training(
     json: Path,
     ways: list[str] | None = None,
     iterations: cli.Positive = 20 if GPU else 2,
-    build: Path = Path("build/deformable-attention"),
     narrow: bool = not GPU,
     profiled: bool = False,
 ) -> None:
@@ -53,13 +52,12 @@ def gpu_training(
         ways: theirs: mmsegmentation's config, mmengine's Runner. ours: this project's. After a dash: fp16, bf16,
             compiled (the backbone), graphs (compiled, launches captured), weights (attention weights in full).
         iterations: Steps that are counted.
-        build: Folder in which deformable attention is compiled, for Mask2Former without mmcv's ops.
         narrow: Shrink the model, for a CPU.
         profiled: List the GPU's kernels of a step of every way.
     """
     numbers = Numbers(json, f"training_{model}")
     if model.startswith("mask2former"):
-        numbers.add("deformable_attention", provide(build))
+        numbers.add("deformable_attention", os.environ.get("DEFORMABLE_ATTENTION", "mmcv"))
         import mmdet.models  # noqa: F401 - registers the head
     for way in ways or ["theirs", "ours", "ours-fp16"]:
         try:

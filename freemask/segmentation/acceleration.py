@@ -48,7 +48,7 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _float32(value: Any) -> Any:
-    """A value whose tensors of floating-point numbers are float32: a tensor, a sequence, a data element of mmengine's."""
+    """A value whose tensors of floating-point numbers are float32: a tensor, a sequence, a data element."""
     if isinstance(value, torch.Tensor):
         return value.float() if value.is_floating_point() else value
     if isinstance(value, BaseDataElement):
