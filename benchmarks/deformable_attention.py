@@ -4,6 +4,7 @@ import os
 import runpy
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ class _Names(types.ModuleType):
 
     __path__: list[str] = []
 
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -95,6 +100,8 @@ class _Names(types.ModuleType):
 
 
 if __name__ == "__main__":  # deformable_attention.py FOLDER SCRIPT OPTIONS...: before mmseg looks for mmdetection
-    os.environ["DEFORMABLE_ATTENTION"] = provide(Path(sys.argv[1]))
+    os.environ["DEFORMABLE_ATTENTION"] = provide(Path(sys.argv[1]).resolve())
     sys.argv = sys.argv[2:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    if sys.argv:
+        sys.path.insert(0, str(Path(sys.argv[0]).parent))
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -16,9 +16,7 @@ from freemask import cli
 from freemask.files import read_json, write_json
 
 HERE = Path(__file__).resolve().parent
-MODELS = ("segformer_mit-b4", "segmenter_vit-b", "mask2former_swin-t", "segformer_mit-b2", "segmenter_vit-s",
-          "mask2former_swin-s", "mask2former_swin-b")  # fmt: skip
-SYNTHESIS = ("rates", "eager", "layouts", "graphs", "plain", "profile")
+DEFORMABLE = "build/deformable-attention"
 GPU = torch.cuda.is_available()
 OUT = Path(os.environ.get("OUT", "build/gpu"))
 SHOWN = re.compile(r"(\w+: \S+ = |training_\S+: |CPU, |NVIDIA |error|\S+ \S+ failed: )")  # lines of parts' logs
@@ -46,6 +44,12 @@ def gpu(
     numbers, start = out / "gpu.json", time.monotonic()
     write_json(numbers, {"machine": machine()})
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(out.resolve() / "compile-cache")
+    os.environ["MEASURING"] = str(out.resolve() / "measuring.lock")
+    building = None
+    if not parts or any("mask2former" in part for part in parts):  # compiles while other parts run
+        command = [sys.executable, str(HERE / "deformable_attention.py"), DEFORMABLE]
+        with (out / "deformable_attention.log").open("w") as log:
+            building = subprocess.Popen(command, stdout=log, stderr=log)
     planned = plan(numbers, dry)
     for name in parts or planned:
         if name not in planned:
@@ -55,8 +59,10 @@ def gpu(
         if left < 10:
             cli.tell(f"{name}: left out, the {seconds} s are over")
             continue
-        limit, command = planned[name]
-        run(name, command, min(limit, left), out)
+        if building and "mask2former" in name:
+            building.wait()
+        limit, commands = planned[name]
+        run(name, commands, min(limit, left), out)
     shutil.rmtree(out / "compile-cache", ignore_errors=True)
     table(read_json(numbers))
     cli.tell(f"{numbers}: written after {time.monotonic() - start:.0f} s")
@@ -71,49 +77,60 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def plan(numbers: Path, dry: bool) -> dict[str, tuple[int, list[str]]]:
-    """Parts in order: name to time limit [s] and command."""
+def plan(numbers: Path, dry: bool) -> dict[str, tuple[int, list[list[str]]]]:
+    """Parts in order: name to time limit [s] and commands, which run at the same time."""
     size = ["--size", "tiny", "--batches", "1", "2", "--shard-batches", "1"] if dry else []
-    synthesis = [str(HERE / "gpu_synthesis.py"), "--json", str(numbers), *size, "--part"]
+    synthesis = [str(HERE / "gpu_synthesis.py"), "--json", str(numbers), *size, "--parts"]
     training = [str(HERE / "gpu_training.py"), "--json", str(numbers), *(["--narrow"] if dry else [])]
-    score = [str(HERE / "filtering.py"), "--repeats", "1"]
-    score += ["--images", "2", "--side", "64", "--model", "b0"] if dry else ["--images", "64"]
-    made: dict[str, tuple[int, list[str]]] = {}
-    for part in SYNTHESIS:
-        made[part] = (90, [*synthesis, part])
+    mask2former = [str(HERE / "deformable_attention.py"), DEFORMABLE, *training]
     half = [] if dry else ["ours-fp16", "ours-bf16"]
-    for model in MODELS:
-        ways = ["theirs", "ours", *half]
-        if model == MODELS[0] and not dry:
-            ways += ["ours-weights", "theirs-fp16"]
-        profiled = ["--profiled"] if model in MODELS[:3] else []
-        first = [str(HERE / "deformable_attention.py"), "build/deformable-attention"] * model.startswith("mask2former")
-        made[f"training_{model}"] = (120, [*first, *training, "--model", model, "--ways", *ways, *profiled])
-    for tf32, batch in ((True, 8), (False, 8), (True, 1), (False, 1)):
-        options = [*score, "--tf32" if tf32 else "--no-tf32", "--batch-size", str(batch)]
+    first, compiled = (["theirs", "ours"], ["ours"]) if dry else (
+        ["theirs", "ours", "ours-weights", "ours-fp16", "ours-bf16"], ["ours-compiled", "ours-graphs"]
+    )  # fmt: skip
+    score = [str(HERE / "filtering.py"), "--repeats", "1"]
+    score += ["--images", "2", "--side", "64", "--model", "b0"] if dry else ["--images", "32"]
+    made: dict[str, tuple[int, list[list[str]]]] = {
+        "synthesis": (120, [[*synthesis, "rates", "eager", "plain", "profile", "layouts", "graphs"]]),
+        "training": (120, [[*training, "--models", "segformer_mit-b4", "--ways", *first, "--profiled"]]),
+        "segmenter": (60, [[*training, "--models", "segmenter_vit-b", "--ways", "theirs", "ours", *half]]),
+        "mask2former": (120, [[*mask2former, "--models", "mask2former_swin-t", "--ways", "theirs", "ours", *half,
+                               "--profiled"]]),
+        "compiled": (240, [[*synthesis, "compiled"],
+                           [*training, "--models", "segformer_mit-b4", "--ways", *compiled]]),
+        "again": (60, [[*synthesis, "again"]]),
+        "regional": (90, [[*synthesis, "regional"]]),
+        "others": (120, [[*training, "--models", "segformer_mit-b2", "segmenter_vit-s", "--ways", "theirs", "ours",
+                          *half]]),
+        "others_mask2former": (120, [[*mask2former, "--models", "mask2former_swin-s", "mask2former_swin-b", "--ways",
+                                      "theirs", "ours", *half]]),
+    }  # fmt: skip
+    for tf32, batch in ((True, 8), (False, 8), (False, 1)):
         name = f"scoring_tf32_{'on' if tf32 else 'off'}_batch_{batch}"
-        made[name] = (60, [*options, "--json", str(numbers.parent / f"{name}.json")])
-    made["compiled"] = (200, [*synthesis, "compiled"])
-    made["again"] = (60, [*synthesis, "again"])
-    compiled = ["ours"] if dry else ["ours-compiled", "ours-graphs"]
-    made["training_compiled"] = (150, [*training, "--model", MODELS[0], "--ways", *compiled])
-    made["regional"] = (90, [*synthesis, "regional"])
+        options = ["--tf32" if tf32 else "--no-tf32", "--batch-size", str(batch)]
+        made[name] = (60, [[*score, *options, "--json", str(numbers.parent / f"{name}.json")]])
     return made
 
 
-def run(name: str, command: list[str], limit: float, out: Path) -> None:
-    """Run a part with a log of its own; its numbers are printed."""
-    log, start = out / f"{name}.log", time.monotonic()
-    with log.open("w") as file:
+def run(name: str, commands: list[list[str]], limit: float, out: Path) -> None:
+    """Run a part's processes with a log for each; their numbers are printed."""
+    start, logs, running = time.monotonic(), [], []
+    for number, command in enumerate(commands):
+        logs.append(out / f"{name}-{number}.log")
+        with logs[-1].open("w") as file:
+            running.append(subprocess.Popen([sys.executable, *command], stdout=file, stderr=file))
+    codes: list[Any] = []
+    for process in running:
         try:
-            code: Any = subprocess.run([sys.executable, *command], stdout=file, stderr=file, timeout=limit).returncode
+            codes.append(process.wait(max(1, limit - (time.monotonic() - start))))
         except subprocess.TimeoutExpired:
-            code = f"stopped after {limit:.0f} s"
-    lines = log.read_text(errors="replace").splitlines()
-    shown = [line for line in lines if SHOWN.match(line)]
-    for line in shown if code == 0 else [*shown, *lines[-12:]]:
-        cli.tell(f"  {line[:1200]}")
-    cli.tell(f"{name}: {time.monotonic() - start:.0f} s, {'done' if code == 0 else f'failed ({code})'}")
+            process.kill()
+            codes.append(f"stopped after {limit:.0f} s")
+    for log, code in zip(logs, codes, strict=True):
+        lines = log.read_text(errors="replace").splitlines()
+        shown = [line for line in lines if SHOWN.match(line)]
+        for line in shown if code == 0 else [*shown, *lines[-12:]]:
+            cli.tell(f"  {line[:1200]}")
+    cli.tell(f"{name}: {time.monotonic() - start:.0f} s, {'done' if not any(codes) else f'failed ({codes})'}")
     beside = out / f"{name}.json"
     if beside.exists():
         numbers = read_json(out / "gpu.json")

@@ -1,9 +1,13 @@
 """Times of synthesis on a GPU for benchmarks/gpu.sh, one part in each process; see `gpu_synthesis`."""
 
+import fcntl
+import gc
 import os
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,16 +39,16 @@ Part = Literal["rates", "eager", "layouts", "graphs", "plain", "profile", "regio
 
 def gpu_synthesis(
     *,
-    part: Part,
+    parts: list[Part],
     json: Path,
     size: Literal["sd14", "small", "tiny"] = "sd14" if GPU else "tiny",
     batches: list[int] | None = None,
     shard_batches: cli.Positive = 16 if GPU else 1,
 ) -> None:
-    """Measure one part of synthesis and add its numbers to a JSON file. Random weights of Stable Diffusion 1.4's size.
+    """Measure parts of synthesis and add their numbers to a JSON file. Random weights of Stable Diffusion 1.4's size.
 
     Args:
-        part: rates: matrix products. eager: calls of UNet and VAE, memory, whole images. layouts: channels-last,
+        parts: rates: matrix products. eager: calls of UNet and VAE, memory, whole images. layouts: channels-last,
             contiguous, group norm in the layout of its input. graphs: captured launches. plain: the original's way.
             profile: kernels of a call. regional, compiled: torch.compile, whole images, a shard. again: compiled with a
             warm cache.
@@ -53,7 +57,15 @@ def gpu_synthesis(
         batches: Batch sizes (default: 1 8 32).
         shard_batches: Batches of the shard.
     """
-    PARTS[part](Numbers(json, part), size, batches or ([1, 8, 32] if GPU else [1, 2]), shard_batches)
+    for part in parts:
+        try:
+            PARTS[part](Numbers(json, part), size, batches or ([1, 8, 32] if GPU else [1, 2]), shard_batches)
+        except Exception as error:  # the other parts are still measured
+            cli.tell(f"{part} failed: {traceback.format_exc()[-2500:]}")
+            Numbers(json, part).add("failed", f"{type(error).__name__}: {str(error)[:300]}")
+        if GPU:
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 class Numbers:
@@ -63,11 +75,25 @@ class Numbers:
         self.path, self.part = path, part
 
     def add(self, name: str, value: Any) -> None:
-        """Add a number."""
-        found = read_json(self.path) if self.path.exists() else {}
-        found.setdefault(self.part, {})[name] = value
-        write_json(self.path, found)
+        """Add a number; other processes may add to the same file."""
+        with alone(self.path.with_suffix(".writing")):
+            found = read_json(self.path) if self.path.exists() else {}
+            found.setdefault(self.part, {})[name] = value
+            write_json(self.path, found)
         cli.tell(f"{self.part}: {name} = {value:.4g}" if isinstance(value, float) else f"{self.part}: {name} = {value}")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock among processes."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measuring() -> Any:
+    """Hold the lock of measurements: two processes may compile at a time, but not measure."""
+    return alone(Path(os.environ["MEASURING"])) if "MEASURING" in os.environ else nullcontext()
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3, warm: int = 1) -> float:
@@ -75,12 +101,13 @@ def seconds(work: Callable[[], Any], repeats: int = 3, warm: int = 1) -> float:
     for _ in range(warm):
         work()
     found = []
-    for _ in range(repeats):
-        synchronize()
-        start = time.perf_counter()
-        work()
-        synchronize()
-        found.append(time.perf_counter() - start)
+    with measuring():
+        for _ in range(repeats):
+            synchronize()
+            start = time.perf_counter()
+            work()
+            synchronize()
+            found.append(time.perf_counter() - start)
     return min(found)
 
 
@@ -361,9 +388,10 @@ def shard(numbers: Numbers, pipeline: FreestylePipeline, size: str, batch: int, 
             mask.write_bytes(png_bytes(np.roll(labels[number % batch], 32 * number, 0)))
             requested.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
         pipeline.forget_contexts()
-        start = time.perf_counter()
-        Shard(lambda: generator, None, batch, 95).make(requested, "shard")
-        end = time.perf_counter()
+        with measuring():
+            start = time.perf_counter()
+            Shard(lambda: generator, None, batch, 95).make(requested, "shard")
+            end = time.perf_counter()
     waits = [b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)]
     numbers.add("shard_images", len(requested))
     numbers.add("shard_image", (end - start) / len(requested))

@@ -5,13 +5,14 @@ import gc
 import os
 import tempfile
 import time
+import traceback
 from collections import defaultdict
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_synthesis import GPU, Numbers, kernels, synchronize
+from gpu_synthesis import GPU, Numbers, kernels, measuring, synchronize
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
@@ -29,25 +30,25 @@ from freemask.segmentation.runner import AtomicRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES, SHOWN = 150, 10  # of the data set, and in each mask
-WARM = 8 if GPU else 1  # steps that aren't counted
+WARM = 6 if GPU else 1  # steps that aren't counted
 
 
 def gpu_training(
     *,
-    model: str,
+    models: list[str],
     json: Path,
     ways: list[str] | None = None,
-    iterations: cli.Positive = 20 if GPU else 2,
+    iterations: cli.Positive = 15 if GPU else 2,
     narrow: bool = not GPU,
     profiled: bool = False,
 ) -> None:
-    """Measure iterations a second of one model: random weights, random images of the size of its crops.
+    """Measure iterations a second of models: random weights, random images of the size of its crops.
 
     Every way runs through a Runner with the model's own numbers of loading processes, so that the time between steps
     counts. Then five steps are taken with pauses between their parts. Numbers are added to a JSON file as they come.
 
     Args:
-        model: Entry of config/models.yaml.
+        models: Entries of config/models.yaml.
         json: Output.
         ways: theirs: mmsegmentation's config, mmengine's Runner. ours: this project's. After a dash: fp16, bf16,
             compiled (the backbone), graphs (compiled, launches captured), weights (attention weights in full).
@@ -55,19 +56,20 @@ def gpu_training(
         narrow: Shrink the model, for a CPU.
         profiled: List the GPU's kernels of a step of every way.
     """
-    numbers = Numbers(json, f"training_{model}")
-    if model.startswith("mask2former"):
-        numbers.add("deformable_attention", os.environ.get("DEFORMABLE_ATTENTION", "mmcv"))
-        import mmdet.models  # noqa: F401 - registers the head
-    for way in ways or ["theirs", "ours", "ours-fp16"]:
-        try:
-            measure(numbers, model, way, iterations, narrow, profiled)
-        except Exception as error:  # the other ways are still measured
-            cli.tell(f"{model} {way} failed: {type(error).__name__}: {str(error)[:1500]}")
-            numbers.add(f"{way}_failed", f"{type(error).__name__}: {str(error)[:300]}")
-        gc.collect()
-        if GPU:
-            torch.cuda.empty_cache()
+    for model in models:
+        numbers = Numbers(json, f"training_{model}")
+        if model.startswith("mask2former"):
+            numbers.add("deformable_attention", os.environ.get("DEFORMABLE_ATTENTION", "mmcv"))
+            import mmdet.models  # noqa: F401 - registers the head
+        for way in ways or ["theirs", "ours", "ours-fp16"]:
+            try:
+                measure(numbers, model, way, iterations, narrow, profiled)
+            except Exception as error:  # the other ways are still measured
+                cli.tell(f"{model} {way} failed: {traceback.format_exc()[-2500:]}")
+                numbers.add(f"{way}_failed", f"{type(error).__name__}: {str(error)[:300]}")
+            gc.collect()
+            if GPU:
+                torch.cuda.empty_cache()
 
 
 @DATASETS.register_module()
@@ -109,8 +111,10 @@ class Watch(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the time, after the GPU's work at both ends."""
-        self.losses.append(float(outputs["loss"]))
+        self.losses.append(float(outputs["loss"].detach()))
         if runner.iter + 1 == WARM:
+            self.lock = measuring()
+            self.lock.__enter__()
             synchronize()
             self.start = time.perf_counter()
             if GPU:
@@ -118,6 +122,7 @@ class Watch(Hook):
         if runner.iter + 1 == WARM + self.iterations:
             synchronize()
             self.end = time.perf_counter()
+            self.lock.__exit__(None, None, None)
         self.left = time.perf_counter()
 
 
