@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ def gpu(
     dry: bool = not GPU,
     parts: list[str] | None = None,
     seconds: cli.Positive = 420,
+    shard_batches: cli.Positive = 16,
 ) -> None:
     """Measure synthesis, scoring and training on one GPU, without network; prints a table, writes gpu.json.
 
@@ -39,6 +41,7 @@ def gpu(
         dry: Small networks, for a CPU: shows that every part runs.
         parts: Only these (default: all; --parts none lists them).
         seconds: Time for everything; parts that would begin later are left out.
+        shard_batches: Batches of the shard whose waiting is measured.
     """
     out.mkdir(parents=True, exist_ok=True)
     numbers, start = out / "gpu.json", time.monotonic()
@@ -50,7 +53,7 @@ def gpu(
         command = [sys.executable, str(HERE / "deformable_attention.py"), DEFORMABLE]
         with (out / "deformable_attention.log").open("w") as log:
             building = subprocess.Popen(command, stdout=log, stderr=log)
-    planned = plan(numbers, dry)
+    planned = plan(numbers, dry, shard_batches)
     for name in parts or planned:
         if name not in planned:
             cli.tell(f"no part {name}; parts: {' '.join(planned)}")
@@ -77,9 +80,9 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def plan(numbers: Path, dry: bool) -> dict[str, tuple[int, list[list[str]]]]:
+def plan(numbers: Path, dry: bool, shard_batches: int) -> dict[str, tuple[int, list[list[str]]]]:
     """Parts in order: name to time limit [s] and commands, which run at the same time."""
-    size = ["--size", "tiny", "--batches", "1", "2", "--shard-batches", "1"] if dry else []
+    size = ["--size", "tiny", "--batches", "1", "2"] if dry else ["--shard-batches", str(shard_batches)]
     synthesis = [str(HERE / "gpu_synthesis.py"), "--json", str(numbers), *size, "--parts"]
     training = [str(HERE / "gpu_training.py"), "--json", str(numbers), *(["--narrow"] if dry else [])]
     mask2former = [str(HERE / "deformable_attention.py"), DEFORMABLE, *training]
@@ -117,13 +120,16 @@ def run(name: str, commands: list[list[str]], limit: float, out: Path) -> None:
     for number, command in enumerate(commands):
         logs.append(out / f"{name}-{number}.log")
         with logs[-1].open("w") as file:
-            running.append(subprocess.Popen([sys.executable, *command], stdout=file, stderr=file))
+            running.append(
+                subprocess.Popen([sys.executable, *command], stdout=file, stderr=file, start_new_session=True)
+            )
     codes: list[Any] = []
     for process in running:
         try:
             codes.append(process.wait(max(1, limit - (time.monotonic() - start))))
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with its data loaders
+            process.wait()
             codes.append(f"stopped after {limit:.0f} s")
     for log, code in zip(logs, codes, strict=True):
         lines = log.read_text(errors="replace").splitlines()
