@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from freemask import cli
+from freemask.errors import InputError
 from freemask.files import read_json, write_json
 
 HERE = Path(__file__).resolve().parent
-DEFORMABLE = "build/deformable-attention"
 GPU = torch.cuda.is_available()
 OUT = Path(os.environ.get("OUT", "build/gpu"))
 SHOWN = re.compile(r"(\w+: \S+ = |training_\S+: |CPU, |NVIDIA |error|\S+ \S+ failed: )")  # lines of parts' logs
@@ -39,7 +39,7 @@ def gpu(
     Args:
         out: Folder of gpu.json and of a log for each part.
         dry: Small networks, for a CPU: shows that every part runs.
-        parts: Only these (default: all; --parts none lists them).
+        parts: Only these (default: all).
         seconds: Time for everything; parts that would begin later are left out.
         shard_batches: Batches of the shard whose waiting is measured.
     """
@@ -47,25 +47,16 @@ def gpu(
     numbers, start = out / "gpu.json", time.monotonic()
     write_json(numbers, {"machine": machine()})
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(out.resolve() / "compile-cache")
-    os.environ["MEASURING"] = str(out.resolve() / "measuring.lock")
-    building = None
-    if not parts or any("mask2former" in part for part in parts):  # compiles while other parts run
-        command = [sys.executable, str(HERE / "deformable_attention.py"), DEFORMABLE]
-        with (out / "deformable_attention.log").open("w") as log:
-            building = subprocess.Popen(command, stdout=log, stderr=log)
     planned = plan(numbers, dry, shard_batches)
+    if unknown := set(parts or ()) - set(planned):
+        raise InputError(f"no part {', '.join(sorted(unknown))}; parts: {', '.join(planned)}")
     for name in parts or planned:
-        if name not in planned:
-            cli.tell(f"no part {name}; parts: {' '.join(planned)}")
-            continue
+        limit, command = planned[name]
         left = seconds - (time.monotonic() - start)
         if left < 10:
             cli.tell(f"{name}: left out, the {seconds} s are over")
-            continue
-        if building and "mask2former" in name:
-            building.wait()
-        limit, commands = planned[name]
-        run(name, commands, min(limit, left), out)
+        else:
+            run(name, command, min(limit, left), out)
     shutil.rmtree(out / "compile-cache", ignore_errors=True)
     table(read_json(numbers))
     cli.tell(f"{numbers}: written after {time.monotonic() - start:.0f} s")
@@ -80,67 +71,54 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def plan(numbers: Path, dry: bool, shard_batches: int) -> dict[str, tuple[int, list[list[str]]]]:
-    """Parts in order: name to time limit [s] and commands, which run at the same time."""
+def plan(numbers: Path, dry: bool, shard_batches: int) -> dict[str, tuple[int, list[str]]]:
+    """Parts in order: name to time limit [s] and command. Compilation comes last."""
     size = ["--size", "tiny", "--batches", "1", "2"] if dry else ["--shard-batches", str(shard_batches)]
-    synthesis = [str(HERE / "gpu_synthesis.py"), "--json", str(numbers), *size, "--parts"]
-    training = [str(HERE / "gpu_training.py"), "--json", str(numbers), *(["--narrow"] if dry else [])]
-    mask2former = [str(HERE / "deformable_attention.py"), DEFORMABLE, *training]
-    half = [] if dry else ["ours-fp16", "ours-bf16"]
-    first, compiled = (["theirs", "ours"], ["ours"]) if dry else (
-        ["theirs", "ours", "ours-weights", "ours-fp16", "ours-bf16"], ["ours-compiled", "ours-graphs"]
-    )  # fmt: skip
-    score = [str(HERE / "filtering.py"), "--repeats", "1"]
+    synthesis = ["gpu_synthesis.py", "--json", str(numbers), *size, "--parts"]
+    training = ["gpu_training.py", "--json", str(numbers), *(["--narrow"] if dry else []), "--models"]
+    mask2former = ["deformable_attention.py", "build/deformable-attention", str(HERE / training[0]), *training[1:]]
+    ways = ["--ways", "theirs", "ours", *([] if dry else ["ours-attention", "ours-fp16", "ours-bf16"])]
+    score = ["filtering.py", "--repeats", "1"]
     score += ["--images", "2", "--side", "64", "--model", "b0"] if dry else ["--images", "32"]
-    made: dict[str, tuple[int, list[list[str]]]] = {
-        "synthesis": (120, [[*synthesis, "rates", "eager", "plain", "profile", "layouts", "graphs"]]),
-        "training": (120, [[*training, "--models", "segformer_mit-b4", "--ways", *first, "--profiled"]]),
-        "segmenter": (60, [[*training, "--models", "segmenter_vit-b", "--ways", "theirs", "ours", *half]]),
-        "mask2former": (120, [[*mask2former, "--models", "mask2former_swin-t", "--ways", "theirs", "ours", *half,
-                               "--profiled"]]),
-        "compiled": (240, [[*synthesis, "compiled"],
-                           [*training, "--models", "segformer_mit-b4", "--ways", *compiled]]),
-        "again": (60, [[*synthesis, "again"]]),
-        "regional": (90, [[*synthesis, "regional"]]),
-        "others": (120, [[*training, "--models", "segformer_mit-b2", "segmenter_vit-s", "--ways", "theirs", "ours",
-                          *half]]),
-        "others_mask2former": (120, [[*mask2former, "--models", "mask2former_swin-s", "mask2former_swin-b", "--ways",
-                                      "theirs", "ours", *half]]),
-    }  # fmt: skip
-    for tf32, batch in ((True, 8), (False, 8), (False, 1)):
-        name = f"scoring_tf32_{'on' if tf32 else 'off'}_batch_{batch}"
-        options = ["--tf32" if tf32 else "--no-tf32", "--batch-size", str(batch)]
-        made[name] = (60, [[*score, *options, "--json", str(numbers.parent / f"{name}.json")]])
-    return made
+    made = {
+        "synthesis": (100, [*synthesis, "rates", "eager", "plain", "profile", "layouts", "graphs"]),
+        "segformer": (100, [*training, "segformer_mit-b4", "segformer_mit-b2", *ways]),
+        "segmenter": (60, [*training, "segmenter_vit-b", "segmenter_vit-s", *ways]),
+        "mask2former": (150, [*mask2former, "mask2former_swin-t", "mask2former_swin-s", "mask2former_swin-b", *ways]),
+    }
+    for name, tf32, batch in (("on", "--tf32", 8), ("off", "--no-tf32", 8), ("off", "--no-tf32", 1)):
+        part = f"scoring_tf32_{name}_batch_{batch}"
+        json = str(numbers.parent / f"{part}.json")
+        made[part] = (40, [*score, tf32, "--batch-size", str(batch), "--json", json])
+    return {
+        **made,
+        "compiled": (200, [*synthesis, "compiled"]),
+        "again": (60, [*synthesis, "again"]),
+        "training_compiled": (150, [*training, "segformer_mit-b4", "--ways", "ours-compiled"]),
+        "regional": (90, [*synthesis, "regional"]),
+    }
 
 
-def run(name: str, commands: list[list[str]], limit: float, out: Path) -> None:
-    """Run a part's processes with a log for each; their numbers are printed."""
-    start, logs, running = time.monotonic(), [], []
-    for number, command in enumerate(commands):
-        logs.append(out / f"{name}-{number}.log")
-        with logs[-1].open("w") as file:
-            running.append(
-                subprocess.Popen([sys.executable, *command], stdout=file, stderr=file, start_new_session=True)
-            )
-    codes: list[Any] = []
-    for process in running:
+def run(name: str, command: list[str], limit: float, out: Path) -> None:
+    """Run a part with a log of its own; its numbers are printed."""
+    log, start = out / f"{name}.log", time.monotonic()
+    with log.open("w") as file:
+        words = [sys.executable, str(HERE / command[0]), *command[1:]]
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
         try:
-            codes.append(process.wait(max(1, limit - (time.monotonic() - start))))
+            process.wait(limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with its data loaders
             process.wait()
-            codes.append(f"stopped after {limit:.0f} s")
-    for log, code in zip(logs, codes, strict=True):
-        lines = log.read_text(errors="replace").splitlines()
-        shown = [line for line in lines if SHOWN.match(line)]
-        for line in shown if code == 0 else [*shown, *lines[-12:]]:
-            cli.tell(f"  {line[:1200]}")
-    cli.tell(f"{name}: {time.monotonic() - start:.0f} s, {'done' if not any(codes) else f'failed ({codes})'}")
+    lines = log.read_text(errors="replace").splitlines()
+    shown = [line for line in lines if SHOWN.match(line)]
+    for line in shown if process.returncode == 0 else [*shown, *lines[-12:]]:
+        cli.tell(f"  {line[:1200]}")
+    ended = {0: "done", -signal.SIGKILL: f"stopped after {limit:.0f} s"}.get(process.returncode, "failed")
+    cli.tell(f"{name}: {time.monotonic() - start:.0f} s, {ended}")
     beside = out / f"{name}.json"
     if beside.exists():
-        numbers = read_json(out / "gpu.json")
-        write_json(out / "gpu.json", numbers | {name: read_json(beside)})
+        write_json(out / "gpu.json", read_json(out / "gpu.json") | {name: read_json(beside)})
 
 
 def table(numbers: dict[str, Any]) -> None:

@@ -1,26 +1,24 @@
 """Times of synthesis on a GPU for benchmarks/gpu.sh, one part in each process; see `gpu_synthesis`."""
 
-import fcntl
 import gc
 import os
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from candidates import Captured, keep_layout
 from plain_freestyle import predict_plainly
 from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
-from torch import nn
 
 from freemask import cli
 from freemask.data.label_space import LabelSpace
 from freemask.files import read_json, write_json
-from freemask.generation.acceleration import Captured, keep_layout, obstacle_to_compiling
+from freemask.generation.compilation import obstacle
 from freemask.generation.freestyle.generator import FreestyleGenerator
 from freemask.generation.freestyle.pipeline import FreestylePipeline
 from freemask.generation.generators import Sampling, arrange
@@ -75,25 +73,11 @@ class Numbers:
         self.path, self.part = path, part
 
     def add(self, name: str, value: Any) -> None:
-        """Add a number; other processes may add to the same file."""
-        with alone(self.path.with_suffix(".writing")):
-            found = read_json(self.path) if self.path.exists() else {}
-            found.setdefault(self.part, {})[name] = value
-            write_json(self.path, found)
+        """Add a number."""
+        found = read_json(self.path) if self.path.exists() else {}
+        found.setdefault(self.part, {})[name] = value
+        write_json(self.path, found)
         cli.tell(f"{self.part}: {name} = {value:.4g}" if isinstance(value, float) else f"{self.part}: {name} = {value}")
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold a lock among processes."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def measuring() -> Any:
-    """Hold the lock of measurements: two processes may compile at a time, but not measure."""
-    return alone(Path(os.environ["MEASURING"])) if "MEASURING" in os.environ else nullcontext()
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3, warm: int = 1) -> float:
@@ -101,13 +85,12 @@ def seconds(work: Callable[[], Any], repeats: int = 3, warm: int = 1) -> float:
     for _ in range(warm):
         work()
     found = []
-    with measuring():
-        for _ in range(repeats):
-            synchronize()
-            start = time.perf_counter()
-            work()
-            synchronize()
-            found.append(time.perf_counter() - start)
+    for _ in range(repeats):
+        synchronize()
+        start = time.perf_counter()
+        work()
+        synchronize()
+        found.append(time.perf_counter() - start)
     return min(found)
 
 
@@ -299,7 +282,7 @@ def kernels(call: Callable[[], Any], listed: int = 16) -> dict[str, float]:
     return {"sum": round(sum(times.values()), 3), **{key[:90]: round(times[key], 3) for key in longest}}
 
 
-def first_call(network: nn.Module, call: Callable[[], Any]) -> float:
+def first_call(call: Callable[[], Any]) -> float:
     """Seconds of the first call after compilation was asked for."""
     synchronize()
     start = time.perf_counter()
@@ -308,29 +291,28 @@ def first_call(network: nn.Module, call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compile_obstacle(numbers: Numbers) -> bool:
+def not_compiled(numbers: Numbers) -> bool:
     """Whether compilation isn't possible; notes why."""
-    obstacle = obstacle_to_compiling()
-    if obstacle:
-        numbers.add("not_compiled", obstacle)
-    return bool(obstacle)
+    if reason := obstacle():
+        numbers.add("not_compiled", reason)
+    return bool(reason)
 
 
 def regional(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
     """The UNet with its transformer blocks compiled one by one (diffusers' compile_repeated_blocks)."""
-    if compile_obstacle(numbers):
+    if not_compiled(numbers):
         return
     pipeline = ready(size)
     call = call_of(pipeline, given(pipeline, size, batches[1]))
     torch._dynamo.config.recompile_limit = 64  # a width and a resolution each
     pipeline.unet.compile_repeated_blocks(dynamic=False)
-    numbers.add("first_call", first_call(pipeline.unet, call))
+    numbers.add("first_call", first_call(call))
     numbers.add(f"unet_{batches[1]}", seconds(call))
 
 
 def compiled(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
     """UNet and VAE compiled whole: first and later calls, differences from eager, whole images, a shard, bf16."""
-    if compile_obstacle(numbers):
+    if not_compiled(numbers):
         return
     pipeline, batch = ready(size), batches[1]
     prepared = given(pipeline, size, batch)
@@ -342,7 +324,7 @@ def compiled(numbers: Numbers, size: str, batches: list[int], shard_batches: int
     numbers.add("images_of_half_the_batch", differences(before[: len(other)], other))
     numbers.add("images_again", differences(before, pipeline.generate(prepared, STEPS, GUIDANCE)))
     pipeline.unet.compile(dynamic=False)
-    numbers.add("first_call", first_call(pipeline.unet, call))
+    numbers.add("first_call", first_call(call))
     numbers.add(f"unet_{batch}", seconds(call, 5))
     numbers.add(f"unet_host_{batch}", host_seconds(call))
     numbers.add("unet_bytes", peak_memory(call))
@@ -353,7 +335,7 @@ def compiled(numbers: Numbers, size: str, batches: list[int], shard_batches: int
     numbers.add(f"unet_captured_{batch}", seconds(captured, 5))
     del captured
     pipeline.vae.decoder.compile(dynamic=False)
-    numbers.add("vae_first_call", first_call(pipeline.vae, decode))
+    numbers.add("vae_first_call", first_call(decode))
     numbers.add(f"vae_{batch}", seconds(decode, 3))
     numbers.add("vae_bytes", peak_memory(decode))
     whole = seconds(lambda: pipeline.generate(prepared, STEPS, GUIDANCE), 1, 0)
@@ -388,10 +370,9 @@ def shard(numbers: Numbers, pipeline: FreestylePipeline, size: str, batch: int, 
             mask.write_bytes(png_bytes(np.roll(labels[number % batch], 32 * number, 0)))
             requested.append(Request(f"mask-{number}", 0, str(mask), folder / f"{number}" / "0.jpg", "stamp"))
         pipeline.forget_contexts()
-        with measuring():
-            start = time.perf_counter()
-            Shard(lambda: generator, None, batch, 95).make(requested, "shard")
-            end = time.perf_counter()
+        start = time.perf_counter()
+        Shard(lambda: generator, None, batch, 95).make(requested, "shard")
+        end = time.perf_counter()
     waits = [b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)]
     numbers.add("shard_images", len(requested))
     numbers.add("shard_image", (end - start) / len(requested))
@@ -403,15 +384,15 @@ def shard(numbers: Numbers, pipeline: FreestylePipeline, size: str, batch: int, 
 
 def again(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
     """The compiled UNet's and VAE's first calls in a process that finds a filled cache; other batch sizes."""
-    if compile_obstacle(numbers):
+    if not_compiled(numbers):
         return
     pipeline, batch = ready(size), batches[1]
     prepared = given(pipeline, size, batch)
     call, decode = call_of(pipeline, prepared), decode_of(pipeline, prepared)
     pipeline.unet.compile(dynamic=False)
     pipeline.vae.decoder.compile(dynamic=False)
-    numbers.add("first_call", first_call(pipeline.unet, call))
-    numbers.add("vae_first_call", first_call(pipeline.vae, decode))
+    numbers.add("first_call", first_call(call))
+    numbers.add("vae_first_call", first_call(decode))
     cache = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", "."))
     files = [path.stat().st_size for path in cache.rglob("*") if path.is_file()]
     numbers.add("cache_files", len(files))

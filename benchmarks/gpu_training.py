@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_synthesis import GPU, Numbers, kernels, measuring, synchronize
+from gpu_synthesis import GPU, Numbers, kernels, synchronize
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
@@ -51,7 +51,7 @@ def gpu_training(
         models: Entries of config/models.yaml.
         json: Output.
         ways: theirs: mmsegmentation's config, mmengine's Runner. ours: this project's. After a dash: fp16, bf16,
-            compiled (the backbone), graphs (compiled, launches captured), weights (attention weights in full).
+            attention (fused), compiled (fused attention, compiled backbone).
         iterations: Steps that are counted.
         narrow: Shrink the model, for a CPU.
         profiled: List the GPU's kernels of a step of every way.
@@ -113,8 +113,6 @@ class Watch(Hook):
         """Note the time, after the GPU's work at both ends."""
         self.losses.append(float(outputs["loss"].detach()))
         if runner.iter + 1 == WARM:
-            self.lock = measuring()
-            self.lock.__enter__()
             synchronize()
             self.start = time.perf_counter()
             if GPU:
@@ -122,7 +120,6 @@ class Watch(Hook):
         if runner.iter + 1 == WARM + self.iterations:
             synchronize()
             self.end = time.perf_counter()
-            self.lock.__exit__(None, None, None)
         self.left = time.perf_counter()
 
 
@@ -161,19 +158,11 @@ def build_runner(model: str, way: str, iterations: int, folder: Path, narrow: bo
         config = Config(resolved(model, entry, option, folder))
         config.inputs = "benchmark"
         kind = AtomicRunner
-        if option in ("compiled", "graphs"):
-            mode = {"graphs": "reduce-overhead"}.get(option)
-            config.custom_hooks.append({"type": "CompileBackbone", "mode": mode})
     on_random_data(config, entry["batch_size"], iterations)
     if narrow:
         shrink(config)
     init_default_scope("mmseg")
-    runner = kind.from_cfg(config)
-    if option == "weights":  # undo what the runner did
-        for module in runner.model.modules():
-            if isinstance(module, torch.nn.MultiheadAttention):
-                del module.forward
-    return runner
+    return kind.from_cfg(config)
 
 
 def resolved(model: str, entry: dict[str, Any], option: str, folder: Path) -> dict[str, Any]:
@@ -186,7 +175,8 @@ def resolved(model: str, entry: dict[str, Any], option: str, folder: Path) -> di
         regime="real", schedule=1, validation="val.tsv", train_seed=0, work_dir=str(folder / "work"), real="train.tsv",
         gpus=entry["gpus"], precision=option if option in ("fp16", "bf16") else "fp32",
     )  # fmt: skip
-    return resolve({**entry, "precision": experiment.precision}, experiment)
+    ways = {"attention": ["fused_attention"], "compiled": ["fused_attention", "compiled_backbone"]}
+    return resolve({**entry, "precision": experiment.precision, "acceleration": ways.get(option)}, experiment)
 
 
 def on_random_data(config: Any, batch_size: int, iterations: int) -> None:

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from freemask import files, plugins
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
-from freemask.segmentation.acceleration import keep_in_float32, skip_attention_weights
+from freemask.segmentation.arithmetic import keep_in_float32
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
 from freemask.segmentation.optimizers import adapt_state, merge_groups, with_fused_steps
 from freemask.weights import refuse_emulated_bfloat16
@@ -29,11 +29,9 @@ class AtomicRunner(Runner):
     """
 
     def build_model(self, model: Any) -> torch.nn.Module:
-        """Build the config's model, fast on a GPU and safe in half precision."""
+        """Build the config's model, with parts in float32 that half precision would break."""
         built = super().build_model(model)
         keep_in_float32(built)
-        if torch.cuda.is_available():  # on a CPU, fused attention rounds otherwise and is no faster
-            skip_attention_weights(built)
         return built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:

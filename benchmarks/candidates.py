@@ -1,28 +1,9 @@
-"""What makes a network's calls faster on a GPU: compilation, CUDA graphs, normalisation in the layout of its input."""
+"""Ways to make a UNet's calls faster on a GPU that nobody has measured yet; benchmarks/gpu.sh does."""
 
-import shutil
 from collections.abc import Callable
-from os import environ
-from typing import Any
 
 import torch
 from torch import nn
-
-
-def obstacle_to_compiling() -> str | None:
-    """Why torch.compile can't make GPU code here, as the end of a sentence; None where it can."""
-    if not torch.cuda.is_available():
-        return "there is no GPU"
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return "Triton isn't installed"
-    major, minor = torch.cuda.get_device_capability()
-    if major < 7:
-        return f"Triton needs compute capability 7.0, {torch.cuda.get_device_name()} has {major}.{minor}"
-    if not any(shutil.which(name) for name in (environ.get("CC", "cc"), "gcc", "clang")):
-        return "there is no C compiler (cc, gcc or clang; or CC names one)"
-    return None
 
 
 class Captured:
@@ -88,22 +69,3 @@ def keep_layout(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = LayoutGroupNorm
-
-
-def compiled_or_eager(network: nn.Module, tell: Callable[[str], None]) -> None:
-    """Compile a network's forward pass, in place; where compilation fails, one line says so and eager runs."""
-    eager = network.forward
-    compiled = torch.compile(eager, dynamic=False)
-    chosen = [compiled]
-
-    def forward(*given: Any, **named: Any) -> Any:
-        try:
-            return chosen[0](*given, **named)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            if chosen[0] is eager:
-                raise
-            tell(f"{type(network).__name__} isn't compiled: {str(error).strip().splitlines()[0]}")
-            chosen[0] = eager
-            return eager(*given, **named)
-
-    network.forward = forward
