@@ -9,10 +9,12 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.optim import LinearLR, PolyLR, build_optim_wrapper
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
 import freemask.segmentation.registered  # noqa: F401 - registers what configs name
 from freemask.data.label_space import LabelSpace
-from freemask.segmentation.config import Experiment, config_text, resolve
+from freemask.segmentation.config import Experiment, base_config, config_text, resolve
 from freemask.segmentation.optimizers import adapt_state, merge_groups, with_fused_steps
 from freemask.segmentation.runner import AtomicRunner
 
@@ -30,7 +32,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def built(name, folder, gpus=8):
+def pairs(count):
+    """Random images with masks of six classes in stripes."""
+    size = small_models.CROP
+    mask = (torch.arange(size) * 6 // size).expand(1, size, size)
+    shape = {"ori_shape": (size, size), "img_shape": (size, size), "pad_shape": (size, size)}
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=mask.clone()), metainfo=shape) for _ in range(count)]
+    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8) // 2 + (20 * mask).to(torch.uint8)
+    return {"inputs": list(images), "data_samples": samples}
+
+
+def built(name, folder, shallow=False):
     """A narrow model of models.yaml and its resolved optimizer."""
     names = tuple(f"name{label}" for label in range(6))
     space = LabelSpace(tuple(range(1, 7)), names, names, ((0, 0, 0),) * 6, ignored=0)
@@ -39,10 +51,12 @@ def built(name, folder, gpus=8):
     experiment = Experiment(
         name=name, dataset=next(iter(entry["iterations"])), label_space=str(folder / "label_space.json"),
         regime="real", schedule=1, validation="val.tsv", train_seed=0, work_dir="work", real="real.tsv",
-        gpus=min(gpus, entry["gpus"]),
+        gpus=entry["gpus"],
     )  # fmt: skip
     (folder / "config.py").write_text(config_text(resolve(entry, experiment)))
     config = small_models.shrink(Config.fromfile(folder / "config.py", import_custom_modules=False))
+    if shallow:
+        config.model.backbone.num_layers = [1, 1, 1, 1]
     torch.manual_seed(0)
     return small_models.build(config), config.optim_wrapper
 
@@ -102,6 +116,22 @@ def test_every_parameter_is_updated_as_by_mmengine(name, tmp_path):
     for (key, one), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}")
     assert wrapper.get_lr()["lr"][0] == pytest.approx(reference.get_lr()["lr"][0])
+
+
+def test_first_losses_are_those_of_mmsegmentation(tmp_path):
+    """50 steps of the shipped config and of ours, the same batches and random numbers; a shallow SegFormer."""
+    model, settings = built("segformer_mit-b2", tmp_path, shallow=True)
+    twin = copy.deepcopy(model)
+    shipped = base_config(MODELS["segformer_mit-b2"]["base"]).optim_wrapper
+    losses = []
+    for network, wrapper in ((model, ours(model, settings)), (twin, theirs(twin, shipped))):
+        losses.append([])
+        for step in range(50):
+            torch.manual_seed(step)  # images, dropout, drop path
+            loss = network.train().train_step(pairs(2), wrapper)["loss"]
+            losses[-1].append(float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0][-1] < 0.9 * losses[0][0]  # it learns, so rates count
 
 
 def test_a_checkpoint_with_a_group_per_tensor_resumes(tmp_path):
