@@ -13,6 +13,7 @@ from freemask.generation.schedulers import make_scheduler
 
 SIZES = {  # UNet's and VAE's channels, UNet's and VAE's blocks per level, text width and layers, image side [pixels]
     "sd14": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "blocks": 2, "text": (768, 12), "side": 512},
+    "tiny": {"unet": (32, 64, 64, 64), "vae": (32, 32, 32, 32), "blocks": 1, "text": (64, 1), "side": 64},
     "small": {"unet": (64, 128, 256, 256), "vae": (32, 64, 64, 64), "blocks": 1, "text": (128, 2), "side": 256},
 }
 

@@ -332,7 +332,8 @@ def generator_options(wildcards):
     """Options of the generator's settings that have a default, where they are given."""
     generator = config["generators"][wildcards.generator]
     parts = generator.get("prompt_parts")
-    given = [option("--method", generator.get("method")), "--compile" if generator.get("compile") else ""]
+    compile = {True: "always", False: "never"}.get(generator.get("compile"))
+    given = [option("--method", generator.get("method")), option("--compile", compile)]
     return [*given, option("--prompt-parts", json.dumps(parts) if parts else "")]
 
 

@@ -24,7 +24,7 @@ def synthesize(
     guidance_scale: float = 2.0,
     image_size: cli.Positive,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
-    compile: bool = False,
+    compile: Literal["auto", "always", "never"] = "auto",
     batch_size: cli.Positive = 8,
     jpeg_quality: Quality = 95,
     prompt_parts: cli.Json = (),
@@ -48,7 +48,7 @@ def synthesize(
         guidance_scale: Classifier-free guidance; 1 is none.
         image_size: Side of masks and images [pixels].
         dtype: Arithmetic of the networks.
-        compile: Compile the networks with torch.compile: takes minutes first, then saves time.
+        compile: Compile the networks with torch.compile, which takes a minute first; auto: where it pays.
         batch_size: Images per batch.
         jpeg_quality: 1..100.
         prompt_parts: Extra text in prompts, JSON: [{"text": ..., "label": ..., "seeds": [...]}, ...].
@@ -56,6 +56,7 @@ def synthesize(
         manifest: Output: the shard's table.
         threads: CPU threads.
     """
+    import os
     import random
     from functools import partial
 
@@ -63,6 +64,7 @@ def synthesize(
 
     from freemask import plugins
     from freemask.data.label_space import LabelSpace
+    from freemask.generation import compilation
     from freemask.generation import shard as shards
     from freemask.generation.freestyle.loading import weights_sha256
     from freemask.generation.generators import GENERATORS, Sampling, load_generator
@@ -86,15 +88,18 @@ def synthesize(
         "weights_sha256": weights_sha256(generator.parent),
         "cpu_threads": None if torch.cuda.is_available() else threads,  # they change bytes on a CPU
     }
-    optional = {"prompt_parts": (list(prompt_parts), []), "kind": (method, "freestyle"), "compile": (compile, False)}
+    planned = read_table(plan, ["mask_id", "seed"])
+    compiled = compilation.decide(compile, len(planned), shard, dtype, shards.settings_of_images(images_dir))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(images_dir.resolve().parent / "compile_cache"))
+    optional = {"prompt_parts": (list(prompt_parts), []), "kind": (method, "freestyle"), "compile": (compiled, False)}
     settings |= {key: value for key, (value, default) in optional.items() if value != default}
-    rows = shards.shard_rows(read_table(plan, ["mask_id", "seed"]), shard)
+    rows = shards.shard_rows(planned, shard)
     paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
     requested = shards.requests(rows, paths, kind.class_settings(space), images_dir)
     sampling = Sampling(scheduler, steps, guidance_scale, read_parts(prompt_parts, space.words_by_label()))
     shards.claim_folder(images_dir, settings)
     load = partial(load_generator, method, generator.parent, space, sampling)
-    first = partial(load, getattr(torch, dtype), compile)
+    first = partial(load, getattr(torch, dtype), compiled)
     maker = shards.Shard(first, None if dtype == "float32" else load, batch_size, jpeg_quality, image_size)
     # Shuffled, so that concurrent jobs whose plans share a folder rarely generate the same image.
     order = random.Random(str(manifest)).sample(requested, len(requested))

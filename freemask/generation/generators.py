@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freemask import plugins
+from freemask.cli import tell
 from freemask.data.label_space import LabelSpace
 from freemask.generation.prompt import Part
 from freemask.generation.schedulers import other_scheduler
@@ -97,7 +98,7 @@ def load_generator(
         label_space: Classes of the masks.
         sampling: How images are sampled.
         dtype: Arithmetic of the networks; None: float32.
-        compiled: Compile the networks with torch.compile, which takes minutes at the first batch.
+        compiled: Compile the networks with torch.compile, which takes a minute at the first batch.
     Raises: InputError for a damaged folder, an unknown method or scheduler, or arithmetic that the GPU doesn't have.
     """
     import torch
@@ -129,13 +130,18 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
     """
     import torch
 
+    from freemask.generation.compilation import compile_network, obstacle
+
     if device == "cpu":
         cache_memory(True)
+    if compiled and device == "cuda" and (reason := obstacle()):
+        tell(f"not compiled, eager runs: {reason}")
+        compiled = False
     for name, network in networks(pipeline).items():
         if device == "cuda" and name != "text_encoder":
             network.to(memory_format=torch.channels_last)
         if compiled and name in ("unet", "controlnet"):
-            network.compile(dynamic=False)
+            compile_network(network)
 
 
 def cache_memory(cached: bool) -> None:

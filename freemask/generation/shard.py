@@ -77,25 +77,33 @@ def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, s
     return made
 
 
+def settings_of_images(images_dir: Path) -> dict | None:
+    """Recorded settings of a folder that holds images; None for one that doesn't, whatever is recorded.
+
+    Raises: InputError for images without recorded settings.
+    """
+    if next(images_dir.glob("*/*.jpg"), None) is None:
+        return None
+    path = images_dir / "settings.json"
+    if not path.exists():
+        raise InputError(f"{images_dir}: holds images but no settings.json, so their settings are unknown; delete them")
+    return read_json(path)
+
+
 def claim_folder(images_dir: Path, settings: dict) -> None:
     """Record the settings of a folder of images; refuse a folder that holds images made with other settings.
 
     Raises: InputError naming the setting and both values; for a folder with the paths of version 0.1.
     """
-    path = images_dir / "settings.json"
     if old := next(images_dir.glob("???*/*.jpg"), None):  # subfolders have two characters now, then were mask ids
         raise InputError(
             f"{old}: images have other paths now, <two digits>/<mask_id>-<seed>.jpg; move them (CHANGELOG.md,"
             ' "Fewer files"), or delete the folder'
         )
-    found = read_json(path) if path.exists() else None
-    if found == settings:
-        return
-    if next(images_dir.glob("*/*.jpg"), None) is None:  # without images, recorded settings don't count
-        write_json(path, settings)
-        return
+    found = settings_of_images(images_dir)
     if found is None:
-        raise InputError(f"{images_dir}: holds images but no settings.json, so their settings are unknown; delete them")
+        write_json(images_dir / "settings.json", settings)
+        return
     for key in sorted(set(found) | set(settings)):
         if found.get(key) != settings.get(key):
             raise InputError(

@@ -1,5 +1,6 @@
 """Training by mmengine's Runner, with checkpoints written atomically and loaded strictly."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,39 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from freemask import files, plugins, watchdog
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
+from freemask.segmentation.arithmetic import keep_in_float32
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
+from freemask.segmentation.optimizers import adapt_state, merge_groups, with_fused_steps
 from freemask.weights import refuse_emulated_bfloat16
 
 
 class AtomicRunner(Runner):
-    """A Runner that writes checkpoints under a temporary name first and loads weights strictly."""
+    """A Runner that writes checkpoints under a temporary name first, loads weights strictly and merges groups.
+
+    Merged parameter groups aren't in the config: they don't change the update, and a changed config would start a
+    training over.
+    """
+
+    def build_model(self, model: Any) -> torch.nn.Module:
+        """Build the config's model, with parts in float32 that half precision would break."""
+        built = super().build_model(model)
+        keep_in_float32(built)
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the config's optimizer, with fused steps and merged groups."""
+        if not isinstance(optim_wrapper, OptimWrapper):
+            optim_wrapper = copy.deepcopy(optim_wrapper)
+            optim_wrapper["optimizer"] = with_fused_steps(optim_wrapper["optimizer"])
+        built = super().build_optim_wrapper(optim_wrapper)
+        merge_groups(built.optimizer.param_groups)
+        return built
 
     def call_hook(self, fn_name: str, **arguments: Any) -> None:
         """Call the hooks of a point of the run, on every rank; each point is progress to the watchdog."""
@@ -49,9 +72,12 @@ class AtomicRunner(Runner):
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **options: Any) -> dict:
         """Load weights; InputError names the file whose keys or shapes differ from the model's."""
         try:
-            return super().load_checkpoint(filename, map_location, strict, **options)
+            checkpoint = super().load_checkpoint(filename, map_location, strict, **options)
         except RuntimeError as error:
             raise InputError(f"{filename}: not the weights of this model; check the experiment ({error})") from None
+        if "optimizer" in checkpoint and isinstance(self.optim_wrapper, OptimWrapper):
+            adapt_state(checkpoint, self.optim_wrapper.optimizer)
+        return checkpoint
 
 
 def refuse_non_finite(model: torch.nn.Module, name: str) -> None:

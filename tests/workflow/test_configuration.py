@@ -248,7 +248,7 @@ def test_options_reach_the_scripts(fresh, clone):
     change(clone / CONFIG, "models", value=str(clone / MODELS))
     printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
     assert re.search(r"prepare_generator\.py .* --method controlnet ", printed)
-    assert re.search(r"synthesize\.py .* --method controlnet --compile ", printed)
+    assert re.search(r"synthesize\.py .* --method controlnet --compile always ", printed)
     launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- "
     assert f"{launched}{fresh}/scripts/train.py" in printed
 
