@@ -37,6 +37,7 @@ include: "rules/reporting.smk"
 
 onstart:
     refuse_missing_raw_data()
+    tell_unshared_folder()
 
 
 rule all:

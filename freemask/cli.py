@@ -1,5 +1,7 @@
 """Command lines made of typed functions; log files, progress lines, errors that people can read."""
 
+import contextlib
+import faulthandler
 import inspect
 import json
 import logging
@@ -11,17 +13,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO, TypeVar
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from tqdm import tqdm
 
-from freemask import __version__, devices
+from freemask import __version__, devices, disks, watchdog
 from freemask.errors import InputError
 
 T = TypeVar("T")
 _terminal: TextIO = sys.stderr
+_log: str | None = None  # path of the log file
 
 
 def _parse_json(type_: Any, tokens: Sequence[Any]) -> Any:
@@ -62,29 +65,42 @@ def command_line(function: Callable[..., None]) -> App:
     return app
 
 
-def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0) -> None:
+def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0, watched: bool = True) -> None:
     """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
 
     Args:
         function: Typed function with keyword-only parameters.
         gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
             from the options.
+        watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
     """
     options = _options(command_line(function))
-    _start_log(options.pop("log", None))
+    log = options.pop("log", None)
+    faulthandler.enable()
     try:
+        _start_log(log)
         if count := gpus(options) if callable(gpus) else gpus:
             devices.take(count, tell)
+        if watched:
+            watchdog.start(tell, log)
         function(**options)
     except InputError as error:
         message = str(error)
         if message.startswith("Caught InputError in DataLoader"):  # PyTorch makes a traceback of it
             message = message.rpartition("InputError: ")[2].strip()
-        tell(f"error: {message}")
-        sys.exit(1)
-    except Exception:
-        tell(traceback.format_exc())
-        sys.exit(1)
+        _fail(f"error: {message}")
+    except Exception as error:
+        trouble = disks.trouble(error)
+        _fail(f"error: {trouble}" if trouble else traceback.format_exc())
+
+
+def _fail(message: str) -> NoReturn:
+    """End the process with code 1 and a message; the terminal gets it even if the log can't be written."""
+    with contextlib.suppress(OSError):
+        tell(message)
+    with contextlib.suppress(OSError):  # else Python writes what is left once more, and fails with words of its own
+        sys.stdout.flush()
+    sys.exit(1)
 
 
 def _options(app: App) -> dict[str, Any]:
@@ -101,13 +117,14 @@ def _options(app: App) -> dict[str, Any]:
 
 def _start_log(path: Path | None) -> None:
     """Send everything printed to a log file; the terminal keeps progress and errors."""
-    global _terminal
+    global _terminal, _log
     if path:
+        _log = str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _terminal = os.fdopen(os.dup(2), "w", buffering=1)
         # torchrun's or srun's processes share a log; the first truncates it
         first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o644)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o666)
+        _terminal = os.fdopen(os.dup(2), "w", buffering=1)
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
@@ -130,7 +147,21 @@ def tell(message: str) -> None:
     """Print a line for people: to the terminal, and to the log if there is one."""
     print(message, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
-        print(message, file=sys.stderr, flush=True)
+        try:
+            print(message, file=sys.stderr, flush=True)
+        except OSError as error:
+            error.filename = _log
+            raise
+
+
+class _Bar(tqdm):
+    """A bar whose updates are progress to the watchdog."""
+
+    def update(self, n: float = 1) -> bool | None:
+        """Count n units."""
+        shown = super().update(n)
+        watchdog.beat(f"{self.desc}: {self.n} of {self.total or '?'} {self.unit}s")
+        return shown
 
 
 class _Lines:
@@ -150,7 +181,7 @@ def bar(description: str, total: int | None, unit: str, scaled: bool = False) ->
 
     scaled: Show thousands as k, M, G.
     """
-    return tqdm(
+    return _Bar(
         desc=description,
         total=total,
         unit=unit,

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from freemask import disks, watchdog
 from freemask.errors import InputError
 
 
@@ -20,6 +21,15 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     Args: content: the bytes, or a function that writes them to a binary file.
     """
     path = Path(path)
+    try:
+        _write(path, content)
+    except OSError as error:
+        if error.errno in disks.TROUBLES:  # names the temporary file, or none
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
     try:
@@ -29,6 +39,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
+        watchdog.beat()
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -64,7 +75,9 @@ def current_umask() -> int:
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    watchdog.beat()
+    return found
 
 
 def sha256_of_input(path: str | Path) -> str:

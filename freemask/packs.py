@@ -102,7 +102,7 @@ def find(paths: Sequence[str], stamps: Sequence[str]) -> list[Place | None]:
     found: dict[tuple[str, str], Place | None] = dict.fromkeys(zip(paths, stamps, strict=True))
     for folder in {os.path.dirname(path) for path in paths}:
         for pack in sorted(Path(folder).glob("*.tar")):
-            for name, stamp, offset, size in _entries(pack):
+            for name, stamp, offset, size in entries(pack):
                 if (key := (f"{folder}/{name}", stamp)) in found:
                     found[key] = Place(str(pack), offset, size)
     return [found[key] for key in zip(paths, stamps, strict=True)]
@@ -120,7 +120,7 @@ def drop(places: Iterable[Place]) -> None:
         dropped[place.pack].add(place.offset)
     for pack, offsets in dropped.items():
         lines = io.StringIO()
-        csv.writer(lines, TABS).writerows(entry for entry in _entries(Path(pack)) if entry[2] not in offsets)
+        csv.writer(lines, TABS).writerows(entry for entry in entries(Path(pack)) if entry[2] not in offsets)
         write_atomic(_index(pack), lines.getvalue().encode())
 
 
@@ -134,7 +134,7 @@ def _index(pack: str | Path) -> Path:
     return Path(pack).with_suffix(".index")
 
 
-def _entries(pack: Path) -> Iterator[Entry]:
+def entries(pack: Path) -> Iterator[Entry]:
     """The lines of a pack's index, without those that a kill or a full disk cut off, here or in the archive.
 
     Raises: InputError for an index that is damaged.

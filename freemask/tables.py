@@ -9,9 +9,17 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.files import write_atomic
 
+ROWS = "rows"  # column of counted tables: their number of rows, on each row
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32)."""
+
+def write_table(path: str | Path, table: pd.DataFrame, counted: bool = False) -> None:
+    """Write a tab-separated table, atomically; floats with 9 significant digits (exact for float32).
+
+    counted: Add the column `rows`, the number of rows, by which a reader notices that the table was cut off at the end
+        of a line. For tables that other jobs read. A table without rows gets no such column.
+    """
+    if counted and len(table):
+        table = table.assign(**{ROWS: len(table)})
 
     def write(file: BinaryIO) -> None:
         table.to_csv(file, mode="wb", sep="\t", index=False, float_format="%.9g", lineterminator="\n")
@@ -20,7 +28,7 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:
-    """Read a tab-separated table; ids, paths and digests stay text.
+    """Read a tab-separated table; ids, paths and digests stay text. The column `rows` is checked and left out.
 
     Args:
         path: The table.
@@ -52,7 +60,7 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
             dtype=dict.fromkeys(text, str),
             keep_default_na=False,
             na_values=["nan", ""],
-            usecols=set(columns).__contains__ if only else None,
+            usecols={*columns, ROWS}.__contains__ if only else None,
         )
         _refuse_short_lines(path)
     except FileNotFoundError:
@@ -62,7 +70,19 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(map(str, table.columns))})")
+    if ROWS in table:
+        _refuse_other_number(path, table.pop(ROWS))
     return table
+
+
+def _refuse_other_number(path: str | Path, written: pd.Series) -> None:
+    """Raise InputError for a table with another number of rows than it was written with."""
+    if not len(written) or (written != len(written)).any():
+        number = f"{written.iloc[0]:.0f} rows" if len(written) else "at least one row"
+        raise InputError(
+            f"{path}: {len(written)} rows, but it was written with {number}: it was cut off or edited. Delete it and"
+            f" run again; if you edited it, take out the column {ROWS!r}"
+        )
 
 
 def _refuse_short_lines(path: str | Path) -> None:

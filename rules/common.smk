@@ -12,14 +12,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from freemask import watchdog
 from freemask.errors import InputError
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import launch, sources
+from freemask.workflow import failed_logs, launch, sharing, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
+
+failed_logs.shorten()
+
+try:
+    sharing.refuse_unwritable(Path.cwd())
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 
 try:
     DATASETS, MODELS, EXPERIMENTS = read_run(config, ", ".join(map(str, workflow.configfiles)))
@@ -64,10 +72,20 @@ def refuse_missing_raw_data():
         raise WorkflowError("raw data missing (-n shows the plan without them):\n  " + "\n  ".join(lines))
 
 
+def tell_unshared_folder():
+    """Warn of a umask that keeps a group's members from continuing this run in their folder."""
+    if warning := sharing.unshared(Path.cwd()):
+        sys.stderr.write(f"warning: {warning}\n")
+
+
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
 # A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
 SCRIPTS = shlex.quote(f"{ROOT}/scripts").replace("{", "{{").replace("}", "}}")
-shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+# The watchdog's limit is no parameter: another one makes no result outdated.
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(str(ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}};"
+    f" export {watchdog.MINUTES}={config.get('watchdog_minutes', 30)}; "
+)
 
 
 def code_of(script, plugged_in=None):

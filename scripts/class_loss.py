@@ -51,7 +51,7 @@ def class_loss(
         image_sums(loss.cpu().numpy(), train.cpu().numpy(), space)
         for loss, train in cli.progress(losses, f"class loss {shard}", "image", len(rows))
     ]
-    write_table(sums, pd.DataFrame({"mask_id": rows.mask_id, "sums": scored}))
+    write_table(sums, pd.DataFrame({"mask_id": rows.mask_id, "sums": scored}), counted=True)
 
 
 if __name__ == "__main__":

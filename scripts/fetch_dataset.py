@@ -42,4 +42,4 @@ def fetch_dataset(*, dataset: str, root: Path, archives: cli.Json, folders: list
 
 
 if __name__ == "__main__":
-    cli.run(fetch_dataset)
+    cli.run(fetch_dataset, watched=False)  # downloads have time-outs of their own

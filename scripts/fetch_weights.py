@@ -22,4 +22,4 @@ def fetch_weights(*, url: str, sha256: str | None = None, weights: Path) -> None
 
 
 if __name__ == "__main__":
-    cli.run(fetch_weights)
+    cli.run(fetch_weights, watched=False)  # downloads have time-outs of their own

@@ -57,9 +57,10 @@ def filter_masks(
         if not margins:
             raise InputError(f"--filter {filter} --alpha {alpha} needs --margins")
         table, pixels = filter_shard(margins, filter, alpha, space, threads)
-    write_table(manifest, table)
+    write_table(manifest, table, counted=True)
     ids = list(space.ids)
-    write_table(class_shares, pd.DataFrame({"label": ids, "pixels": pixels[0, ids], "filtered": pixels[1, ids]}))
+    shares = pd.DataFrame({"label": ids, "pixels": pixels[0, ids], "filtered": pixels[1, ids]})
+    write_table(class_shares, shares, counted=True)
     share = pixels[1].sum() / max(pixels[0].sum(), 1)
     cli.tell(f"{manifest}: {len(table)} images, alpha {alpha} filters {share:.1%} of the pixels")
 

@@ -22,7 +22,7 @@ def gather_class_loss(*, index: Path, shards: list[Path], label_space: Path, cla
     from freemask.tables import write_table
 
     table = gather_sums(index, shards, LabelSpace.read(label_space))
-    write_table(class_loss, table)
+    write_table(class_loss, table, counted=True)
     mean = table.loss_sum.sum() / max(table.pixels.sum(), 1)
     cli.tell(f"{class_loss}: {table.pixels.sum():,} pixels, {mean:.4g} nats on average")
 

@@ -58,7 +58,7 @@ def index_dataset(
     known = map_files(fingerprint, pairs, threads, "index", "pair")
     rows = [(*pair, *found) for pair, found in zip(pairs, known, strict=True)]
     columns = ["mask_id", "image", "mask", "image_bytes", "mask_bytes", "mask_sha256"]
-    write_table(index, pd.DataFrame(rows, columns=columns))
+    write_table(index, pd.DataFrame(rows, columns=columns), counted=True)
     cli.tell(f"{index}: {len(pairs)} images with their masks")
 
 

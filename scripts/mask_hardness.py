@@ -30,7 +30,8 @@ def mask_hardness(*, masks: Path, class_loss: Path, hardness: Path) -> None:
             " train nothing: take them out of the data set"
         )
     rated = mask_hardness(counts, read_class_loss(class_loss, held=counts.label))
-    write_table(hardness, pd.DataFrame({"mask_id": table.mask_id, "hardness": rated, "rank": ranks(rated)}))
+    rows = pd.DataFrame({"mask_id": table.mask_id, "hardness": rated, "rank": ranks(rated)})
+    write_table(hardness, rows, counted=True)
     cli.tell(f"{hardness}: {len(rated)} masks, {rated.min():.3g} to {rated.max():.3g} nats")
 
 

@@ -75,7 +75,7 @@ def measure_margins(
                     stop.saved = number
                     if stop.requested:
                         stop.end(f"{number} of {len(missing)} margin maps are saved")
-    write_table(manifest, maps)
+    write_table(manifest, maps, counted=True)
     cli.tell(f"{manifest}: {len(missing)} margin maps measured, {len(maps) - len(missing)} were there")
 
 

@@ -55,7 +55,7 @@ def plan_synthesis(
         raise InputError(
             f"strategy {strategy}: want a whole number of 0 to {n_max} images for each of {len(ids)} masks"
         )
-    write_table(plan, rows(ids, counts, first_seed))
+    write_table(plan, rows(ids, counts, first_seed), counted=True)
     per_mask = f"{counts.min()} to {counts.max()} a mask, {counts.mean():.2f} on average"
     number = files(counts.sum(), [mask_id for mask_id, count in zip(ids, counts, strict=True) if count], shards)
     cli.tell(f"{plan}: {len(ids):,} masks, {per_mask}; {cost(counts.sum(), mask_size, seconds_per_image)}")

@@ -46,7 +46,7 @@ def resize_masks(
     table["mask"] = targets
     table["counts"] = [counts for counts, _, _ in made]
     table["mask_sha256"] = [digest for _, digest, _ in made]
-    write_table(masks, table)
+    write_table(masks, table, counted=True)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def synthesize(
     with Stop() as stop:
         made = maker.make(order, f"synthesize {shard}", stop)
         cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
-        write_table(manifest, shards.manifest(requested))
+        write_table(manifest, shards.manifest(requested), counted=True)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def synthetic_set(
 
     shares, parts = filtered_shares(class_shards, LabelSpace.read(label_space))
     rows = in_plan_order(plan, shards)
-    write_table(train, rows)
-    write_table(class_shares, shares)
+    write_table(train, rows, counted=True)
+    write_table(class_shares, shares, counted=True)
     if shard_shares:
-        write_table(shard_shares, parts)
+        write_table(shard_shares, parts, counted=True)
     cli.tell(f"{train}: {len(rows)} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")
 
 

@@ -1,5 +1,6 @@
 """Check the made files of a data set; see `verify`."""
 
+import shlex
 from pathlib import Path
 
 from freemask import cli
@@ -9,7 +10,7 @@ SHOWN = 10  # findings on the terminal; the table lists all
 
 
 def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cli.Positive = 1) -> None:
-    """Check every square mask, synthetic image and margin map against the table that names it.
+    """Check tables, and every square mask, synthetic image and margin map against the table that names it.
 
     Masks and images are compared by SHA-256. A margin map must be in a pack with the stamp of its row's image and mask,
     be readable to the last byte, and have the right size. Damaged files are set aside in <folder>/verify/damaged/, and
@@ -44,6 +45,9 @@ def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cl
             f"{len(named)} table(s) that name them are removed, damaged files lie in {target};"
             " `snakemake synthesis_all` makes exactly these again: run it before any other target"
         )
+        if broken := [finding.path for finding in findings if finding.path.endswith(".tsv")]:
+            # Snakemake makes no missing table again whose results are there
+            cli.tell(f"before it, make the tables among them: snakemake {shlex.join(broken)}")
 
 
 if __name__ == "__main__":

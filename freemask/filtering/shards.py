@@ -130,8 +130,12 @@ def filtered_shares(shards: Sequence[Path], label_space: LabelSpace) -> tuple[pd
         label_space: Label space of the data set.
     Returns: label, name, pixels, filtered, share (0 to 1; NaN for a class without pixels); and the same for each shard,
         with its number from 1 in the column `shard`.
+    Raises: InputError for a table with other labels than the data set's, e.g. one that was cut off.
     """
     read = [read_table(shard, ["label", "pixels", "filtered"]) for shard in shards]
+    for shard, part in zip(shards, read, strict=True):
+        if tuple(part.label) != label_space.ids:
+            raise InputError(f"{shard}: its labels aren't those of the data set; delete it and run again")
     parts = pd.concat([part.assign(shard=number) for number, part in enumerate(read, start=1)])
     parts["name"] = parts.label.map(dict(zip(label_space.ids, label_space.names, strict=True)))
     pixels = parts.groupby("label")[["pixels", "filtered"]].sum().reindex(label_space.ids, fill_value=0)

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from freemask import watchdog
 from freemask.cli import bar, tell
 from freemask.errors import InputError
 from freemask.files import digest, read_json, sha256, subfolder, sweep, write_atomic, write_json
@@ -105,6 +106,7 @@ def claim_folder(images_dir: Path, settings: dict) -> None:
 
 def is_made(request: Request) -> bool:
     """Whether the image exists and was made from this mask and these words."""
+    watchdog.beat()
     try:
         with Image.open(request.image) as image:
             return image.info.get("comment") == request.stamp.encode()

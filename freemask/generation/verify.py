@@ -6,7 +6,7 @@ again and make exactly the missing ones.
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from freemask import packs
+from freemask.errors import InputError
 from freemask.files import read_json, sha256, write_atomic
 from freemask.images import DAMAGED, decode
 from freemask.parallel import map_files
@@ -27,6 +28,7 @@ TABLES = {
     "filtered/*/*/*/*.tsv": ("image", "mask", "margin"),
     "synthetic/*/train.tsv": ("image", "mask", "margin"),
 }
+OTHERS = ("*.tsv", "[!v]*/*.tsv", "synthetic/*/*.tsv")  # tables that name no files but must be whole; not verify/
 DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
 
 
@@ -50,21 +52,46 @@ class Finding:
     place: packs.Place | None = None
 
 
-def tables(folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Tables below results/{dataset} that name made files, and the columns that do."""
+def tables(folder: Path, broken: Container[str] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Tables below results/{dataset} that name made files, but for broken ones, and the columns that do."""
     for pattern, columns in TABLES.items():
         for path in sorted(folder.glob(pattern)):
-            if not path.name.endswith(".classes.tsv"):
+            if not path.name.endswith(".classes.tsv") and str(path) not in broken:
                 yield path, columns
 
 
-def items(folder: Path) -> Iterator[Item]:
+def broken_tables(folder: Path) -> Iterator[Finding]:
+    """Tables below results/{dataset} that can't be read or were cut, damaged indexes of packs, and missing shards."""
+    paths = {path for pattern in (*TABLES, *OTHERS) for path in folder.glob(pattern)}
+    readers = {path: lambda path: read_table(path, []) for path in paths}
+    readers |= {path: lambda path: list(packs.entries(path)) for path in folder.glob("margins/*/*/*.tar")}
+    for path, read in sorted(readers.items()):
+        try:
+            read(path)
+        except InputError as error:
+            bad = path.with_suffix(".index") if path.suffix == ".tar" else path
+            yield Finding(str(bad), str(error).removeprefix(f"{bad}: ").removeprefix(f"{bad}, "), True)
+    for path in _expected(folder, paths):
+        if path not in paths:
+            yield Finding(str(path), "missing", False)
+
+
+def _expected(folder: Path, paths: Collection[Path]) -> Iterator[Path]:
+    """Tables that must be there beside those that are: what a plan is made from, and all shards of one."""
+    if any(path.parent == folder / "plans" for path in paths):
+        yield from (folder / name for name in ("masks.tsv", "class_loss.tsv", "hardness.tsv"))
+    for path in sorted({path.parent / path.name.partition("-of-")[2] for path in paths if "-of-" in path.name}):
+        count = int(path.name.partition(".")[0])  # of 24.tsv, 24.classes.tsv
+        yield from (path.with_name(f"{number}-of-{path.name}") for number in range(1, count + 1))
+
+
+def items(folder: Path, broken: Container[str] = ()) -> Iterator[Item]:
     """Every file to check, once, described by the newest table that names it.
 
     Plans share files, and the table of an older plan may describe a former version.
     """
     done: set[int] = set()  # hashes of paths take a tenth of the paths' memory
-    for table, _ in sorted(tables(folder), key=lambda named: -named[0].stat().st_mtime_ns):
+    for table, _ in sorted(tables(folder, broken), key=lambda named: -named[0].stat().st_mtime_ns):
         for item in _made(table, folder):
             if hash(item.path) not in done:
                 done.add(hash(item.path))
@@ -81,7 +108,11 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
         side = _side(folder / "synthesis" / generator / "images" / "settings.json")
         named = read_table(table, ["margin", "stamp"], only=True)
         paths, stamps = named.margin.tolist(), named.stamp.tolist()
-        for path, place in zip(paths, packs.find(paths, stamps), strict=True):
+        try:
+            places = packs.find(paths, stamps)
+        except InputError:  # a damaged index, which is a finding of its own
+            places = [None] * len(paths)
+        for path, place in zip(paths, places, strict=True):
             yield Item(path, side=side, place=place)
 
 
@@ -123,11 +154,13 @@ def _examine_map(item: Item) -> Finding | None:
 
 
 def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
-    """Check every file that the manifests below `folder` name; returns their number and the findings."""
-    made = [table for table, _ in tables(folder) if table.relative_to(folder).parts[0] in (*DIGESTS, "margins")]
+    """Check the tables below `folder` and every file that they name; returns the files' number and the findings."""
+    found = list(broken_tables(folder))
+    broken = {finding.path for finding in found}
+    made = [table for table, _ in tables(folder, broken) if table.relative_to(folder).parts[0] in (*DIGESTS, "margins")]
     total = sum(len(read_table(table, [])) for table in made)
-    checked, found = 0, []
-    for finding in map_files(examine, items(folder), processes, f"verify {folder.name}", "file", total):
+    checked = len(found)
+    for finding in map_files(examine, items(folder, broken), processes, f"verify {folder.name}", "file", total):
         checked += 1
         if finding:
             found.append(finding)
@@ -138,7 +171,7 @@ def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
     """Tables that name missing or damaged files, and those files."""
     bad = {finding.path for finding in findings}
     named = {}
-    for table, columns in tables(folder):
+    for table, columns in tables(folder, bad):
         paths = dict.fromkeys(path for row in _rows(table, *columns) for path in row if path in bad)
         if paths:
             named[table] = list(paths)
@@ -167,5 +200,5 @@ def report(findings: list[Finding], named: dict[Path, list[str]]) -> pd.DataFram
     for table, paths in named.items():
         for path in paths:
             holders.setdefault(path, []).append(str(table))
-    rows = [(finding.path, finding.what, ",".join(holders[finding.path])) for finding in findings]
+    rows = [(finding.path, finding.what, ",".join(holders.get(finding.path, []))) for finding in findings]
     return pd.DataFrame(rows, columns=["path", "what", "tables"])

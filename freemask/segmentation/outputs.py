@@ -24,7 +24,8 @@ def write_ious(path: str | Path, label_space: LabelSpace, iou: Sequence[float], 
         iou: IoU of each class in train-id order.
         acc: Accuracy of each class.
     """
-    write_table(path, pd.DataFrame({"label": label_space.ids, "name": label_space.names, "iou": iou, "acc": acc}))
+    table = pd.DataFrame({"label": label_space.ids, "name": label_space.names, "iou": iou, "acc": acc})
+    write_table(path, table, counted=True)
 
 
 def read_ious(path: str | Path) -> pd.DataFrame:

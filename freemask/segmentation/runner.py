@@ -10,7 +10,7 @@ from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from freemask import files, plugins
+from freemask import files, plugins, watchdog
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
@@ -19,6 +19,11 @@ from freemask.weights import refuse_emulated_bfloat16
 
 class AtomicRunner(Runner):
     """A Runner that writes checkpoints under a temporary name first and loads weights strictly."""
+
+    def call_hook(self, fn_name: str, **arguments: Any) -> None:
+        """Call the hooks of a point of the run, on every rank; each point is progress to the watchdog."""
+        watchdog.beat(f"{fn_name}, iteration {getattr(self._train_loop, 'iter', 0)}")  # self.iter would build the loop
+        super().call_hook(fn_name, **arguments)
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:
         """Save out_dir/filename, with a digest of the training's inputs: temporary name, fsync, rename.

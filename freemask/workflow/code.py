@@ -13,7 +13,7 @@ from freemask.workflow.places import ROOT
 
 PACKAGE = "freemask"
 # logs, GPU locks, messages, ends of jobs
-SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "errors", "stopping", "watchdog")}
+SHAPELESS = {ROOT / PACKAGE / f"{name}.py" for name in ("cli", "devices", "disks", "errors", "stopping", "watchdog")}
 
 
 def code_digest(script: str | Path, *plugged_in: str) -> str:

@@ -167,8 +167,12 @@ def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, 
     aside = FOLDER / "verify/damaged"
     assert (aside / flipped.relative_to(FOLDER)).read_bytes() == content and (aside / cut.relative_to(FOLDER)).exists()
     assert "1 of 25 files missing, 2 damaged" in capfd.readouterr().err
+    assert verify().what.tolist() == ["missing"] * 4  # tables of the first shard, until they are made again
     assert synthesize() == 3
     assert contents(SYNTHESIS) == before
+    measure()
+    filter_masks("1.25")
+    filter_masks("inf")
     assert len(verify()) == 0
 
 
@@ -206,6 +210,45 @@ def test_damaged_masks_and_margins(world):
     assert len(verify()) == 0
 
 
+def cut(name: str, lines: int) -> None:
+    """Cut a table at the end of a line."""
+    path = FOLDER / name
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+
+
+def test_broken_and_missing_tables_are_findings_like_others(world, capfd):
+    """Cut at the end of a line, cut within one, no table, gone; and an index of a pack. All other files are checked."""
+    cut("masks.tsv", 4)
+    cut("filtered/noise/plan/alpha-1.25/1-of-2.classes.tsv", 1)
+    half, empty, gone = (FOLDER / f"filtered/noise/plan/alpha-{name}" for name in ("1.25/2-of-2.tsv", "inf/1-of-2.tsv",
+                                                                                   "inf/2-of-2.tsv"))  # fmt: skip
+    half.write_bytes(half.read_bytes()[:-40])
+    empty.write_bytes(b"")
+    gone.unlink()
+    files.write_atomic(FOLDER / "plans/plan.tsv", b"mask_id\tseed\trows\nm0\t42\t2\n")
+    index = MAPS / "0001.index"
+    index.write_text("a\tb\tc\td\n")
+    image("m4", 42).unlink()
+    table = verify().set_index("path")
+    what = {str(Path(path).relative_to(FOLDER)): what for path, what in table.what.items()}
+    assert what["masks.tsv"].startswith("3 rows, but it was written with 5 rows: it was cut off")
+    assert "it was written with at least one row" in what["filtered/noise/plan/alpha-1.25/1-of-2.classes.tsv"]
+    assert "fields, want" in what["filtered/noise/plan/alpha-1.25/2-of-2.tsv"]
+    assert "not a tab-separated table" in what["filtered/noise/plan/alpha-inf/1-of-2.tsv"]
+    assert what["filtered/noise/plan/alpha-inf/2-of-2.tsv"] == "missing"
+    assert "1 rows, but it was written with 2 rows" in what["plans/plan.tsv"]
+    assert what[str(index.relative_to(FOLDER))].startswith("damaged")
+    assert what[str(image("m4", 42).relative_to(FOLDER))] == "missing"
+    assert not (FOLDER / "masks.tsv").exists() and not half.exists() and not index.exists()
+    assert (FOLDER / "verify/damaged/masks.tsv").exists()
+    assert "files missing" in capfd.readouterr().err
+    resize()
+    assert synthesize() == 1 and len(measure()) == 5  # those of the index
+    filter_masks("1.25")
+    filter_masks("inf")
+    assert len(verify()) == 0
+
+
 def test_a_pack_that_is_gone_is_measured_again(world):
     (MAPS / "0001.tar").unlink()
     table = verify()
@@ -213,6 +256,7 @@ def test_a_pack_that_is_gone_is_measured_again(world):
     assert not {"margins/noise/plan/1-of-2.tsv", "filtered/noise/plan/alpha-1.25/1-of-2.tsv"} & tables()
     assert {"margins/noise/plan/2-of-2.tsv", "filtered/noise/plan/alpha-inf/1-of-2.tsv"} <= tables()
     assert sorted(measure()) == table.path.tolist()
+    filter_masks("1.25")
     assert len(verify()) == 0
 
 

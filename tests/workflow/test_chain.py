@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from tiny_run import CONFIG, ROWS, WORLD, change, finished, hashes, planned, rules, snakemake, stamps
+from tiny_run import CONFIG, ROWS, WORLD, change, finished, hashes, planned, rules, run_snakemake, snakemake, stamps
 
 pytestmark = pytest.mark.slow
 IMAGES = "results/miniworld/synthesis/miniature/images/*/*.jpg"
@@ -132,6 +132,26 @@ def test_what_verify_finds_is_made_again_and_nothing_else(rerun):
     assert {path for path in images if after[path] != images[path]} == {flipped, gone}
     made = {path: digest for path, digest in hashes(rerun).items() if "/verify/" not in path}
     assert made == before
+    assert NOTHING in snakemake(rerun, "-n")
+
+
+def test_tables_that_were_cut_stop_the_run_and_are_made_again(rerun):
+    """At the end of a line, where a table still looks whole: no smaller synthetic set is made."""
+    before = hashes(rerun)
+    cut = [rerun / "results/miniworld" / name for name in ("masks.tsv", "plans/hardness-2.tsv")]
+    cut += sorted((rerun / "results/miniworld/synthesis").glob("*/*/1-of-2.tsv"))
+    for path in cut:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    stopped = run_snakemake(rerun, "synthesis_all")
+    assert stopped.returncode != 0
+    rows = WORLD["training"]
+    assert f"error: results/miniworld/masks.tsv: {rows - 1} rows, but it was written with {rows} rows" in stopped.stdout
+    assert f"{len(cut)} damaged" in (printed := snakemake(rerun, "verify_miniworld"))
+    command = re.search(r"make the tables among them: snakemake (.*)", printed)[1]
+    assert {str(path.relative_to(rerun)) for path in cut} <= set(command.split())
+    done = rules(planned(snakemake(rerun, *command.split())))
+    assert set(done) == {"resize_masks", "mask_hardness", "plan_synthesis", "synthesize"} and done["synthesize"] == 1
+    assert {path: digest for path, digest in hashes(rerun).items() if "/verify/" not in path} == before
     assert NOTHING in snakemake(rerun, "-n")
 
 

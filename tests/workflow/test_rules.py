@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from snakemake.shell import shell
 
+from freemask import watchdog
 from freemask.workflow.code import code_digest, code_files
 from rules import ROOT, load_rules
 
@@ -41,6 +43,11 @@ def test_paths_and_texts_are_quoted(name):
     """A field of a shell command is quoted, or can hold no character that a shell reads."""
     bare = re.findall(r"\{(input|output|log)((?:\.\w+)?)\}", JOBS[name].shellcmd)
     assert not bare
+
+
+def test_jobs_are_told_the_limit_of_their_watchdog():
+    """No parameter: another limit makes no result outdated."""
+    assert f" export {watchdog.MINUTES}=30; " in shell._process_prefix
 
 
 def test_scripts_and_rules_share_one_name():

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DCo
 from diffusers.schedulers import DPMSolverMultistepScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from freemask import watchdog
 from freemask.errors import InputError
 from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
 from freemask.generation.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
@@ -154,6 +155,7 @@ class FreestylePipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(steps)  # on the CPU, where looking a number up doesn't wait for the GPU
         latents = noise * self.scheduler.init_noise_sigma
         for t, t_device in zip(self.scheduler.timesteps, self.scheduler.timesteps.to(noise.device), strict=True):
+            watchdog.beat()
             both = self.scheduler.scale_model_input(torch.cat([latents, latents]), t).to(self.unet.dtype)
             predicted = self.unet(both, t_device, context, cross_attention_kwargs={"visibility": masks}).sample
             unconditional, conditional = predicted.float().chunk(2)
