@@ -35,7 +35,6 @@ def slurm_busy(
     shards: cli.Positive = 120,
     seconds: cli.Positive = 100,
     spread: float = 0.05,
-    poll: cli.Positive = 10,
     own_slurm: bool = False,
 ) -> None:
     """Run shards that sleep through profiles/slurm, and tell how busy their GPUs were, from sacct.
@@ -48,47 +47,49 @@ def slurm_busy(
         shards: Number of shards, one GPU each.
         seconds: Mean length of a shard.
         spread: Lengths are uniform in seconds * (1 +- spread).
-        poll: Seconds between two rounds of status queries.
         own_slurm: Start a Slurm with so many pretended GPUs on this machine (as root; see `make test-slurm`).
     """
     lengths = np.random.default_rng(0).uniform(1 - spread, 1 + spread, shards) * seconds
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="busy", dir=None if own_slurm else ".")))
         env = stack.enter_context(_own_slurm(gpus // 8)) if own_slurm else os.environ
-        run(folder.resolve(), lengths, poll, env)
-        busy, span, late = measure(folder.resolve(), gpus, env)
-    cli.tell(f"{shards} shards of {lengths.min():.0f} to {lengths.max():.0f} s on {gpus} GPUs, asked every {poll} s")
-    cli.tell(f"first start to last end: {span:.0f} s; a GPU waited {late:.1f} s for its next shard (median)")
-    cli.tell(f"busy: {busy:.1%}; a perfect scheduler: {perfect(lengths, gpus):.1%}")
+        run(folder.resolve(), lengths, env)
+        found = measure(folder.resolve(), gpus, env)
+    cli.tell(f"{shards} shards of {lengths.min():.0f} to {lengths.max():.0f} s on {gpus} GPUs")
+    cli.tell("first start to last end: {span:.0f} s; busy: {busy:.1%}".format(**found))
+    cli.tell(
+        "idle before first jobs {first:.1%}, between jobs {between:.1%}, after last jobs {last:.1%}".format(**found)
+    )
+    cli.tell(f"a perfect scheduler with these lengths: {perfect(lengths, gpus):.1%}")
 
 
-def run(folder: Path, lengths: np.ndarray, poll: int, env: Mapping[str, str]) -> None:
+def run(folder: Path, lengths: np.ndarray, env: Mapping[str, str]) -> None:
     """Run the workflow in a folder."""
     given = f"SHARDS = {len(lengths)}\nLENGTHS = {lengths.round(1).tolist()}\n"
     (folder / "Snakefile").write_text(given + WORKFLOW)
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     (folder / "slurm").symlink_to("profiles/slurm")
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "all", "--seconds-between-status-checks", poll]
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "all"]
     paths = f"{ROOT}:{env.get('PYTHONPATH', '')}"
     with open(folder / "printed.txt", "w") as out:
-        done = subprocess.run(
-            [str(word) for word in command], cwd=folder, env={**env, "PYTHONPATH": paths}, stdout=out, stderr=out
-        )
+        done = subprocess.run(command, cwd=folder, env={**env, "PYTHONPATH": paths}, stdout=out, stderr=out)
     if done.returncode:
         raise RuntimeError((folder / "printed.txt").read_text()[-3000:])
 
 
-def measure(folder: Path, gpus: int, env: Mapping[str, str]) -> tuple[float, float, float]:
-    """Share of busy GPU time; seconds from the first start to the last end; median gap between jobs of a GPU [s]."""
+def measure(folder: Path, gpus: int, env: Mapping[str, str]) -> dict[str, float]:
+    """Seconds from first start to last end; shares of the GPUs' time: busy, idle before, between and after jobs."""
     command = ["sacct", "-X", "-D", "-n", "-P", "--starttime=now-1day", "-o", FIELDS]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
     rows = [line.split("|") for line in done.stdout.splitlines()]
     times = [(_seconds(start), _seconds(end)) for start, end, tres, place in rows if place == str(folder) and tres]
     starts, ends = np.array(times).T
     span = ends.max() - starts.min()
-    # the n-th start after the first wave follows the n-th end
-    gaps = np.sort(starts)[gpus:] - np.sort(ends)[: len(starts) - gpus]
-    return (ends - starts).sum() / (gpus * span), span, float(np.median(gaps)) if len(gaps) else 0.0
+    whole = gpus * span
+    busy = (ends - starts).sum() / whole
+    first = (np.sort(starts)[:gpus] - starts.min()).sum() / whole
+    last = (ends.max() - np.sort(ends)[-gpus:]).sum() / whole
+    return {"span": span, "busy": busy, "first": first, "between": 1 - busy - first - last, "last": last}
 
 
 def perfect(lengths: np.ndarray, gpus: int) -> float:

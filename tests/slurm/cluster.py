@@ -162,7 +162,7 @@ class Cluster:
             # --force: root may run it, and its folder may lie in a world-writable one.
             "munged": ["--foreground", "--force", f"--key-file={folder}/munge/key", *files],
             "mariadbd": [
-                "--no-defaults", "--user=root", f"--datadir={folder}/database", f"--socket={folder}/database.socket",
+                "--no-defaults", "--user=root", f"--datadir={folder}/database", f"--tmpdir={folder}", f"--socket={folder}/database.socket",
                 f"--port={self.ports['mariadbd']}", "--bind-address=127.0.0.1", "--skip-name-resolve",
             ],
             "slurmdbd": ["-D"],
@@ -230,7 +230,15 @@ class Cluster:
     def _start_accounting(self) -> None:
         """Make the database, and the accounts that jobs need."""
         data = f"--datadir={self.folder}/database"
-        install = ["mariadb-install-db", "--no-defaults", "--user=root", "--auth-root-authentication-method=normal"]
+        # Two that start at the same moment use the same names of temporary tables in /tmp.
+        install = [
+            "env",
+            f"TMPDIR={self.folder}",
+            "mariadb-install-db",
+            "--no-defaults",
+            "--user=root",
+            "--auth-root-authentication-method=normal",
+        ]
         self.run([*install, "--skip-test-db", "--skip-name-resolve", data], timeout=60)
         self.start("mariadbd")
         wait_until(lambda: _listens(self.ports["mariadbd"]), 30, f"the database; see {self.folder}/mariadbd.out")

@@ -78,11 +78,11 @@ def same(undisturbed, request, record_property) -> Callable[..., None]:
         """
         assert run.hashes() == undisturbed(run)
         assert run.lost() <= lost, run.events("image")
-        note(run, saw, f"at most {lost} images in work" if lost else "nothing", "yes")
+        note(run, saw, f"at most {lost} image{'s'[: lost - 1]} in work" if lost else "nothing", "yes")
 
     def note(run: Run, saw: str, lost: str, equal: str) -> None:
         """Note a row for a fault after which there are no results, or others."""
-        shown = run.text().replace(f"{run.folder}/", "")
+        shown = run.text().replace(f"{run.folder}/", "").replace(str(run.folder), ".")
         found = re.search(saw, shown)
         assert found, f"no {saw!r} in\n{shown}"
         name = inspect.getdoc(request.function).splitlines()[0].rstrip(".")

@@ -39,7 +39,7 @@ def plain(line: str) -> str:
     line = re.sub(r"\d+:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:]+", "<time>", line)
     line = re.sub(r"\b(shard-|gpu)\d+", r"\1N", line)
     line = re.sub(r"\b(jobs?|jobid:?|job id|id)(s?:? '?)\d+", r"\1\g<2>N", line, flags=re.IGNORECASE)
-    return "" if not line else "`" + " ".join(line.replace("|", "\\|").split()) + "`"
+    return "" if not line else "`" + " ".join(line.replace("|", "\\|").replace("`", "'").split()) + "`"
 
 
 def text(rows: list[Row]) -> str:

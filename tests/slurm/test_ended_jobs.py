@@ -46,7 +46,9 @@ def test_a_second_snakemake_is_refused(run, same):
     """A second Snakemake is started in the same folder."""
     each = run().start()
     each.await_images(1)
-    assert each.execute([*SNAKEMAKE, "--profile", "slurm", "all"], seconds=60) != 0
+    each.change(hold=True)
+    assert each.execute([*SNAKEMAKE, "--profile", "slurm", "all"], seconds=90) != 0
+    each.change(hold=False)
     assert each.end(90) == 0
     assert len(each.events("start")) == 2
     same(each, r"Error: Directory cannot be locked\.", lost=0)

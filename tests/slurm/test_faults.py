@@ -31,11 +31,13 @@ def test_a_preempted_job_goes_on(cluster, run, same):
 
 def test_jobs_survive_a_killed_snakemake(run, same):
     """Snakemake is killed (SIGKILL), then `--unlock` and the same command."""
-    each = run(images=20)
-    each.start()
+    each = run().start()
     each.await_images(4)
+    each.change(hold=True)
     each.kill()
     assert each.execute([*SNAKEMAKE, "--unlock"], seconds=60) == 0
-    assert each.start().end(120) == 0
+    each.start().await_text("still makes 'synthesize shard-1'")
+    each.change(hold=False)
+    assert each.end(120) == 0
     assert len(each.events("start")) == 2
     same(each, r"slurm: .* of an earlier run still makes .*", lost=0)

@@ -41,6 +41,6 @@ def test_a_job_at_its_time_limit(cluster, run, same):
     each.await_images(4)
     for process in cluster.processes("make_shard.py"):
         os.kill(process, signal.SIGSTOP)
-    each.await_text(r"(?i).*time.*limit.*|.*TIMEOUT.*", 150)
+    each.await_text("slurm: .* time limit", 150)
     assert each.end(150) == 0
-    same(each, r"(?i).*time.*limit.*|.*TIMEOUT.*", lost=1)
+    same(each, "slurm: .* time limit.*more time", lost=1)

@@ -48,7 +48,9 @@ def test_a_dead_node(cluster, run, same):
 
 def test_a_job_that_hangs(cluster, run, same):
     """A job stands still (SIGSTOP)."""
-    each = run(shards=1).start()
+    each = run(shards=1)
+    each.change(watchdog=0.2)
+    each.start()
     each.await_images(3)
     # not its watchdog, a child of the script, nor the shell that started it
     script = next(process for process in cluster.processes("make_shard.py") if is_python(process))
@@ -70,8 +72,8 @@ def test_a_full_disk(run, same, small_disk):
 def test_logs_that_cannot_be_written(run, same, small_disk):
     """The disk of the logs is full."""
     each = run(shards=1)
-    small_disk(each.folder / "logs", "4k")
-    (each.folder / "logs/full").write_bytes(bytes(4096))
+    small_disk(each.folder / "logs/synthesize", "4k")
+    (each.folder / "logs/synthesize/full").write_bytes(bytes(4096))
     assert each.start("--retries", "0").end(90) != 0
     same.note(each, r".*No space left on device.*", "nothing ran", "no results")
 

@@ -29,7 +29,7 @@ def note(line: str) -> None:
 
 
 class Noise:
-    """An image is a function of mask id and seed; generating it takes settings.json's seconds."""
+    """An image is a function of mask id and seed. settings.json: seconds of an image; `hold` waits."""
 
     def prepare(self, masks, mask_ids, seeds):
         return mask_ids, seeds
@@ -37,7 +37,7 @@ class Noise:
     def generate(self, prepared):
         self.memory = np.ones(settings().get("megabytes", 0) << 17)
         end = time.monotonic() + settings()["seconds"]
-        while time.monotonic() < end:  # a signal's handler doesn't cut it short
+        while time.monotonic() < end or settings().get("hold"):  # a signal's handler doesn't cut it short
             time.sleep(0.05)
         for name, seed in zip(*prepared, strict=True):
             note(f"image {name} {seed}")
