@@ -128,7 +128,7 @@ def table(numbers: dict[str, Any]) -> None:
     for part in ("eager", "compiled"):
         for key, value in numbers.get(part, {}).items():
             if key.startswith("image_"):
-                rate = rates.get("matmul_float16")
+                rate = rates.get(f"matmul_{key.split('_')[1]}", rates.get("matmul_float16"))
                 share = 51 * 2 * rates["unet_flop"] / value / rate if rate else 0.0
                 cli.tell(f"| synthesis, {part}, {key.removeprefix('image_')}: s an image, share of the matmul rate |"
                          f" {value:.3f} | {100 * share:.0f} % |")  # fmt: skip
