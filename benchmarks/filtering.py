@@ -41,7 +41,7 @@ def filtering(
     alphas: list[float] | None = None,
     batch_size: cli.Positive = 8 if GPU else 1,
     threads: cli.Positive = CPUS,
-    tf32: bool = True,
+    no_tf32: bool = False,
     repeats: cli.Positive = 3,
     json: Path | None = None,
 ) -> None:
@@ -63,11 +63,11 @@ def filtering(
         alphas: Tolerance margins (default: 1.25).
         batch_size: Images that ours scores at once.
         threads: CPU threads.
-        tf32: Let convolutions on a GPU compute in TF32, as torch does by default.
+        no_tf32: Keep convolutions on a GPU from computing in TF32, torch's default.
         repeats: Timed passes of each way.
         json: Output: the numbers as JSON.
     """
-    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = not no_tf32
     alphas = alphas or [1.25]
     device = "cuda" if GPU else "cpu"
     torch.set_num_threads(threads)
@@ -96,7 +96,7 @@ def filtering(
         differing, total, furthest = compare(folder, alphas, images)
     fast, slow = (float(np.median(seconds[part])) for part in ("ours", "plain"))
     where = torch.cuda.get_device_name() if GPU else f"CPU, {threads} threads"
-    allowed = TF32 if GPU and tf32 and torch.cuda.get_device_capability() >= (8, 0) else FLOAT32
+    allowed = TF32 if GPU and not no_tf32 and torch.cuda.get_device_capability() >= (8, 0) else FLOAT32
     cli.tell(
         f"{where}, SegFormer-{model}, {images} images of {side}x{side}, batches of {batch_size}, TF32"
         f" {'on' if allowed == TF32 else 'off'}, alpha {' '.join(map(str, alphas))}: {fast:.2f} s, plain {slow:.2f} s,"

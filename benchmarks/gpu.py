@@ -86,10 +86,10 @@ def plan(numbers: Path, dry: bool, shard_batches: int) -> dict[str, tuple[int, l
         "segmenter": (60, [*training, "segmenter_vit-b", "segmenter_vit-s", *ways]),
         "mask2former": (150, [*mask2former, "mask2former_swin-t", "mask2former_swin-s", "mask2former_swin-b", *ways]),
     }
-    for name, tf32, batch in (("on", "--tf32", 8), ("off", "--no-tf32", 8), ("off", "--no-tf32", 1)):
+    for name, options, batch in (("on", [], 8), ("off", ["--no-tf32"], 8), ("off", ["--no-tf32"], 1)):
         part = f"scoring_tf32_{name}_batch_{batch}"
         json = str(numbers.parent / f"{part}.json")
-        made[part] = (40, [*score, tf32, "--batch-size", str(batch), "--json", json])
+        made[part] = (40, [*score, *options, "--batch-size", str(batch), "--json", json])
     return {
         **made,
         "compiled": (200, [*synthesis, "compiled"]),
@@ -128,7 +128,7 @@ def table(numbers: dict[str, Any]) -> None:
     for part in ("eager", "compiled"):
         for key, value in numbers.get(part, {}).items():
             if key.startswith("image_"):
-                rate = rates.get("matmul_float16")
+                rate = rates.get(f"matmul_{key.split('_')[1]}", rates.get("matmul_float16"))
                 share = 51 * 2 * rates["unet_flop"] / value / rate if rate else 0.0
                 cli.tell(f"| synthesis, {part}, {key.removeprefix('image_')}: s an image, share of the matmul rate |"
                          f" {value:.3f} | {100 * share:.0f} % |")  # fmt: skip
