@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from freemask.errors import InputError
 from freemask.files import digest, write_atomic
@@ -14,6 +14,7 @@ from freemask.files import digest, write_atomic
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
@@ -32,6 +33,16 @@ def read_mask(path: str | Path) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
+
+
+def depth(image: Image.Image, path: str | Path) -> int:
+    """Bits per channel in the file. Pillow's mode hides them: it opens a PNG of 3 x 16 bits as RGB."""
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            return file.read(26)[24]  # signature, IHDR: width, height, bits
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    return 8
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
@@ -71,13 +82,15 @@ def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB.
+    """Read an image as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Of every image that check_dataset accepts, trainings, which read with OpenCV, see the same pixels.
 
     Raises: InputError if the file is missing or damaged.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
     except DAMAGED as error:

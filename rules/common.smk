@@ -325,8 +325,11 @@ def experiment_row(wildcards):
 
 
 def model_settings(wildcards):
-    """The model's entry of the models file: a change of it reruns its trainings and no others."""
-    return json.dumps(MODELS[experiment_row(wildcards).model])
+    """The model's entry of the models file, of this data set's only: a change of it reruns its trainings and no others."""
+    entry = MODELS[experiment_row(wildcards).model]
+    by_dataset = {key: {wildcards.dataset: entry[key][wildcards.dataset]} for key in ("iterations", "warmup")
+                  if wildcards.dataset in entry.get(key, {})}
+    return json.dumps(entry | by_dataset)
 
 
 def synthetic_pairs(wildcards):

@@ -20,13 +20,17 @@ from PIL import Image
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import count_labels
 from freemask.errors import InputError
-from freemask.images import DAMAGED, decode, shown_size
+from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size
 from freemask.parallel import map_files
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 2"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 3"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
+
+# Images that Pillow and OpenCV, with which mmsegmentation reads, decode to the same pixels.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")  # MPO: photographs of some telephones
+IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 class Content(NamedTuple):
@@ -156,7 +160,7 @@ def read_file(kind: str, path: str) -> Content:
         if os.path.getsize(path) == 0:
             return Content(what="empty file", remedy=AGAIN)
         with Image.open(path) as image:
-            problem = _mask_problem(image, path) if kind == "mask" else _image_problem(image)
+            problem = _mask_problem(image, path) if kind == "mask" else _image_problem(image, path)
             if problem:
                 what, remedy = problem
                 return Content(what=what, remedy=remedy)
@@ -171,10 +175,16 @@ def read_file(kind: str, path: str) -> Content:
         return Content(what=f"truncated or damaged ({error})", remedy=AGAIN)
 
 
-def _image_problem(image: Image.Image) -> tuple[str, str] | None:
+def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
     """Why the format of an image can't be used, and the remedy."""
-    if image.mode.startswith(("I", "F")):
-        return f"more than 8 bits a channel (mode {image.mode})", "save it with 8 bits a channel"
+    if image.format not in IMAGE_FORMATS:
+        return f"a {image.format}, which not every step reads", "save it as JPEG or PNG"
+    if image.mode.startswith(("I", "F")) or depth(image, path) > 8:
+        return "more than 8 bits a channel", "save it with 8 bits a channel"
+    if image.mode not in IMAGE_MODES:
+        return f"colours as {image.mode}", "save it in RGB"
+    if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) != 1:
+        return "a TIFF with an orientation, which OpenCV can't read", "turn its pixels, or save it as JPEG or PNG"
     return None
 
 
@@ -196,9 +206,7 @@ def _mask_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
         return f"16 bits a pixel (mode {image.mode})", "save the labels 0..255 with 8 bits"
     if image.mode not in ("L", "P"):
         return f"mode {image.mode}, not one channel of labels", "save the labels as 8-bit grey PNG"
-    with open(path, "rb") as file:
-        bits = file.read(26)[24]  # PNG signature, IHDR: width, height, bits
-    if image.mode == "L" and bits < 8:
+    if image.mode == "L" and (bits := depth(image, path)) < 8:
         return f"{bits} bits a pixel, which readers stretch to 8", "save the labels as 8-bit grey PNG"
     return None
 

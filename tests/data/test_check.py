@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from command_line import run_script
@@ -209,6 +210,33 @@ def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     content = read_file("image", str(tmp_path / "turned.jpg"))
     assert (content.width, content.height) == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp", "gif", "jp2", "ppm"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_trainings_see_the_pixels_of_an_accepted_image(tmp_path, mode, suffix, turned):
+    """OpenCV reads for trainings, Pillow everywhere else."""
+    path, exif = tmp_path / f"image.{suffix}", Image.Exif()
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    exif[ORIENTATION] = 6 if turned else 1
+    try:
+        (Image.new(mode, (30, 20), 300) if mode == "I;16" else photo.convert(mode)).save(path, exif=exif)
+    except (OSError, ValueError):
+        return  # no file of this kind
+    content = read_file("image", str(path))
+    accepted = suffix not in ("gif", "jp2", "ppm") and Image.open(path).mode in library.IMAGE_MODES
+    assert bool(content.what) == (not accepted or (suffix == "tif" and turned))
+    if not content.what:
+        assert (images.read_image(path) == cv2.imread(str(path))[..., ::-1]).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_a_channel_are_refused(tmp_path, suffix):
+    """Pillow opens such a file as RGB and gives a byte of each value."""
+    path = str(tmp_path / f"deep.{suffix}")
+    cv2.imwrite(path, np.full((2, 3, 3), 1000, np.uint16))
+    assert read_file("image", path).what == "more than 8 bits a channel"
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):
