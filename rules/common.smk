@@ -200,6 +200,12 @@ def listed_classes(wildcards):
     )
 
 
+def ignored_suffixes(wildcards):
+    """Ends of file names that are neither images nor masks, as options."""
+    ends = DATASETS[wildcards.dataset].get("ignored_suffixes", [])
+    return " ".join(f"--ignored-suffixes={shlex.quote(end)}" for end in ends)
+
+
 def raw_data(wildcards):
     """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
     facts = DATASETS[wildcards.dataset]
@@ -327,8 +333,11 @@ def experiment_row(wildcards):
 def model_settings(wildcards):
     """The model's entry of the models file, of this data set's only: a change of it reruns its trainings and no others."""
     entry = MODELS[experiment_row(wildcards).model]
-    by_dataset = {key: {wildcards.dataset: entry[key][wildcards.dataset]} for key in ("iterations", "warmup")
-                  if wildcards.dataset in entry.get(key, {})}
+    by_dataset = {
+        key: {wildcards.dataset: entry[key][wildcards.dataset]}
+        for key in ("iterations", "warmup")
+        if wildcards.dataset in entry.get(key, {})
+    }
     return json.dumps(entry | by_dataset)
 
 

@@ -63,13 +63,14 @@ rule index_dataset:
         masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
+        ignored_suffixes=ignored_suffixes,
         # written if a file has no partner, which fails the job: no outputs
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
         f"python {SCRIPTS}/index_dataset.py"
         " --images {params.images:q} --masks {params.masks:q}"
-        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes}"
         " --index {output.index:q} --label-space {input.label_space:q}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 

@@ -11,6 +11,7 @@ def index_dataset(
     masks: Path,
     image_suffix: str,
     mask_suffix: str,
+    ignored_suffixes: list[str] | None = None,
     index: Path,
     offenders: Path | None = None,
     label_space: Path | None = None,
@@ -29,6 +30,7 @@ def index_dataset(
         masks: Folder of the split's masks.
         image_suffix: End of the images' file names, e.g. .jpg.
         mask_suffix: End of the masks' file names, e.g. .png.
+        ignored_suffixes: Ends of file names that are neither, e.g. _color.png.
         index: Output: the table.
         offenders: Output, only if a file has no partner: table of path, what, remedy.
         label_space: The data set's label space (JSON), for --offenders.
@@ -44,7 +46,7 @@ def index_dataset(
     from freemask.parallel import map_files, some
     from freemask.tables import write_table
 
-    pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix)
+    pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix, ignored_suffixes or [])
     if unpaired and not offenders:
         named = some([f"{path} ({what})" for path, what, _ in unpaired])
         raise InputError(f"{len(unpaired)} file(s) stand alone: {named}; {unpaired[0][2]}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,43 +19,86 @@ Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 
 
-def match_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> tuple[Pairs, Unpaired]:
+def match_files(
+    images: Path, masks: Path, image_suffix: str, mask_suffix: str, ignored_suffixes: Sequence[str] = ()
+) -> tuple[Pairs, Unpaired]:
     """Pair the images of one folder with the masks of another; a pair's mask_id is the file name without its suffix.
 
-    Folders are searched recursively, hidden files are skipped. A suffix is the end of the file name and may be more
-    than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes' files.
+    Folders are searched recursively, hidden files are skipped. A suffix is the end of the file name, in small letters
+    or capitals, and may be more than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes'
+    files. Where a file ends in both suffixes, the longer one counts.
 
+    Args:
+        images: Folder of images.
+        masks: Folder of masks.
+        image_suffix: End of the images' names.
+        mask_suffix: End of the masks' names.
+        ignored_suffixes: Ends of other files, e.g. label files of another convention.
     Returns: The pairs by mask_id, and the files without a partner, images first. Paths start with the given folders.
-    Raises: InputError for a folder that is missing or holds no such file, or two files with one id.
+    Raises: InputError for a folder that is missing, unreadable or holds no such file, or two files with one id.
     """
-    image_paths = _paths_by_id(images, image_suffix, "image")
-    mask_paths = _paths_by_id(masks, mask_suffix, "mask")
+    suffixes = (image_suffix, mask_suffix)
+    longer = [max(suffixes, key=len)] if image_suffix.lower() != mask_suffix.lower() else []
+    image_paths, mask_paths = (
+        _paths_by_id(folder, suffix, what, [*ignored_suffixes, *(end for end in longer if end != suffix)])
+        for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
+    )
+    both = image_paths.keys() & mask_paths.keys()
     no_mask = "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"
     no_image = "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"
-    unpaired = [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - mask_paths.keys())]
-    unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - image_paths.keys())]
-    pairs = [(key, image_paths[key], mask_paths[key]) for key in sorted(image_paths.keys() & mask_paths.keys())]
-    return pairs, unpaired
+    unpaired = _other_files(images, image_paths, both, image_suffix) + _other_files(masks, mask_paths, both, mask_suffix)
+    unpaired += [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - both)]
+    unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - both)]
+    return [(key, image_paths[key], mask_paths[key]) for key in sorted(both)], unpaired
 
 
-def _paths_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
+def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str]) -> dict[str, str]:
     if not suffix:
         raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
     found: dict[str, str] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.startswith(".") or not name.endswith(suffix) or name == suffix:
+            key, path, small = name[: -len(suffix)], os.path.join(parent, name), name.lower()
+            if not key or name.startswith(".") or not small.endswith(suffix.lower()):
                 continue
-            key, path = name.removesuffix(suffix), os.path.join(parent, name)
+            if any(small.endswith(other.lower()) for other in ignored):
+                continue
             if key in found:
                 raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
             found[key] = path
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
     return found
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX"
+    ) from error
+
+
+def _other_files(folder: Path, paths: dict[str, str], paired: Set[str], suffix: str) -> Unpaired:
+    """A finding for each further kind of file beside the pairs: <id of a pair>_<word><suffix>; taken out of `paths`."""
+    kinds: dict[str, list[str]] = {}
+    for key in paths.keys() - paired:
+        start, mark, word = key.rpartition("_")
+        if mark and start in paired:
+            kinds.setdefault(f"_{word}{suffix}", []).append(key)
+    for keys in kinds.values():
+        for key in keys:
+            del paths[key]
+    return [
+        (
+            str(folder),
+            f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids, which look like another convention",
+            f"name them in the data set's file, ignored_suffixes: [{end}], to leave them out; if they are the right "
+            f"ones, give {end} as the suffix",
+        )
+        for end, keys in sorted(kinds.items())
+    ]
 
 
 def fingerprint(pair: tuple[str, str, str]) -> tuple[str, str, str]:

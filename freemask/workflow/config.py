@@ -1,6 +1,7 @@
 """Configuration read and checked at the door: one error naming file, key, value and remedy, before any job starts."""
 
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     Raises: InputError for the first fault, naming file, key, value and remedy.
     """
     check_schema(config, "config", source)
+    config.update(expand(dict(config), source))
     datasets = {name: read_dataset(name, config, base) for name in config["datasets"]}
     models = read_yaml(place(config["models"], base))
     check_schema(models, "models", config["models"])
@@ -69,6 +71,23 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
+
+
+def expand(value: Any, source: str | Path) -> Any:
+    """A copy of settings with ~ and $VARIABLE resolved at the start of each value, as a shell does.
+
+    Raises: InputError for a variable that isn't set.
+    """
+    if isinstance(value, dict):
+        return {key: expand(inner, source) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [expand(inner, source) for inner in value]
+    if not (isinstance(value, str) and value.startswith(("~", "$"))):
+        return value
+    path = os.path.expandvars(os.path.expanduser(value))
+    if path.startswith(("~", "$")):
+        raise InputError(f"{source}: {value}: no such user or environment variable here; set it, or write the path out")
+    return path
 
 
 def _choices(_validator: Any, table: str, name: Any, _schema: dict) -> Iterator[ValidationError]:
@@ -118,13 +137,20 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path)
-    facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
+    facts["root"] = expand(config.get("data_roots", {}).get(name, facts["root"]), path)
     if isinstance(facts["classes"], list):
         facts["classes"] = [{"word": row["name"], **row} for row in facts["classes"]]
         table = pd.DataFrame(facts["classes"])
         facts["label_space"] = LabelSpace.of_table(table, facts["ignored_label"], path)
     else:
         facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), facts["ignored_label"])
+    ids = facts["label_space"].ids
+    if "trainids" in facts["mask_suffix"].lower() and ids != tuple(range(len(ids))):
+        raise InputError(
+            f"{path}: mask_suffix = {facts['mask_suffix']}: by their name these masks hold train ids "
+            f"0..{len(ids) - 1}, but the classes have the labels {ids[0]}..{ids[-1]} of the original masks; give those "
+            "masks' suffix, or number the classes 0, 1, 2, ... in train-id order"
+        )
     return facts
 
 

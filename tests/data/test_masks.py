@@ -1,6 +1,8 @@
 """Pairs of files, nearest resizing, label counts."""
 
+import errno
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -90,6 +92,49 @@ def test_suffixes_may_be_more_than_an_extension_and_folders_nested(tmp_path):
     (tmp_path / "b" / "aachen" / "x_1_color.png").touch()
     pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
     assert [mask_id for mask_id, *_ in pairs] == ["x_1"] and not unpaired
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("end", ["_labelTrainIds.png", "_color.png", "_instanceIds.png"])
+def test_label_files_of_another_convention_are_recognised(tmp_path, end):
+    touch(tmp_path / "a", "1.jpg", "2.jpg")
+    touch(tmp_path / "b", "1.png", "2.png", f"1{end}", f"2{end}")
+    pairs, [(path, what, remedy)] = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png")
+    assert path == str(tmp_path / "b") and what.startswith(f"2 files <id>{end} beside files <id>.png")
+    assert f"ignored_suffixes: [{end}]" in remedy
+    again, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png", [end])
+    assert [Path(mask).name for *_, mask in again] == ["1.png", "2.png"] and again == pairs and not unpaired
+    others, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", end)
+    assert [Path(mask).name for *_, mask in others] == [f"1{end}", f"2{end}"] and not unpaired
+
+
+@pytest.mark.parametrize("image, mask", [(".png", "_mask.png"), ("_rgb.png", ".png"), (".PNG", "_mask.png")])
+def test_images_and_masks_in_one_folder_with_one_extension(tmp_path, image, mask):
+    touch(tmp_path / "a", f"1{image}", f"1{mask}", f"2{image}", f"2{mask.upper()}")
+    pairs, unpaired = match_files(tmp_path / "a", tmp_path / "a", image, mask)
+    found = [(key, Path(one).name, Path(other).name) for key, one, other in pairs]
+    assert found == [("1", f"1{image}", f"1{mask}"), ("2", f"2{image}", f"2{mask.upper()}")] and not unpaired
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    """Tests may run as root, whom permissions don't stop: the system's answer is given here."""
+    touch(tmp_path / "a", "1.jpg", "1.png")
+    touch(tmp_path / "a" / "deep", "2.jpg")
+    list_folder = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"a/deep: can't be listed \(Permission denied\); make it readable"):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
 def test_image_without_mask_and_the_reverse_are_errors(folders):

@@ -113,6 +113,9 @@ WRONG_KEYS = {
     "models that are a list": (MODELS, None, ["tiny"], ["tiny_models.yaml", "(top level)", "object"]),
     "models that are empty": (MODELS, None, None, ["tiny_models.yaml", "(top level) = None", "object"]),
     "facts that are text": (FACTS, None, "miniworld", ["miniworld.yaml", "(top level)", "object"]),
+    "masks of train ids": (FACTS, ["mask_suffix"], "_labelTrainIds.png",
+                           ["miniworld.yaml", "mask_suffix = _labelTrainIds.png", "train ids", "number the classes"]),
+    "unset variable": (CONFIG, ["data_roots"], {"miniworld": "$NO_SUCH/data"}, ["$NO_SUCH/data", "set it"]),
     "ignored label 256": (FACTS, ["ignored_label"], 256, ["miniworld.yaml", "ignored_label = 256", "255"]),
 }  # fmt: skip
 
@@ -239,14 +242,27 @@ def test_names_of_plug_ins_are_accepted(clone, keys):
     assert re.search(rf"{key} = 'nothing': 'nothing' is not one of \[.*package.module:object", message(clone))
 
 
+def test_home_and_variables_in_paths(clone, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    change(clone / CONFIG, "data_roots", value={"miniworld": "$SCRATCH/world"})
+    change(clone / CONFIG, "generators", "miniature", "path", value="~/generator")
+    config = read_yaml(clone / CONFIG)
+    datasets, *_ = checks.read_run(config, CONFIG, clone)
+    assert datasets["miniworld"]["root"] == "/scratch/world"
+    assert config["generators"]["miniature"]["path"] == "/home/me/generator"
+
+
 def test_options_reach_the_scripts(fresh, clone):
     change(clone / CONFIG, "generators", "miniature", "method", value="controlnet")
     change(clone / CONFIG, "generators", "miniature", "compile", value=True)
     change(clone / CONFIG, "training_gpus", value=4)
     for name in ("tiny", "other"):
         change(clone / MODELS, name, "gpus", value=8)
+    change(clone / MODELS, "tiny", "iterations", "elsewhere", value=7)
     change(clone / CONFIG, "models", value=str(clone / MODELS))
     printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
+    assert "elsewhere" not in printed  # another data set's iterations are no parameter of this one's trainings
     assert re.search(r"prepare_generator\.py .* --method controlnet ", printed)
     assert re.search(r"synthesize\.py .* --method controlnet --compile ", printed)
     launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- "
