@@ -145,6 +145,10 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
     else:
         facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), facts["ignored_label"])
     ids = facts["label_space"].ids
+    if len(ids) < 2:
+        raise InputError(
+            f"{path}: one class, so there is nothing to tell apart; list the background as a class as well"
+        )
     if "trainids" in facts["mask_suffix"].lower() and ids != tuple(range(len(ids))):
         raise InputError(
             f"{path}: mask_suffix = {facts['mask_suffix']}: by their name these masks hold train ids "

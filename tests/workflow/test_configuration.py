@@ -115,6 +115,8 @@ WRONG_KEYS = {
     "facts that are text": (FACTS, None, "miniworld", ["miniworld.yaml", "(top level)", "object"]),
     "masks of train ids": (FACTS, ["mask_suffix"], "_labelTrainIds.png",
                            ["miniworld.yaml", "mask_suffix = _labelTrainIds.png", "train ids", "number the classes"]),
+    "one class": (FACTS, ["classes"], [{"label": 1, "name": "sky", "color": "#80c0ff"}],
+                  ["miniworld.yaml", "one class", "background"]),
     "unset variable": (CONFIG, ["data_roots"], {"miniworld": "$NO_SUCH/data"}, ["$NO_SUCH/data", "set it"]),
     "ignored label 256": (FACTS, ["ignored_label"], 256, ["miniworld.yaml", "ignored_label = 256", "255"]),
 }  # fmt: skip
