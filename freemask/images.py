@@ -35,6 +35,26 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.asarray(image, dtype=np.uint8)
 
 
+def read_colors(path: str | Path) -> np.ndarray:
+    """Read an image as (H, W) int32 colors 0xrrggbb; transparency is dropped, nothing is turned.
+
+    Raises: InputError if the file is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return pack(np.asarray(image.convert("RGB")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
+
+
+def pack(rgb: np.ndarray) -> np.ndarray:
+    """Colors (H, W, 3) uint8 as (H, W) int32, 0xrrggbb."""
+    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
 def depth(image: Image.Image, path: str | Path) -> int:
     """Bits per channel in the file. Pillow's mode hides them: it opens a PNG of 3 x 16 bits as RGB."""
     if image.format == "PNG":

@@ -30,13 +30,13 @@ def resize_masks(
         threads: Number of processes.
     """
     from freemask.data.label_space import LabelSpace
-    from freemask.data.masks import resize_file
+    from freemask.data.masks import mask_path, resize_file
     from freemask.errors import InputError
     from freemask.parallel import LISTED, map_files
     from freemask.tables import read_table, write_table
 
     table = read_table(index, ["mask_id", "mask"])[["mask_id", "mask"]]
-    targets = [str(masks_dir / f"{mask_id}.png") for mask_id in table["mask_id"]]
+    targets = [str(mask_path(masks_dir, mask_id)) for mask_id in table["mask_id"]]
     resize = partial(resize_file, label_space=LabelSpace.read(label_space), side=mask_size)
     jobs = list(zip(table["mask"], targets, strict=True))
     made = list(map_files(resize, jobs, threads, "resize masks", "mask"))

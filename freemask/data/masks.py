@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,9 @@ def match_files(
     Returns: The pairs by mask_id, and the files without a partner, images first. Paths start with the given folders.
     Raises: InputError for a folder that is missing, unreadable or holds no such file, or two files with one id.
     """
-    suffixes = (image_suffix, mask_suffix)
-    longer = [max(suffixes, key=len)] if image_suffix.lower() != mask_suffix.lower() else []
+    ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
     image_paths, mask_paths = (
-        _paths_by_id(folder, suffix, what, [*ignored_suffixes, *(end for end in longer if end != suffix)])
+        _paths_by_id(folder, suffix, what, ends[suffix])
         for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
     )
     both = image_paths.keys() & mask_paths.keys()
@@ -52,23 +51,47 @@ def match_files(
     return [(key, image_paths[key], mask_paths[key]) for key in sorted(both)], unpaired
 
 
+def raw_files(
+    images: Path, masks: Path, image_suffix: str, mask_suffix: str, ignored_suffixes: Sequence[str] = ()
+) -> list[str]:
+    """Paths of all files that match_files looks at."""
+    ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
+    return [
+        path
+        for folder, suffix in ((images, image_suffix), (masks, mask_suffix))
+        for _, path in _files(folder, suffix, ends[suffix])
+    ]
+
+
+def _ignored_ends(image_suffix: str, mask_suffix: str, ignored: Sequence[str]) -> dict[str, list[str]]:
+    """Ends of names to leave out among files that end in each suffix; of two suffixes the longer one counts."""
+    suffixes = (image_suffix, mask_suffix)
+    longer = [max(suffixes, key=len)] if image_suffix.lower() != mask_suffix.lower() else []
+    return {suffix: [*ignored, *(end for end in longer if end != suffix)] for suffix in suffixes}
+
+
+def _files(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name without suffix, and path, of each file below a folder that ends in the suffix, sorted."""
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            small = name.lower()
+            if len(name) == len(suffix) or name.startswith(".") or not small.endswith(suffix.lower()):
+                continue
+            if not any(small.endswith(other.lower()) for other in ignored):
+                yield name[: -len(suffix)], os.path.join(parent, name)
+
+
 def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str]) -> dict[str, str]:
     if not suffix:
         raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
     found: dict[str, str] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            key, path, small = name[: -len(suffix)], os.path.join(parent, name), name.lower()
-            if not key or name.startswith(".") or not small.endswith(suffix.lower()):
-                continue
-            if any(small.endswith(other.lower()) for other in ignored):
-                continue
-            if key in found:
-                raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
-            found[key] = path
+    for key, path in _files(folder, suffix, ignored):
+        if key in found:
+            raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
+        found[key] = path
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
     return found
@@ -99,30 +122,6 @@ def _other_files(folder: Path, paths: dict[str, str], paired: Set[str], suffix: 
         )
         for end, keys in sorted(kinds.items())
     ]
-
-
-def fingerprint(pair: tuple[str, str, str]) -> tuple[str, str, str]:
-    """Sizes of a pair's image and mask [bytes] and the mask's SHA-256; empty strings if a file can't be read.
-
-    They make an index differ if a file of the same name holds something else. Images aren't hashed: they have many GB,
-    and a new export rarely has the same size. check_dataset reports the files that can't be read, all together.
-    """
-    _, image, mask = pair
-    return _size(image), _size(mask), _digest(mask)
-
-
-def _size(path: str) -> str:
-    try:
-        return str(os.path.getsize(path))
-    except OSError:
-        return ""
-
-
-def _digest(path: str) -> str:
-    try:
-        return sha256(path)
-    except OSError:
-        return ""
 
 
 def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:
@@ -178,6 +177,11 @@ class LabelCounts:
     def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
         """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
         return np.bincount(self.row, weights=values, minlength=self.masks)
+
+
+def mask_path(masks_dir: Path, mask_id: str) -> Path:
+    """Path of a square mask, or of a mask that is written as labels."""
+    return masks_dir / f"{mask_id}.png"
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from jsonschema.validators import extend
 
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
+from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
@@ -37,6 +38,24 @@ CHOICES = {
     "strategy": STRATEGIES,
 }
 RENAMED = {"kind": "method"}  # keys of earlier versions
+# What the schemas' patterns ask for, in words.
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, '_', '.' and '-', with a letter or digit first",
+    r"^[A-Za-z0-9_-]+$": "letters, digits, '_' and '-'",
+    r"^[0-9]+(,[0-9]+)*$": "whole numbers joined by commas, e.g. 0,1,2",
+    r"^#[0-9a-fA-F]{6}$": "'#' and six hexadecimal digits, in quotes, e.g. \"#2060a0\"",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
+    r"^[0-9a-f]{8,64}$": "8 to 64 hexadecimal digits in small letters",
+    r"^.*\.[A-Za-z]+$": "an end with the dot, e.g. .jpg or _rgb.png",
+    r"^.*\.([pP][nN][gG]|[tT][iI][fF][fF]?)$": "an end in .png, .tif or .tiff: other formats change labels",
+    r"^https?://.+/[^/?#]+$": "the web address of a file, https://...",
+    r"^https?://.*[^/]$": "the web address of a file, https://...",
+    r"^hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}$": "hf://owner/name@commit, with all 40 digits of the commit",
+    r"^(\.|[^/.][^/]*(/[^/.][^/]*)*)$": "a folder below root, e.g. images/train, or .",
+    r"(^|/)plot_\w+\.py$": "the path of a script plot_<name>.py",
+    r"^mmseg::.+\.py$": "mmseg:: and the path of a config, mmseg::segformer/segformer_...-512x512.py",
+    r"^[^/]": "a path relative to the working directory",
+}
 SCHEMAS = ROOT / "config/schemas"
 DATASETS = Path("config/datasets")
 
@@ -116,9 +135,9 @@ def check_schema(value: Any, schema: str, source: str | Path) -> None:
     if error.validator == "required":
         raise InputError(f"{source}: {key}: {error.message}; add it ({error.schema.get('description', 'see README')})")
     value, message = (textwrap.shorten(text, 120) for text in (repr(error.instance), error.message))
-    if error.validator == "pattern":
-        message = f"want {error.validator_value}"
     described = error.schema.get("description", "see docs/configuration.md")
+    if error.validator == "pattern":
+        message = f"want {PATTERNS[error.validator_value]}"
     raise InputError(f"{source}: {key} = {value}: {message}; {described}")
 
 
@@ -132,30 +151,64 @@ def _unknown_key(error: ValidationError) -> str:
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
-    """Settings of one data set, with the run's `root` (data_roots) and its `label_space`; listed classes have words."""
+    """Settings of one data set, with the run's `root` (data_roots), its `label_space` and its `mask_format`.
+
+    Listed classes have words and labels.
+    """
     path = place(DATASETS / f"{name}.yaml", base)
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path)
     facts["root"] = expand(config.get("data_roots", {}).get(name, facts["root"]), path)
+    colors = facts.get("masks_are") == "colors"
+    ignored = facts.get("ignored_label")
     if isinstance(facts["classes"], list):
-        facts["classes"] = [{"word": row["name"], **row} for row in facts["classes"]]
-        table = pd.DataFrame(facts["classes"])
-        facts["label_space"] = LabelSpace.of_table(table, facts["ignored_label"], path)
+        facts["classes"] = [_listed_class(row, number, colors, path) for number, row in enumerate(facts["classes"])]
+        facts["label_space"] = LabelSpace.of_table(pd.DataFrame(facts["classes"]), ignored, path)
     else:
-        facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), facts["ignored_label"])
-    ids = facts["label_space"].ids
-    if len(ids) < 2:
+        facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), ignored)
+    space = facts["label_space"]
+    if len(space) < 2:
         raise InputError(
             f"{path}: one class, so there is nothing to tell apart; list the background as a class as well"
         )
-    if "trainids" in facts["mask_suffix"].lower() and ids != tuple(range(len(ids))):
+    if "trainids" in facts["mask_suffix"].lower() and space.ids != tuple(range(len(space))):
         raise InputError(
             f"{path}: mask_suffix = {facts['mask_suffix']}: by their name these masks hold train ids "
-            f"0..{len(ids) - 1}, but the classes have the labels {ids[0]}..{ids[-1]} of the original masks; give those "
-            "masks' suffix, or number the classes 0, 1, 2, ... in train-id order"
+            f"0..{len(space) - 1}, but the classes have the labels {space.ids[0]}..{space.ids[-1]} of the original "
+            "masks; give those masks' suffix, or number the classes 0, 1, 2, ... in train-id order"
         )
+    facts["mask_format"] = _color_masks(facts, path) if colors else MaskFormat.of_labels(space, ignored is not None)
+    if "ignored_color" in facts and not colors:
+        raise InputError(f"{path}: ignored_color is for masks_are: colors; masks of labels have an ignored_label")
     return facts
+
+
+def _listed_class(row: dict, number: int, colors: bool, path: Path) -> dict:
+    """A class that a data set's file lists, with its defaults: word, and where masks are colors label."""
+    if "label" not in row and not colors:
+        raise InputError(f"{path}: classes.{number}: {row['name']} has no label; add it (raw label in the masks)")
+    return {"word": row["name"], "label": number, **row}
+
+
+def _color_masks(facts: dict, path: Path) -> MaskFormat:
+    """The format of masks that are colors, each of one class or of ignored pixels."""
+    space, ignored = facts["label_space"], facts.get("ignored_color")
+    owners = [(color, name) for color, name in zip(space.colors, space.names, strict=True)]
+    if ignored:
+        owners.append((_rgb(ignored), "ignored_color"))
+    for color, _ in owners:
+        equal = [name for other, name in owners if other == color]
+        if len(equal) > 1:
+            shown = "#{:02x}{:02x}{:02x}".format(*color)
+            raise InputError(f"{path}: masks_are: colors, but {' and '.join(equal)} are all {shown}; give each its own")
+    return MaskFormat.of_colors(space, _rgb(ignored) if ignored else None)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    """#rrggbb as numbers."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Checking a data set: every kind of offender, the cache, the tables."""
 
+import json
 import os
 import struct
 import zlib
@@ -15,6 +16,7 @@ from freemask import files, images, tables
 from freemask.data import check as library
 from freemask.data.check import read_file
 from freemask.data.label_space import LabelSpace
+from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
 from freemask.images import ORIENTATION
 
@@ -107,7 +109,8 @@ def test_one_report_lists_all_offenders(data, capfd):
 def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
     spoil()  # masks/09.png is gone: its image stands alone now
     Path("images/10.jpg").unlink()
-    report = {"label_space": "label_space.json", "offenders": "check/train.offenders.tsv",
+    accepted = MaskFormat.of_labels(LabelSpace.read("label_space.json")).to_json()
+    report = {"mask_format": json.dumps(accepted), "offenders": "check/train.offenders.tsv",
               "cache": "check/train.cache"}  # fmt: skip
     with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
         index(**report)
