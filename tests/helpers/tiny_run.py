@@ -155,10 +155,11 @@ def finished(folder: Path) -> list[Job]:
 def hashes(folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of every result.
 
-    Left out: mmengine's work folders, the check's caches and the cost of trainings, which hold times.
+    Left out: mmengine's work folders, the check's caches, records of raw files and the cost of trainings, which hold
+    times.
     """
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
-    paths = [path for path in paths if path.suffix != ".cache" and path.stem != "cost"]
+    paths = [path for path in paths if not path.name.endswith((".cache", ".files.json")) and path.stem != "cost"]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
