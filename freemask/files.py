@@ -1,5 +1,6 @@
 """Files written whole or not at all, their digests, JSON."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,20 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     """Write a file under a temporary name, fsync, rename: a reader sees the old file or the whole new one.
 
     Args: content: the bytes, or a function that writes them to a binary file.
+    Raises: InputError where there is no room, no permission or no such place for a file.
     """
-    path = Path(path)
+    try:
+        _write(Path(path), content)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise InputError(f"{path}: can't be written ({error.strerror}); make room, or write elsewhere") from error
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+
+
+def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
     try:
@@ -114,6 +127,18 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; run the rule that makes it, or check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(unread(path, error)) from None
+
+
+def unread(path: str | Path, error: OSError | UnicodeDecodeError) -> str:
+    """What to say of a text file that can't be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"{path}: not UTF-8 (a byte 0x{error.object[error.start]:02x}); if you wrote it, save it as "
+            "UTF-8, e.g. with iconv -f latin1 -t utf-8"
+        )
+    return f"{path}: can't be opened ({error.strerror}); check its permissions, e.g. chmod a+r"
 
 
 def file_name(url: str) -> str:

@@ -18,6 +18,13 @@ BITS_PER_SAMPLE = 258  # TIFF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 
 
+def trouble(error: Exception) -> tuple[str, str]:
+    """What is wrong with a file whose reading raised one of DAMAGED, and what to do."""
+    if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+        return f"can't be opened ({error.strerror})", "make it readable, e.g. chmod a+r, or look after its disk"
+    return f"truncated or damaged ({error})", "fetch or export it again"
+
+
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
@@ -29,7 +36,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
@@ -46,7 +53,7 @@ def read_colors(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
 
 
 def pack(rgb: np.ndarray) -> np.ndarray:
@@ -114,7 +121,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
 
 
 STAMP = "freemask:source"  # PNG text chunk

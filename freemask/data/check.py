@@ -21,7 +21,7 @@ from PIL import Image
 from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
 from freemask.errors import InputError
 from freemask.files import sha256
-from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size
+from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
 from freemask.parallel import map_files
 from freemask.tables import write_table
 
@@ -194,7 +194,8 @@ def read_file(kind: str, path: str) -> Content:
     except Image.UnidentifiedImageError:
         return Content(what=f"not a readable {'image' if kind == 'image' else 'mask'}", remedy=AGAIN)
     except DAMAGED as error:
-        return Content(what=f"truncated or damaged ({error})", remedy=AGAIN)
+        what, remedy = trouble(error)
+        return Content(what=what, remedy=remedy)
 
 
 def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:

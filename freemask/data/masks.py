@@ -89,12 +89,26 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str]) -
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
     found: dict[str, str] = {}
     for key, path in _files(folder, suffix, ignored):
+        _check_name(path)
         if key in found:
             raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
         found[key] = path
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
     return found
+
+
+def _check_name(path: str) -> None:
+    """Raises: InputError for a name that tables can't hold."""
+    shown = path.encode("ascii", "backslashreplace").decode()
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{shown}: a file name that isn't UTF-8; rename it, or all of a folder: convmv -f latin1 -t utf8 -r --notest"
+        ) from None
+    if any(ord(character) < ord(" ") for character in path):
+        raise InputError(f"{shown!r}: a file name with a control character; rename it")
 
 
 def _refuse_unreadable(error: OSError) -> None:

@@ -18,6 +18,7 @@ from freemask import plugins
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
+from freemask.files import unread
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.generators import GENERATORS
@@ -88,6 +89,8 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(unread(path, error)) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 
@@ -275,6 +278,8 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
     wanted = "training" if generator["source"] == "train" else "path"
     if wanted not in generator:
         raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
+    if generator["source"] == "train":
+        _check_generator_training(f"generators.{name}", generator, datasets)
     if generator.get("method", "freestyle") != "freestyle" and generator["source"] != "pipeline":
         raise InputError(
             f"generators.{name}: method {generator['method']} with source {generator['source']}; it takes source: "
@@ -287,6 +292,23 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
         )
     if "sha256" in generator and generator.get("address", "").startswith("hf://"):
         raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
+
+
+def _check_generator_training(where: str, generator: dict, datasets: dict[str, dict]) -> None:
+    """What a generator's training starts from, and its batches."""
+    training, dataset = generator["training"], generator["dataset"]
+    if ("init" in training) == ("stream" in training):
+        raise InputError(f"{where}.training: give either init (a folder to fine-tune) or stream (the miniature)")
+    if "stream" in training and dataset in datasets and "miniworld" not in datasets[dataset]:
+        raise InputError(
+            f"{where}.training.stream renders scenes of the miniature world, but the generator is for {dataset}; give "
+            "init, the folder of a pipeline to fine-tune on its images"
+        )
+    parts = training.get("gradient_accumulation", 1)
+    if training["batch_size"] % parts:
+        raise InputError(
+            f"{where}.training.gradient_accumulation = {parts}: want a divisor of batch_size = {training['batch_size']}"
+        )
 
 
 def _check_set(where: str, chosen: dict, config: dict) -> None:

@@ -1,5 +1,6 @@
 """Checking a data set: every kind of offender, the cache, the tables."""
 
+import errno
 import json
 import os
 import struct
@@ -240,6 +241,30 @@ def test_sixteen_bits_a_channel_are_refused(tmp_path, suffix):
     path = str(tmp_path / f"deep.{suffix}")
     cv2.imwrite(path, np.full((2, 3, 3), 1000, np.uint16))
     assert read_file("image", path).what == "more than 8 bits a channel"
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(data, monkeypatch):
+    """Tests may run as root, whom permissions don't stop: the system's answer is given here."""
+    opened = Image.open
+
+    def refuse(path, *others):
+        if str(path) == "masks/07.png":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *others)
+
+    with monkeypatch.context() as closed:
+        closed.setattr(Image, "open", refuse)
+        closed.setattr(library, "sha256", lambda path: refuse(path) and "")
+        with pytest.raises(InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"):
+            check()
+        with pytest.raises(InputError, match="Permission denied.*make it readable"):
+            images.read_mask("masks/07.png")
+    check()  # not remembered: permissions change no time
+
+
+def test_a_folder_and_a_damaged_file_differ(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    assert read_file("mask", str(tmp_path / "a.png")).what == "can't be opened (Is a directory)"
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):

@@ -136,6 +136,15 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
         match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
+@pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
+                                           (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character")])
+def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
+    touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
+    (tmp_path / "a" / os.fsdecode(name)).touch()
+    with pytest.raises(InputError, match=message):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+
+
 def test_image_without_mask_and_the_reverse_are_errors(folders):
     for number in range(8):
         (folders / "images" / f"{number}.jpg").touch()
