@@ -64,6 +64,7 @@ rule index_dataset:
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
         ignored_suffixes=ignored_suffixes,
+        ids_from=lambda wildcards: DATASETS[wildcards.dataset].get("ids_from", "name"),
         mask_format=mask_format,
         labels_dir="results/{dataset}/labels/{split}",
         # no outputs: they outlive a failed job
@@ -74,6 +75,7 @@ rule index_dataset:
         f"python {SCRIPTS}/index_dataset.py"
         " --images {params.images:q} --masks {params.masks:q}"
         " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes}"
+        " --ids-from {params.ids_from}"
         " --mask-format {params.mask_format:q} --labels-dir {params.labels_dir:q}"
         " --index {output.index:q} --state {input.state:q} --files {params.files:q}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"

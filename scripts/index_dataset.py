@@ -1,6 +1,7 @@
 """Pair the images and masks of a split; see `index_dataset`."""
 
 from pathlib import Path
+from typing import Literal
 
 from freemask import cli
 
@@ -12,6 +13,7 @@ def index_dataset(
     image_suffix: str,
     mask_suffix: str,
     ignored_suffixes: list[str] | None = None,
+    ids_from: Literal["name", "path"] = "name",
     mask_format: cli.Json = None,
     labels_dir: Path | None = None,
     index: Path,
@@ -23,9 +25,10 @@ def index_dataset(
 ) -> None:
     """Write one row per image and its mask: mask_id, image, mask (paths), image_sha256, mask_sha256.
 
-    The mask_id is the file name without its suffix. The digests make the table differ if files of the same names hold
-    something else; they are empty for a file that can't be read. Masks that aren't label PNGs are written as such: then
-    mask names the label PNG, and a further column, source, the mask as the data set has it.
+    The mask_id is the file name without its suffix, or with --ids-from path its path below the folder. The digests make
+    the table differ if files of the same names hold something else; they are empty for a file that can't be read. Masks
+    that aren't label PNGs are written as such: then mask names the label PNG, and a further column, source, the mask as
+    the data set has it.
 
     An image without a mask, or a mask without an image, is an error. With --offenders, one table then lists every file
     that can't be used, as check_dataset does.
@@ -36,6 +39,7 @@ def index_dataset(
         image_suffix: End of the images' file names, e.g. .jpg.
         mask_suffix: End of the masks' file names, e.g. .png.
         ignored_suffixes: Ends of file names that are neither, e.g. _color.png.
+        ids_from: Whether the mask_id is the file's name, or its path below the folder, "__" for each slash.
         mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: any labels.
         labels_dir: Output: folder of masks written as labels, <mask_id>.png.
         index: Output: the table.
@@ -55,7 +59,7 @@ def index_dataset(
     from freemask.parallel import some
     from freemask.tables import write_table
 
-    pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix, ignored_suffixes or [])
+    pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix, ignored_suffixes or [], ids_from)
     if offenders and not mask_format:
         raise InputError("--offenders needs --mask-format; give both or none")
     if unpaired and not offenders:

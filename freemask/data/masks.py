@@ -20,7 +20,12 @@ Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 
 
 def match_files(
-    images: Path, masks: Path, image_suffix: str, mask_suffix: str, ignored_suffixes: Sequence[str] = ()
+    images: Path,
+    masks: Path,
+    image_suffix: str,
+    mask_suffix: str,
+    ignored_suffixes: Sequence[str] = (),
+    ids_from: str = "name",
 ) -> tuple[Pairs, Unpaired]:
     """Pair the images of one folder with the masks of another; a pair's mask_id is the file name without its suffix.
 
@@ -34,12 +39,13 @@ def match_files(
         image_suffix: End of the images' names.
         mask_suffix: End of the masks' names.
         ignored_suffixes: Ends of other files, e.g. label files of another convention.
+        ids_from: "name"; or "path": the mask_id begins with the subfolders, patient01__slice_001.
     Returns: The pairs by mask_id, and the files without a partner, images first. Paths start with the given folders.
     Raises: InputError for a folder that is missing, unreadable or holds no such file, or two files with one id.
     """
     ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
     image_paths, mask_paths = (
-        _paths_by_id(folder, suffix, what, ends[suffix])
+        _paths_by_id(folder, suffix, what, ends[suffix], ids_from)
         for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
     )
     both = image_paths.keys() & mask_paths.keys()
@@ -82,7 +88,7 @@ def _files(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[
                 yield name[: -len(suffix)], os.path.join(parent, name)
 
 
-def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str]) -> dict[str, str]:
+def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], ids_from: str) -> dict[str, str]:
     if not suffix:
         raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
     if not folder.is_dir():
@@ -90,8 +96,11 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str]) -
     found: dict[str, str] = {}
     for key, path in _files(folder, suffix, ignored):
         _check_name(path)
+        if ids_from == "path":  # an id is also the name of files, so it holds no slash
+            key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
         if key in found:
-            raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
+            hint = ", or write `ids_from: path` into the data set's file" if ids_from == "name" else ""
+            raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one{hint}")
         found[key] = path
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")

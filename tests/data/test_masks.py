@@ -176,6 +176,43 @@ def test_empty_and_missing_folders_and_twin_ids_are_errors(tmp_path):
         match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
+def test_ids_from_paths_tell_files_of_one_name_apart(folders):
+    for patient in ("p1", "p2/left"):
+        for name in ("images", "masks"):
+            (folders / name / patient).mkdir(parents=True)
+        add(folders, f"{patient}/slice_1", [[1, 2]])
+    add(folders, "slice_1", [[7]])
+    with pytest.raises(InputError, match=r"id 'slice_1' stands for .*; rename one, or write `ids_from: path`"):
+        index(folders)
+    run_script("index_dataset", images=folders / "images", masks=folders / "masks", image_suffix=".jpg",
+               mask_suffix=".png", ids_from="path", index=folders / "index.tsv")  # fmt: skip
+    table = resize(folders)
+    assert table.mask_id.tolist() == ["p1__slice_1", "p2__left__slice_1", "slice_1"]
+    assert [Path(path).stem for path in table["mask"]] == table.mask_id.tolist()  # one folder, no subfolders
+    assert table.counts.tolist() == ["1:2 2:2", "1:2 2:2", "7:4"]
+
+
+def test_ids_from_paths_may_not_meet_either(tmp_path):
+    for name in ("a/b/c__d.png", "a/b__c/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"id 'b__c__d' stands for .*; rename one$"):
+        match_files(tmp_path / "a", tmp_path / "a", ".png", ".png", ids_from="path")
+
+
+def test_images_and_masks_in_different_subfolders_do_not_pair(tmp_path):
+    touch(tmp_path / "a", "1.jpg")
+    (tmp_path / "a/p1").mkdir()
+    touch(tmp_path / "a/p1", "2.jpg")
+    (tmp_path / "b/p2").mkdir(parents=True)
+    touch(tmp_path / "b", "1.png")
+    touch(tmp_path / "b/p2", "2.png")
+    pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png", ids_from="path")
+    assert [key for key, *_ in pairs] == ["1"] and [what for _, what, _ in unpaired] == [
+        "image without a mask", "mask without an image",
+    ]  # fmt: skip
+
+
 def test_nearest_by_hand():
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
     # rows floor(i * 3 / 2) = 0, 1; columns floor(i * 4 / 2) = 0, 2
