@@ -61,7 +61,9 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
         axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=ORANGE, zorder=4, label="the authors")
     write_gains(axes, shown)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set(xlabel="gain in IoU [points]", ylabel="")
+    left = table[table.gain.notna()].iloc[len(shown) :]
+    hidden = f"; {len(left)} more classes aren't shown, gains {left.gain.max():+.1f} to {left.gain.min():+.1f}"
+    axes.set(xlabel=f"gain in IoU [points]{hidden if len(left) else ''}", ylabel="")
     figure.text(0.02, 1 - 0.2 / height, title, size=13, va="top")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=10)

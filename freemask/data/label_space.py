@@ -137,13 +137,23 @@ class LabelSpace:
         lut[: len(self.ids)] = self.ids
         return lut[train]
 
+    @property
+    def ignored_color(self) -> colors.Color:
+        """Color of pixels without a class in pictures: black, or a grey if a class is black."""
+        return colors.apart_from(self.colors, colors.IGNORED)
+
+    @property
+    def filtered_color(self) -> colors.Color:
+        """Color of pixels that a filter took, in pictures: white, or another one if a class is white."""
+        return colors.apart_from(self.colors, colors.FILTERED)
+
     def colorize(self, raw: np.ndarray) -> np.ndarray:
         """Color raw labels (H, W) as (H, W, 3) uint8."""
         return self.palette()[raw]
 
     def palette(self) -> np.ndarray:
         """Colors of raw labels, (256, 3) uint8; labels without a class have the color of ignored pixels."""
-        lut = np.full((256, 3), colors.IGNORED, np.uint8)
+        lut = np.full((256, 3), self.ignored_color, np.uint8)
         lut[list(self.ids)] = np.array(self.colors, np.uint8)
         return lut
 
