@@ -19,6 +19,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     """Write a file under a temporary name, fsync, rename: a reader sees the old file or the whole new one.
 
     Args: content: the bytes, or a function that writes them to a binary file.
+    Raises: InputError where there is no room, no permission or no such place for a file.
     """
     path = Path(path)
     try:
@@ -135,6 +136,18 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; run the rule that makes it, or check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(unread(path, error)) from None
+
+
+def unread(path: str | Path, error: OSError | UnicodeDecodeError) -> str:
+    """What to say of a text file that can't be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"{path}: not UTF-8 (a byte 0x{error.object[error.start]:02x}); if you wrote it, save it as "
+            "UTF-8, e.g. with iconv -f latin1 -t utf-8"
+        )
+    return f"{path}: can't be opened ({error.strerror}); check its permissions, e.g. chmod a+r"
 
 
 def file_name(url: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from freemask.errors import InputError
 from freemask.files import digest
@@ -15,7 +15,15 @@ from freemask.files import digest
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
+
+
+def trouble(error: Exception) -> tuple[str, str]:
+    """What is wrong with a file whose reading raised one of DAMAGED, and what to do."""
+    if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+        return f"can't be opened ({error.strerror})", "make it readable, e.g. chmod a+r, or look after its disk"
+    return f"truncated or damaged ({error})", "fetch or export it again"
 
 
 def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
@@ -32,10 +40,40 @@ def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or export it again") from None
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
+
+
+def read_colors(path: str | Path) -> np.ndarray:
+    """Read an image as (H, W) int32 colors 0xrrggbb; transparency is dropped, nothing is turned.
+
+    Raises: InputError if the file is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return pack(np.asarray(image.convert("RGB")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
+
+
+def pack(rgb: np.ndarray) -> np.ndarray:
+    """Colors (H, W, 3) uint8 as (H, W) int32, 0xrrggbb."""
+    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def depth(image: Image.Image, path: str | Path) -> int:
+    """Bits per channel in the file. Pillow's mode hides them: it opens a PNG of 3 x 16 bits as RGB."""
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            return file.read(26)[24]  # signature, IHDR: width, height, bits
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    return 8
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
@@ -75,17 +113,19 @@ def jpeg_bytes(array: np.ndarray, quality: int, comment: str = "") -> bytes:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB.
+    """Read an image as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Of every image that check_dataset accepts, trainings, which read with OpenCV, see the same pixels.
 
     Raises: InputError if the file is missing or damaged.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); fetch or make it again") from None
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
 
 
 def stamp(image_sha256: str, mask_sha256: str) -> str:

@@ -1,13 +1,14 @@
 """Tab-separated tables."""
 
 import csv
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 
 from freemask.errors import InputError
-from freemask.files import write_atomic
+from freemask.files import unread, write_atomic
 
 ROWS = "rows"  # column of counted tables: their number of rows, on each row
 
@@ -57,6 +58,7 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
         table = pd.read_csv(
             path,
             sep="\t",
+            encoding="utf-8-sig",  # Excel begins UTF-8 with a mark
             dtype=dict.fromkeys(text, str),
             keep_default_na=False,
             na_values=["nan", ""],
@@ -65,9 +67,15 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
         _refuse_short_lines(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; run the rule that makes it, or check the path") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, csv.Error) as error:
+    except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
+        raise InputError(unread(path, error)) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
         raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
     missing = [column for column in columns if column not in table.columns]
+    separators = {" ": "spaces", ",": "commas", ";": "semicolons"}
+    if missing and len(table.columns) == 1 and {*columns} <= {*re.split(r"[ ,;]+", str(table.columns[0]).strip())}:
+        found = next(name for mark, name in separators.items() if mark in str(table.columns[0]))
+        raise InputError(f"{path}: columns are separated by {found}, want tabs; replace them, also in the other lines")
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(map(str, table.columns))})")
     if ROWS in table:
@@ -87,7 +95,7 @@ def _refuse_other_number(path: str | Path, written: pd.Series) -> None:
 
 def _refuse_short_lines(path: str | Path) -> None:
     """Raise InputError for a line of too few fields, e.g. of a table that was cut off; pandas fills it with NaN."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, delimiter="\t")
         header = next(rows)
         for row in rows:

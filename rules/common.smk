@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import failed_logs, launch, preflight, sharing, site, slurm, sources
+from freemask.workflow import failed_logs, launch, preflight, raw, sharing, site, slurm, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -303,13 +303,44 @@ def listed_classes(wildcards):
     )
 
 
+def ignored_suffixes(wildcards):
+    """Ends of file names that are neither images nor masks, as options."""
+    ends = DATASETS[wildcards.dataset].get("ignored_suffixes", [])
+    return " ".join(f"--ignored-suffixes={shlex.quote(end)}" for end in ends)
+
+
+def mask_format(wildcards):
+    """What a data set's masks may hold; labels and colors of classes, not their names and words."""
+    return json.dumps(DATASETS[wildcards.dataset]["mask_format"].to_json())
+
+
 def raw_data(wildcards):
-    """What an index depends on: the miniature world's manifest, or the folders of a data set that is there."""
-    facts = DATASETS[wildcards.dataset]
-    if "miniworld" in facts:
-        return f"results/{wildcards.dataset}/raw.tsv"
-    folders = [Path(facts["root"]) / facts[kind][wildcards.split] for kind in ("images", "masks")]
-    return [str(folder) for folder in folders if folder.is_dir()]
+    """What the miniature world's index depends on besides the state of its files: their manifest."""
+    return f"results/{wildcards.dataset}/raw.tsv" if "miniworld" in DATASETS[wildcards.dataset] else []
+
+
+def training_index(wildcards):
+    """The training split's index, with which another split's images are compared."""
+    return [] if wildcards.split == "train" else f"results/{wildcards.dataset}/index/train.tsv"
+
+
+@cache
+def state_of(dataset, split):
+    """A file that changes if raw data change after they were indexed. Made here, once a run, and not by its jobs."""
+    state = f"results/{dataset}/index/{split}.state"
+    if workflow.is_main_process:
+        try:
+            watch = config.get("watch_raw_data", True)
+            if changes := raw.notice(DATASETS[dataset], split, Path(state), watch):
+                sys.stderr.write(f"raw data of {dataset}, {split}, differ from their index: {changes}\n")
+        except InputError as error:
+            raise WorkflowError(str(error)) from None
+    return state
+
+
+def raw_state(wildcards):
+    """The state of a split's raw data."""
+    return state_of(wildcards.dataset, wildcards.split)
 
 
 # ---- selection -------------------------------------------------------------------------------------------------------
@@ -428,8 +459,14 @@ def experiment_row(wildcards):
 
 
 def model_settings(wildcards):
-    """The model's entry of the models file: a change of it reruns its trainings and no others."""
-    return json.dumps(MODELS[experiment_row(wildcards).model])
+    """The model's entry of the models file, of this data set's only: a change of it reruns its trainings and no others."""
+    entry = MODELS[experiment_row(wildcards).model]
+    by_dataset = {
+        key: {wildcards.dataset: entry[key][wildcards.dataset]}
+        for key in ("iterations", "warmup")
+        if wildcards.dataset in entry.get(key, {})
+    }
+    return json.dumps(entry | by_dataset)
 
 
 def synthetic_pairs(wildcards):

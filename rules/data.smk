@@ -36,7 +36,7 @@ rule write_label_space:
         "../envs/cpu.yaml"
     params:
         code=code_of("write_label_space"),
-        ignored_label=dataset_setting("ignored_label"),
+        ignored_label=lambda wildcards: DATASETS[wildcards.dataset]["label_space"].ignored,
         classes=listed_classes,
     shell:
         f"python {SCRIPTS}/write_label_space.py"
@@ -45,17 +45,16 @@ rule write_label_space:
 
 
 rule index_dataset:
-    """Pair the images and masks of a split by name; if one has no partner, check all and stop as check_dataset does."""
+    """Pair the images and masks of a split by name, read all, and write masks of other kinds as labels."""
     input:
         raw_data,
-        label_space="results/{dataset}/label_space.json",
+        state=raw_state,
     output:
         index="results/{dataset}/index/{split}.tsv",
     log:
         "logs/{dataset}/index_dataset/{split}.log",
     benchmark:
         "logs/{dataset}/index_dataset/{split}.benchmark.tsv"
-    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]
@@ -65,14 +64,21 @@ rule index_dataset:
         masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
-        # written if a file has no partner, which fails the job: no outputs
+        ignored_suffixes=ignored_suffixes,
+        ids_from=lambda wildcards: DATASETS[wildcards.dataset].get("ids_from", "name"),
+        mask_format=mask_format,
+        labels_dir="results/{dataset}/labels/{split}",
+        # no outputs: they outlive a failed job
+        files="results/{dataset}/index/{split}.files.json",
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
         f"python {SCRIPTS}/index_dataset.py"
         " --images {params.images:q} --masks {params.masks:q}"
-        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q}"
-        " --index {output.index:q} --label-space {input.label_space:q}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes}"
+        " --ids-from {params.ids_from}"
+        " --mask-format {params.mask_format:q} --labels-dir {params.labels_dir:q}"
+        " --index {output.index:q} --state {input.state:q} --files {params.files:q}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 
@@ -81,8 +87,10 @@ rule check_dataset:
     input:
         index="results/{dataset}/index/{split}.tsv",
         label_space="results/{dataset}/label_space.json",
+        training_index=training_index,
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
+        duplicates="results/{dataset}/check/{split}.duplicates.tsv",
     log:
         "logs/{dataset}/check_dataset/{split}.log",
     benchmark:
@@ -92,13 +100,16 @@ rule check_dataset:
     threads: config["threads"]
     params:
         code=code_of("check_dataset"),
+        mask_format=mask_format,
+        training_index=lambda wildcards, input: option("--training-index", input.training_index),
         # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
         f"python {SCRIPTS}/check_dataset.py"
         " --index {input.index:q} --label-space {input.label_space:q}"
-        " --frequencies {output.frequencies:q}"
+        " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
+        " --duplicates {output.duplicates:q} {params.training_index}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 

@@ -11,7 +11,10 @@ def check_dataset(
     *,
     index: Path,
     label_space: Path,
+    mask_format: cli.Json = None,
     frequencies: Path,
+    duplicates: Path | None = None,
+    training_index: Path | None = None,
     offenders: Path,
     cache: Path,
     threads: cli.Positive = 1,
@@ -19,33 +22,49 @@ def check_dataset(
     """Open every image and mask of a split once; write a table of class frequencies: label, name, pixels, images.
 
     Files that can't be used are listed in one table (path, what, remedy), and the script ends with code 1: empty,
-    truncated or damaged files, masks that aren't 8-bit labels, labels outside the class table, an image and a mask of
-    different sizes, masks without a labelled pixel. Files that haven't changed since the last check aren't read again.
+    truncated or damaged files, masks that aren't 8-bit labels (or colours), labels or colours outside the class table,
+    an image and a mask of different sizes, masks without a labelled pixel. Files that haven't changed since the last
+    check aren't read again. Equal images are warned of, since public data sets hold some.
 
     Args:
         index: Table of the split from index_dataset.
         label_space: The data set's label space (JSON).
+        mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: the labels of the label space.
         frequencies: Output: table of label, name, pixels, images.
+        duplicates: Output: table of images with the same bytes, image, equal_to, split (same or train).
+        training_index: Index of the training split, if this is another one: its images are compared as well.
         offenders: Output, only if there are offenders: table of path, what, remedy.
         cache: File that remembers what was found in each file.
         threads: Number of processes.
     """
     import pandas as pd
 
-    from freemask.data.check import check_split, refuse
+    from freemask.data.check import check_split, equal_images, refuse
     from freemask.data.label_space import LabelSpace
+    from freemask.data.mask_format import MaskFormat
+    from freemask.parallel import some
     from freemask.tables import read_table, write_table
 
     offenders.unlink(missing_ok=True)
     space = LabelSpace.read(label_space)
-    table = read_table(index, ["image", "mask"], only=True)
-    pairs = list(zip(table["image"], table["mask"], strict=True))
-    report = check_split(pairs, space, cache, threads, f"check {index.stem}")
+    accepted = MaskFormat.of_json(mask_format) if mask_format else MaskFormat.of_labels(space)
+    table = read_table(index, ["image", "mask"])
+    masks = table["source"] if "source" in table else table["mask"]  # as the data set has them
+    report = check_split(list(zip(table["image"], masks, strict=True)), accepted, cache, threads, f"check {index.stem}")
     if report.offenders:
         refuse(offenders, report)
     ids = list(space.ids)
     columns = {"label": ids, "name": space.names, "pixels": report.pixels[ids], "images": report.images[ids]}
     write_table(frequencies, pd.DataFrame(columns))
+    if duplicates:
+        key = ["image", "image_sha256"]
+        equal = equal_images(read_table(index, key), read_table(training_index, key) if training_index else None)
+        write_table(duplicates, equal)
+        for split, what in (("same", "stand more than once in it"), ("train", "are training images as well")):
+            rows = equal[equal.split == split]
+            if len(rows):
+                named = some([f"{row.image} = {row.equal_to}" for row in rows.itertuples()])
+                cli.tell(f"warning: {index}: {len(rows)} image(s) {what}: {named}; all are in {duplicates}")
     unseen = [name for name, images in zip(space.names, report.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
     cli.tell(f"{index}: {report.pairs} pairs are good, {report.read} files read{note}")

@@ -23,8 +23,8 @@ def most_improved(
         train_seeds: The seeds, in the files' order.
         reported: YAML file of the authors' numbers.
         dataset: Id of the data set, to find the authors' numbers.
-        most_improved: Output, largest gain first: label, name, real, joint, gain, gain_seed_<s>, and reported_gain if
-            the authors report any [points].
+        most_improved: Output, largest gain first: label, name, real, joint, gain, seeds (in how many both have an IoU),
+            gain_seed_<s>, and reported_gain if the authors report any [points].
     """
     from freemask.reporting import results
     from freemask.segmentation.outputs import read_ious

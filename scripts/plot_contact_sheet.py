@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from freemask import cli
-from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts, read_masks
 from freemask.files import write_atomic
@@ -48,7 +47,8 @@ def plot_contact_sheet(
     table, counts = read_masks(masks)
     train = read_table(synthetic, ["image", "mask", "mask_id", "seed", "filtered"])
     images = train.groupby("mask_id").size().reindex(table.mask_id, fill_value=0).to_numpy()
-    chosen = choose_masks(counts, images >= min(columns, images.max()), rows)
+    columns = min(columns, int(images.max()))  # no column stays empty
+    chosen = choose_masks(counts, images >= columns, rows)
     real = read_table(index, ["mask_id", "image"]).set_index("mask_id").image
     drawn = []
     for position in chosen:
@@ -60,7 +60,7 @@ def plot_contact_sheet(
     headings = ["real image", "its mask", "filtered mask of no. 1"]
     headings += [f"synthetic no. {number + 1}" for number in range(columns)]
     labels = np.unique(counts.label[np.isin(counts.row, chosen)])
-    entries = [*legend(labels, space), (colors.FILTERED, "filtered"), (colors.IGNORED, "ignored")]
+    entries = [*legend(labels, space), (space.filtered_color, "filtered"), (space.ignored_color, "ignored")]
     sheet = draw_sheet(drawn, headings, entries, f"{title}: masks and the images synthesized from them")
     write_atomic(figure, png_bytes(sheet))
 
@@ -115,7 +115,7 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
 def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
     """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
     painted = label_space.colorize(filtered)
-    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = colors.FILTERED
+    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
     return painted
 
 

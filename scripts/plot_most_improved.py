@@ -17,7 +17,8 @@ from freemask.tables import read_table
 def plot_most_improved(*, most_improved: Path, top: cli.Positive = 10, title: str, figures: list[Path]) -> None:
     """The classes whose IoU gains most when synthetic images are added. Bars: mean over train seeds, in points of IoU;
     circles: each seed; diamonds: the authors' gains, where they report one. Grey bars are losses. Where the circles of
-    a class lie far apart, its gain is mostly chance: rare classes have few validation pixels.
+    a class lie far apart, its gain is mostly chance: rare classes have few validation pixels. A class without an IoU
+    in some seeds says in how many both trainings have one.
 
     Args:
         most_improved: Table made by most_improved.
@@ -25,7 +26,7 @@ def plot_most_improved(*, most_improved: Path, top: cli.Positive = 10, title: st
         title: Name of the data set.
         figures: Outputs, .png and .pdf.
     """
-    table = read_table(most_improved, ["label", "name", "real", "joint", "gain"])
+    table = read_table(most_improved, ["label", "name", "real", "joint", "gain", "seeds"])
     if table.gain.isna().all():
         raise InputError(f"{most_improved}: no class has a gain; is the validation set empty?")
     save(draw(table, top, f"Most improved classes, {title}"), figures)
@@ -35,7 +36,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     """Draw bars of gains, largest first, a point per train seed, and a diamond where the authors report a gain.
 
     Args:
-        table: name, real, joint, gain, gain_seed_<s>, perhaps reported_gain, sorted by gain.
+        table: name, real, joint, gain, seeds, gain_seed_<s>, perhaps reported_gain, sorted by gain.
         top: Number of classes.
         title: Line above the plot.
     """
@@ -48,8 +49,11 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     bars = pd.DataFrame({"gain": shown.gain, "row": [f"row {row}" for row in rows], "up": shown.gain >= 0})
     colors = {True: BLUE, False: GREY}
     sns.barplot(bars, x="gain", y="row", hue="up", palette=colors, saturation=1, width=0.68, legend=False, ax=axes)
-    axes.set_yticks(rows, shown.name)
     seeds = [column for column in shown if column.startswith("gain_seed_")]
+    fewer = shown.seeds < len(seeds)
+    axes.set_yticks(
+        rows, shown.name.where(~fewer, shown.name + " (" + shown.seeds.astype(str) + f" of {len(seeds)} seeds)")
+    )
     for seed in seeds if len(seeds) > 1 else []:
         label = f"each of {len(seeds)} train seeds" if seed == seeds[0] else None
         axes.scatter(shown[seed], rows, s=24, color="white", edgecolor=INK, linewidth=1, zorder=3, label=label)
@@ -57,7 +61,9 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
         axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=ORANGE, zorder=4, label="the authors")
     write_gains(axes, shown)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set(xlabel="gain in IoU [points]", ylabel="")
+    left = table[table.gain.notna()].iloc[len(shown) :]
+    hidden = f"; {len(left)} more classes aren't shown, gains {left.gain.max():+.1f} to {left.gain.min():+.1f}"
+    axes.set(xlabel=f"gain in IoU [points]{hidden if len(left) else ''}", ylabel="")
     figure.text(0.02, 1 - 0.2 / height, title, size=13, va="top")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=10)

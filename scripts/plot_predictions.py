@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from freemask import cli
-from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import write_atomic
@@ -60,7 +59,7 @@ def plot_predictions(
         colored = [tile(space.colorize(one), size, smooth=False) for one in labels]
         rows.append(Row([tile(read_image(image), size, smooth=True), *colored]))
         seen.update(*(np.unique(one).tolist() for one in labels))
-    entries = [*legend(sorted(seen - {space.ignored}), space), (colors.IGNORED, "ignored")]
+    entries = [*legend(sorted(seen - {space.ignored}), space), (space.ignored_color, "ignored")]
     headings = ["validation image", "its mask", baseline, improved]
     sheet = draw_sheet(rows, headings, entries, f"{title}: predictions, train seed {train_seed}")
     write_atomic(figure, png_bytes(sheet))

@@ -1,7 +1,8 @@
 """Check the images and masks of a split before anything expensive reads them.
 
-Masks may be grey PNGs (the value is the label) or palette PNGs (the index is the label; the palette's colors are
-ignored, as in Pascal VOC). Everything else doesn't hold one label per pixel and is refused.
+Masks are PNG or TIFF files: grey (the value is the label) or with a palette (the index is the label; the palette's
+colors are ignored, as in Pascal VOC), or, in a data set whose masks are colors, images of exactly these colors.
+Everything else doesn't hold one label per pixel and is refused.
 
 A cache remembers what was found in a file. The file is read again only if its size or its time of change differs.
 """
@@ -17,23 +18,31 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from freemask.data.label_space import LabelSpace
-from freemask.data.masks import count_labels
+from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
 from freemask.errors import InputError
-from freemask.images import DAMAGED, decode, shown_size
+from freemask.files import sha256
+from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
 from freemask.parallel import map_files
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 2"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 4"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
+MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
+WHITE_IS_ZERO = 0  # of the TIFF tag below
+PHOTOMETRIC = 262
+
+# Images that Pillow and OpenCV, with which mmsegmentation reads, decode to the same pixels.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")  # MPO: photographs of some telephones
+IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+MASK_FORMATS = ("PNG", "TIFF")
 
 
 class Content(NamedTuple):
     """What a file holds, or why it can't be used.
 
-    width and height: as shown [pixels]. counts: pixels of every raw label of a mask, the ignored one too, as
-    "label:pixels label:pixels ...". what: the problem, or "". remedy: what to do about it.
+    width and height: as shown [pixels]. counts: pixels of every value of a mask (label, or color as a number), as
+    "value:pixels value:pixels ...", values ascending. what: the problem, or "". remedy: what to do about it.
     """
 
     width: int = 0
@@ -44,22 +53,33 @@ class Content(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A file when it was read: kind ("image" or "mask"), size [bytes], time of change [ns], content."""
+    """A file when it was read: kind ("image", "mask" or "colors"), size [bytes], time of change [ns], SHA-256, content.
+
+    time of change: 0 for a file that can't be opened, which is looked for again. SHA-256: "" for such a file.
+    """
 
     kind: str
     path: str
     size: int
     changed: int
+    sha256: str
     content: Content
 
 
 class Job(NamedTuple):
-    """A pair to check: paths, and what is cached of both files."""
+    """Two files to check, an image and its mask: kind, path, and what is cached of each."""
 
-    image: str
-    mask: str
-    cached_image: Checked | None
-    cached_mask: Checked | None
+    image: tuple[str, str, Checked | None]
+    mask: tuple[str, str, Checked | None]
+
+
+class State(NamedTuple):
+    """A file without its content, see Checked."""
+
+    path: str
+    size: int
+    changed: int
+    sha256: str
 
 
 class Offender(NamedTuple):
@@ -78,6 +98,7 @@ class Report:
         pairs: Number of pairs.
         read: Number of files that were read; the others were cached.
         offenders: Files that can't be used.
+        files: Image and mask of each pair.
         pixels: Pixels of each raw label, (256,).
         images: Masks that show each raw label, (256,).
     """
@@ -85,37 +106,43 @@ class Report:
     pairs: int = 0
     read: int = 0
     offenders: list[Offender] = field(default_factory=list)
+    files: list[tuple[State, State]] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
 
 def check_split(
-    pairs: list[tuple[str, str]], label_space: LabelSpace, cache: Path, processes: int, description: str
+    pairs: list[tuple[str, str]], mask_format: MaskFormat, cache: Path | None, processes: int, description: str
 ) -> Report:
     """Read every image and mask that isn't cached, and judge every pair.
 
     Args:
         pairs: Paths of images and their masks.
-        label_space: Labels that masks may hold.
-        cache: Cache file; made if it doesn't exist.
+        mask_format: What masks may hold.
+        cache: Cache file; made if it doesn't exist. None: nothing is remembered.
         processes: Number of processes that read files.
         description: Name of the progress bar.
     """
     report = Report()
-    known = _read_cache(cache)
-    jobs = [Job(image, mask, known.get(("image", image)), known.get(("mask", mask))) for image, mask in pairs]
-    with open(cache, "a", buffering=1) as file:  # line by line: a killed run loses only the pairs being read
+    known = _read_cache(cache) if cache else {}
+    masks = "colors" if mask_format.colors else "mask"
+    kinds = [(("image", image), (masks, mask)) for image, mask in pairs]
+    jobs = [Job((*image, known.get(image)), (*mask, known.get(mask))) for image, mask in kinds]
+    with open(cache or os.devnull, "a", buffering=1) as file:  # line by line: a killed run loses only the pairs in work
         for job, (image, mask) in zip(jobs, map_files(_examine, jobs, processes, description, "pair"), strict=True):
-            for found, cached in ((image, job.cached_image), (mask, job.cached_mask)):
+            for found, cached in ((image, job.image[2]), (mask, job.mask[2])):
                 if found != cached:
                     report.read += 1
-                    if found.changed:  # not for a missing file, which is looked for again
+                    if found.changed:
                         file.write(json.dumps(found) + "\n")
             report.pairs += 1
-            report.offenders += judge(image, mask, label_space)
-            for label, pixels in _parse_counts(mask.content.counts):
-                report.pixels[label] += pixels
-                report.images[label] += 1
+            report.offenders += judge(image, mask, mask_format)
+            report.files.append((State(*image[1:5]), State(*mask[1:5])))
+            for value, pixels in _parse_counts(mask.content.counts):
+                if value in mask_format.values:
+                    label = mask_format.values[value]
+                    report.pixels[label] += pixels
+                    report.images[label] += 1
     return report
 
 
@@ -125,7 +152,7 @@ def _read_cache(path: Path) -> dict[tuple[str, str], Checked]:
         version, *lines = path.read_text().splitlines()
         if version == CACHE_VERSION:
             entries = [json.loads(line) for line in lines]
-            found = (Checked(*entry[:4], Content(*entry[4])) for entry in entries)
+            found = (Checked(*entry[:5], Content(*entry[5])) for entry in entries)
             return {(file.kind, file.path): file for file in found}
     except (OSError, ValueError, TypeError, IndexError):
         pass
@@ -135,46 +162,52 @@ def _read_cache(path: Path) -> dict[tuple[str, str], Checked]:
 
 
 def _examine(job: Job) -> tuple[Checked, Checked]:
-    return _check_file("image", job.image, job.cached_image), _check_file("mask", job.mask, job.cached_mask)
+    return _check_file(*job.image), _check_file(*job.mask)
 
 
 def _check_file(kind: str, path: str, cached: Checked | None) -> Checked:
     """Read a file; returns what is cached of it if it hasn't changed."""
     try:
         status = os.stat(path)
-        size, changed = status.st_size, status.st_mtime_ns
+        if cached and (cached.size, cached.changed) == (status.st_size, status.st_mtime_ns):
+            return cached
+        return Checked(kind, path, status.st_size, status.st_mtime_ns, sha256(path), read_file(kind, path))
     except OSError:
-        size, changed = 0, 0
-    if cached and (cached.size, cached.changed) == (size, changed):
-        return cached
-    return Checked(kind, path, size, changed, read_file(kind, path))
+        return Checked(kind, path, 0, 0, "", read_file(kind, path))
 
 
 def read_file(kind: str, path: str) -> Content:
-    """Read an image (kind "image") or a mask ("mask") to its last byte."""
+    """Read an image (kind "image") or a mask ("mask": labels, "colors") to its last byte."""
     try:
         if os.path.getsize(path) == 0:
             return Content(what="empty file", remedy=AGAIN)
         with Image.open(path) as image:
-            problem = _mask_problem(image, path) if kind == "mask" else _image_problem(image)
+            problem = _image_problem(image, path) if kind == "image" else _mask_problem(image, path, kind == "colors")
             if problem:
                 what, remedy = problem
                 return Content(what=what, remedy=remedy)
-            return _read_mask(image, path) if kind == "mask" else _read_image(image, path)
+            return _read_image(image, path) if kind == "image" else _read_mask(image, path, kind == "colors")
     except FileNotFoundError:
         return Content(what="no such file", remedy="put it back, or index the data set again")
     except Image.DecompressionBombError:
         return Content(what=f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels", remedy="cut it into tiles")
     except Image.UnidentifiedImageError:
-        return Content(what=f"not a readable {kind}", remedy=AGAIN)
+        return Content(what=f"not a readable {'image' if kind == 'image' else 'mask'}", remedy=AGAIN)
     except DAMAGED as error:
-        return Content(what=f"truncated or damaged ({error})", remedy=AGAIN)
+        what, remedy = trouble(error)
+        return Content(what=what, remedy=remedy)
 
 
-def _image_problem(image: Image.Image) -> tuple[str, str] | None:
+def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
     """Why the format of an image can't be used, and the remedy."""
-    if image.mode.startswith(("I", "F")):
-        return f"more than 8 bits a channel (mode {image.mode})", "save it with 8 bits a channel"
+    if image.format not in IMAGE_FORMATS:
+        return f"a {image.format}, which not every step reads", "save it as JPEG or PNG"
+    if image.mode.startswith(("I", "F")) or depth(image, path) > 8:
+        return "more than 8 bits a channel", "save it with 8 bits a channel"
+    if image.mode not in IMAGE_MODES:
+        return f"colours as {image.mode}", "save it in RGB"
+    if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) != 1:
+        return "a TIFF with an orientation, which OpenCV can't read", "turn its pixels, or save it as JPEG or PNG"
     return None
 
 
@@ -186,29 +219,53 @@ def _read_image(image: Image.Image, path: str) -> Content:
     return Content(*size)
 
 
-def _mask_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
+def _mask_problem(image: Image.Image, path: str, colors: bool) -> tuple[str, str] | None:
     """Why the format of a mask can't be used, and the remedy."""
-    if image.format != "PNG":
-        return f"a {image.format}, not a PNG", "export the labels as PNG; lossy formats change them"
+    if image.format not in MASK_FORMATS:
+        return f"a {image.format}, neither PNG nor TIFF", "export masks as PNG; lossy formats change them"
+    if image.format == "TIFF" and image.info.get("compression") == "jpeg":
+        return "a TIFF with lossy compression", "export masks as PNG; lossy compression changes them"
+    if getattr(image, "n_frames", 1) > 1:
+        return f"{image.n_frames} pages", "save each as a mask of its own"
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        return "an orientation, which masks may not have", "turn its pixels and save it without one"
+    if image.mode.startswith(("I", "F")) or depth(image, path) > 8:
+        return f"{depth(image, path)} bits a channel (mode {image.mode})", "save the mask with 8 bits a channel"
+    return _color_problem(image) if colors else _label_problem(image, path)
+
+
+def _color_problem(image: Image.Image) -> tuple[str, str] | None:
+    """Why an image can't be a mask of colors, and the remedy."""
+    return None if image.mode in IMAGE_MODES else (f"colours as {image.mode}", "save the mask in RGB")
+
+
+def _label_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
+    """Why an image can't be a mask of labels, and the remedy."""
     if image.mode in ("RGB", "RGBA"):
-        return f"colours (mode {image.mode}), not labels", "map every colour to its label and save one 8-bit channel"
-    if image.mode.startswith("I"):
-        return f"16 bits a pixel (mode {image.mode})", "save the labels 0..255 with 8 bits"
+        remedy = "write `masks_are: colors` into the data set's file to have its colours read, or export 8-bit labels"
+        return f"colours (mode {image.mode}), not labels", remedy
     if image.mode not in ("L", "P"):
         return f"mode {image.mode}, not one channel of labels", "save the labels as 8-bit grey PNG"
-    with open(path, "rb") as file:
-        bits = file.read(26)[24]  # PNG signature, IHDR: width, height, bits
-    if image.mode == "L" and bits < 8:
+    if image.mode == "L" and (bits := depth(image, path)) < 8:
         return f"{bits} bits a pixel, which readers stretch to 8", "save the labels as 8-bit grey PNG"
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        return "a TIFF in which white is 0, whose labels readers invert", "save the labels as 8-bit grey PNG"
     return None
 
 
-def _read_mask(image: Image.Image, path: str) -> Content:
+def _read_mask(image: Image.Image, path: str, colors: bool) -> Content:
     decode(image, path)
-    return Content(*image.size, counts=count_labels(np.asarray(image, dtype=np.uint8)))
+    if colors:
+        counts = list(count_colors(image))
+        if len(counts) > MOST_COLORS:
+            return Content(what=f"{len(counts)} colours, so many that it can't be a mask", remedy=UNSMOOTHED)
+    else:
+        pixels = np.bincount(np.asarray(image, dtype=np.uint8).ravel())
+        counts = [(int(label), int(pixels[label])) for label in np.flatnonzero(pixels)]
+    return Content(*image.size, counts=" ".join(f"{value}:{pixels}" for value, pixels in counts))
 
 
-def judge(image: Checked, mask: Checked, label_space: LabelSpace) -> list[Offender]:
+def judge(image: Checked, mask: Checked, mask_format: MaskFormat) -> list[Offender]:
     """What is wrong with a pair; [] for a good one."""
     shown, labelled = image.content, mask.content
     found = [Offender(file.path, file.content.what, file.content.remedy) for file in (image, mask) if file.content.what]
@@ -218,22 +275,36 @@ def judge(image: Checked, mask: Checked, label_space: LabelSpace) -> list[Offend
         found.append(Offender(mask.path, sizes, remedy))
     if labelled.what:
         return found
-    labels = [label for label, _ in _parse_counts(labelled.counts)]
-    unknown = sorted(set(labels) - set(label_space.ids) - {label_space.ignored})
-    if unknown:
-        remedy = "fix them in the masks, or add them to the class table"
-        found.append(Offender(mask.path, f"label(s) {unknown} not in the class table", remedy))
-    elif labels == [label_space.ignored]:
-        what = f"no labelled pixel (all are {label_space.ignored}, the ignored label)"
+    counts = list(_parse_counts(labelled.counts))
+    if unknown := mask_format.unknown(counts):
+        found.append(Offender(mask.path, *unknown))
+    elif {mask_format.values[value] for value, _ in counts} == {mask_format.ignored}:
+        what = f"no labelled pixel (all are {mask_format.shown(counts[0][0])}, which is ignored)"
         found.append(Offender(mask.path, what, "label it, or take image and mask out of the data set"))
     return found
 
 
 def _parse_counts(counts: str) -> Iterator[tuple[int, int]]:
-    """Parse 'label:pixels label:pixels ...'."""
+    """Parse 'value:pixels value:pixels ...'."""
     for entry in counts.split():
-        label, _, pixels = entry.partition(":")
-        yield int(label), int(pixels)
+        value, _, pixels = entry.partition(":")
+        yield int(value), int(pixels)
+
+
+def equal_images(index: pd.DataFrame, other: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Images of a split with the same bytes: image, equal_to, split (of equal_to: "same" or "train").
+
+    Args:
+        index: mask_id, image, image_sha256 of the split.
+        other: The same of the training split, if this is another one.
+    """
+    first = index.drop_duplicates("image_sha256")
+    again = index[index.duplicated("image_sha256")].merge(first, on="image_sha256").assign(split="same")
+    found = [again]
+    if other is not None:
+        seen = other.drop_duplicates("image_sha256")
+        found.append(index.merge(seen, on="image_sha256").assign(split="train"))
+    return pd.concat(found)[["image_x", "image_y", "split"]].rename(columns={"image_x": "image", "image_y": "equal_to"})
 
 
 def refuse(path: Path, report: Report) -> None:

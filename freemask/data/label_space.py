@@ -33,7 +33,7 @@ class LabelSpace:
         names: Names in tables and figures.
         words: Words in prompts; may repeat.
         colors: (r, g, b) of each class.
-        ignored: Raw label that means "ignored"; the filter writes it as well.
+        ignored: Raw label that means "ignored"; the filter writes it, also where no mask of the data set holds it.
     """
 
     ids: tuple[int, ...]
@@ -64,7 +64,7 @@ class LabelSpace:
         write_json(path, {"ignored": self.ignored, "classes": classes})
 
     @classmethod
-    def of_class_table(cls, classes: str | Path, ignored: int) -> "LabelSpace":
+    def of_class_table(cls, classes: str | Path, ignored: int | None) -> "LabelSpace":
         """Read a class table with the columns label, name, word, color (#rrggbb).
 
         Raises: InputError as `of_table` does.
@@ -72,16 +72,22 @@ class LabelSpace:
         return cls.of_table(read_table(classes, ["label", "name", "word", "color"]), ignored, classes)
 
     @classmethod
-    def of_table(cls, table: pd.DataFrame, ignored: int, classes: str | Path) -> "LabelSpace":
+    def of_table(cls, table: pd.DataFrame, ignored: int | None, classes: str | Path) -> "LabelSpace":
         """Make a label space of a class table.
 
         Args:
             table: Columns label, name, word, color (#rrggbb), a row per class.
-            ignored: Raw label that means "ignored", 0..255.
+            ignored: Raw label that means "ignored", 0..255. None: the lowest one that no class has.
             classes: What messages call the table.
         Raises: InputError for no class at all, a repeated label, a label outside 0..255 (the ignored one as well), the
-            ignored label used as a class, an empty name or word, or a color that isn't #rrggbb.
+            ignored label used as a class, no label left for ignored pixels, an empty name or word, or a color that isn't
+            #rrggbb.
         """
+        if ignored is None:
+            free = set(range(256)) - set(table.label)
+            if not free:
+                raise InputError(f"{classes}: 256 classes leave no label for ignored pixels; merge two classes")
+            ignored = min(free)
         if not (isinstance(ignored, int) and 0 <= ignored <= 255):
             raise InputError(f"ignored_label = {ignored!r}, want a whole number in 0..255: masks hold 8 bits")
         if table.empty:
@@ -131,13 +137,23 @@ class LabelSpace:
         lut[: len(self.ids)] = self.ids
         return lut[train]
 
+    @property
+    def ignored_color(self) -> colors.Color:
+        """Color of pixels without a class in pictures: black, or a grey if a class is black."""
+        return colors.apart_from(self.colors, colors.IGNORED)
+
+    @property
+    def filtered_color(self) -> colors.Color:
+        """Color of pixels that a filter took, in pictures: white, or another one if a class is white."""
+        return colors.apart_from(self.colors, colors.FILTERED)
+
     def colorize(self, raw: np.ndarray) -> np.ndarray:
         """Color raw labels (H, W) as (H, W, 3) uint8."""
         return self.palette()[raw]
 
     def palette(self) -> np.ndarray:
         """Colors of raw labels, (256, 3) uint8; labels without a class have the color of ignored pixels."""
-        lut = np.full((256, 3), colors.IGNORED, np.uint8)
+        lut = np.full((256, 3), self.ignored_color, np.uint8)
         lut[list(self.ids)] = np.array(self.colors, np.uint8)
         return lut
 

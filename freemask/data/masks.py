@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,67 +19,132 @@ Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 
 
-def match_files(images: Path, masks: Path, image_suffix: str, mask_suffix: str) -> tuple[Pairs, Unpaired]:
+def match_files(
+    images: Path,
+    masks: Path,
+    image_suffix: str,
+    mask_suffix: str,
+    ignored_suffixes: Sequence[str] = (),
+    ids_from: str = "name",
+) -> tuple[Pairs, Unpaired]:
     """Pair the images of one folder with the masks of another; a pair's mask_id is the file name without its suffix.
 
-    Folders are searched recursively, hidden files are skipped. A suffix is the end of the file name and may be more
-    than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes' files.
+    Folders are searched recursively, hidden files are skipped. A suffix is the end of the file name, in small letters
+    or capitals, and may be more than an extension: '_leftImg8bit.png' and '_gtFine_labelIds.png' pair Cityscapes'
+    files. Where a file ends in both suffixes, the longer one counts.
 
+    Args:
+        images: Folder of images.
+        masks: Folder of masks.
+        image_suffix: End of the images' names.
+        mask_suffix: End of the masks' names.
+        ignored_suffixes: Ends of other files, e.g. label files of another convention.
+        ids_from: "name"; or "path": the mask_id begins with the subfolders, patient01__slice_001.
     Returns: The pairs by mask_id, and the files without a partner, images first. Paths start with the given folders.
-    Raises: InputError for a folder that is missing or holds no such file, or two files with one id.
+    Raises: InputError for a folder that is missing, unreadable or holds no such file, or two files with one id.
     """
-    image_paths = _paths_by_id(images, image_suffix, "image")
-    mask_paths = _paths_by_id(masks, mask_suffix, "mask")
+    ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
+    image_paths, mask_paths = (
+        _paths_by_id(folder, suffix, what, ends[suffix], ids_from)
+        for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
+    )
+    both = image_paths.keys() & mask_paths.keys()
     no_mask = "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"
     no_image = "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"
-    unpaired = [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - mask_paths.keys())]
-    unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - image_paths.keys())]
-    pairs = [(key, image_paths[key], mask_paths[key]) for key in sorted(image_paths.keys() & mask_paths.keys())]
-    return pairs, unpaired
+    unpaired = _other_files(images, image_paths, both, image_suffix) + _other_files(masks, mask_paths, both, mask_suffix)
+    unpaired += [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - both)]
+    unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - both)]
+    return [(key, image_paths[key], mask_paths[key]) for key in sorted(both)], unpaired
 
 
-def _paths_by_id(folder: Path, suffix: str, what: str) -> dict[str, str]:
+def raw_files(
+    images: Path, masks: Path, image_suffix: str, mask_suffix: str, ignored_suffixes: Sequence[str] = ()
+) -> list[str]:
+    """Paths of all files that match_files looks at."""
+    ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
+    return [
+        path
+        for folder, suffix in ((images, image_suffix), (masks, mask_suffix))
+        for _, path in _files(folder, suffix, ends[suffix])
+    ]
+
+
+def _ignored_ends(image_suffix: str, mask_suffix: str, ignored: Sequence[str]) -> dict[str, list[str]]:
+    """Ends of names to leave out among files that end in each suffix; of two suffixes the longer one counts."""
+    suffixes = (image_suffix, mask_suffix)
+    longer = [max(suffixes, key=len)] if image_suffix.lower() != mask_suffix.lower() else []
+    return {suffix: [*ignored, *(end for end in longer if end != suffix)] for suffix in suffixes}
+
+
+def _files(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name without suffix, and path, of each file below a folder that ends in the suffix, sorted."""
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            small = name.lower()
+            if len(name) == len(suffix) or name.startswith(".") or not small.endswith(suffix.lower()):
+                continue
+            if not any(small.endswith(other.lower()) for other in ignored):
+                yield name[: -len(suffix)], os.path.join(parent, name)
+
+
+def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], ids_from: str) -> dict[str, str]:
     if not suffix:
         raise InputError(f"the {what} suffix is empty; give the end of the file names, e.g. .png")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
     found: dict[str, str] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or not name.endswith(suffix) or name == suffix:
-                continue
-            key, path = name.removesuffix(suffix), os.path.join(parent, name)
-            if key in found:
-                raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one")
-            found[key] = path
+    for key, path in _files(folder, suffix, ignored):
+        _check_name(path)
+        if ids_from == "path":  # an id is also the name of files, so it holds no slash
+            key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
+        if key in found:
+            hint = ", or write `ids_from: path` into the data set's file" if ids_from == "name" else ""
+            raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one{hint}")
+        found[key] = path
     if not found:
         raise InputError(f"{folder}: holds no {what} that ends in {suffix!r}; check the {what} suffix")
     return found
 
 
-def fingerprint(pair: tuple[str, str, str]) -> tuple[str, str, str]:
-    """Sizes of a pair's image and mask [bytes] and the mask's SHA-256; empty strings if a file can't be read.
-
-    They make an index differ if a file of the same name holds something else. Images aren't hashed: they have many GB,
-    and a new export rarely has the same size. check_dataset reports the files that can't be read, all together.
-    """
-    _, image, mask = pair
-    return _size(image), _size(mask), _digest(mask)
-
-
-def _size(path: str) -> str:
+def _check_name(path: str) -> None:
+    """Raises: InputError for a name that tables can't hold."""
+    shown = path.encode("ascii", "backslashreplace").decode()
     try:
-        return str(os.path.getsize(path))
-    except OSError:
-        return ""
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{shown}: a file name that isn't UTF-8; rename it, or all of a folder: convmv -f latin1 -t utf8 -r --notest"
+        ) from None
+    if any(ord(character) < ord(" ") for character in path):
+        raise InputError(f"{shown!r}: a file name with a control character; rename it")
 
 
-def _digest(path: str) -> str:
-    try:
-        return sha256(path)
-    except OSError:
-        return ""
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX"
+    ) from error
+
+
+def _other_files(folder: Path, paths: dict[str, str], paired: Set[str], suffix: str) -> Unpaired:
+    """A finding for each further kind of file beside the pairs: <id of a pair>_<word><suffix>; taken out of `paths`."""
+    kinds: dict[str, list[str]] = {}
+    for key in paths.keys() - paired:
+        start, mark, word = key.rpartition("_")
+        if mark and start in paired:
+            kinds.setdefault(f"_{word}{suffix}", []).append(key)
+    for keys in kinds.values():
+        for key in keys:
+            del paths[key]
+    return [
+        (
+            str(folder),
+            f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids, which look like another convention",
+            f"name them in the data set's file, ignored_suffixes: [{end}], to leave them out; if they are the right "
+            f"ones, give {end} as the suffix",
+        )
+        for end, keys in sorted(kinds.items())
+    ]
 
 
 def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:
@@ -137,7 +203,7 @@ class LabelCounts:
 
 
 def mask_path(masks_dir: Path, mask_id: str) -> Path:
-    """Path of a square mask."""
+    """Path of a square mask, or of a mask that is written as labels."""
     return masks_dir / subfolder(mask_id) / f"{mask_id}.png"
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from freemask.errors import InputError
 from freemask.files import write_atomic
+from freemask.reporting import fonts
 
 BLUE, ORANGE, GREY, INK = "#3b6fa5", "#d9772b", "#c9ced6", "#2b2f36"
 ROWS_PER_PANEL = 44  # classes in one column; 150 or 171 classes make four columns
@@ -24,6 +25,8 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sns.set_theme(context="notebook", style="whitegrid", font="DejaVu Sans")
     mpl.rcParams |= {
+        "text.parse_math": False,  # a name may hold $
+        "font.family": ["DejaVu Sans", *fonts.further()],
         "axes.edgecolor": GREY,
         "axes.labelcolor": INK,
         "axes.titlecolor": INK,

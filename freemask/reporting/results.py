@@ -160,21 +160,30 @@ def add_reported(summary: pd.DataFrame, reported: list[dict], synthetic_set: str
 def class_means(ious: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """IoU per class of every experiment: label, name, one column per experiment, mean over its train seeds.
 
+    Where the mean of a class lacks some of an experiment's seeds, a last column `fewer seeds` names the experiment.
+
     Args:
         ious: Of each experiment, one table per seed with label, name, iou; NaN for an absent class.
     """
-    first = next(iter(ious.values()))[0][["label", "name"]]
-    columns = {name: _aligned(tables, first).mean(axis=1).to_numpy() for name, tables in ious.items()}
-    return first.reset_index(drop=True).assign(**columns)
+    first = next(iter(ious.values()))[0][["label", "name"]].reset_index(drop=True)
+    each = {name: _aligned(tables, first) for name, tables in ious.items()}
+    classes = first.assign(**{name: values.mean(axis=1) for name, values in each.items()})
+    partly = pd.DataFrame(
+        {name: values.isna().any(axis=1) & values.notna().any(axis=1) for name, values in each.items()}
+    )
+    if partly.to_numpy().any():
+        classes["fewer seeds"] = [", ".join(partly.columns[row]) for row in partly.to_numpy()]
+    return classes
 
 
 def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Classes by IoU gain, largest first: label, name, real, joint, gain, gain_seed_<s>.
+    """Classes by IoU gain, largest first: label, name, real, joint, gain, seeds, gain_seed_<s>.
 
     Args:
         real: Of each train seed: label, name, iou [percent].
         joint: The same.
-    Returns: means over the seeds; a class in neither masks nor predictions has NaN and comes last; ties by label.
+    Returns: means over the seeds in which both have a number, and how many these are (`seeds`). A class in neither
+        masks nor predictions has NaN and comes last; ties by label.
     Raises: InputError where the seeds differ, or a table has no number at all.
     """
     if real.keys() != joint.keys():
@@ -190,9 +199,12 @@ def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame])
     first = real[seeds[0]][["label", "name"]].reset_index(drop=True)
     before = _aligned([real[seed] for seed in seeds], first)
     after = _aligned([joint[seed] for seed in seeds], first)
-    table = first.assign(real=before.mean(axis=1), joint=after.mean(axis=1), gain=(after - before).mean(axis=1))
+    gains = after - before
+    paired = gains.notna()  # a mean over other seeds on either side would be no gain
+    means = {"real": before.where(paired).mean(axis=1), "joint": after.where(paired).mean(axis=1)}
+    table = first.assign(**means, gain=gains.mean(axis=1), seeds=paired.sum(axis=1))
     for position, seed in enumerate(seeds):
-        table[f"gain_seed_{seed}"] = (after - before)[position]
+        table[f"gain_seed_{seed}"] = gains[position]
     return table.sort_values(["gain", "label"], ascending=[False, True], na_position="last", ignore_index=True)
 
 

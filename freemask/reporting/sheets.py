@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from freemask.data.label_space import LabelSpace
+from freemask.reporting import fonts
 
 Color = tuple[int, int, int]
 Legend = list[list[tuple[Color, str, int]]]  # lines of (color, name, x)
@@ -64,9 +65,10 @@ def draw_sheet(rows: list[Row], headings: list[str], entries: list[tuple[Color, 
     bottom = top + sum(heights) + (0 if rows[-1].caption else GAP)
     sheet = Image.new("RGB", (width, bottom + len(lines) * LEGEND_ROW + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), title, INK, _font(20))
+    draw.text((MARGIN, MARGIN), title, INK, fonts.font(20, title))
     for left, heading in zip(lefts, headings, strict=True):
-        draw.text((left, top - 10), _clip(heading, tile_width, 14), INK, _font(14), anchor="ls")
+        shown = _clip(heading, tile_width, 14)
+        draw.text((left, top - 10), shown, INK, fonts.font(14, shown), anchor="ls")
     y = top
     for row, height in zip(rows, heights, strict=True):
         for x, picture in zip(lefts, row.tiles, strict=True):
@@ -74,22 +76,18 @@ def draw_sheet(rows: list[Row], headings: list[str], entries: list[tuple[Color, 
                 sheet.paste(Image.fromarray(picture), (x, y))
                 draw.rectangle((x - 1, y - 1, x + picture.shape[1], y + picture.shape[0]), outline=OUTLINE)
         caption = _clip(row.caption, width - 2 * MARGIN, 13)
-        draw.text((MARGIN, y + row.tiles[0].shape[0] + 6), caption, FAINT, _font(13))
+        draw.text((MARGIN, y + row.tiles[0].shape[0] + 6), caption, FAINT, fonts.font(13, caption))
         y += height
     _draw_legend(draw, lines, bottom + 4)
     return np.asarray(sheet)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The sheets' font; it ships with Pillow: the same pixels on every machine."""
-    return ImageFont.load_default(size)
-
-
 def _clip(text: str, width: int, size: int) -> str:
     """A text cut to a width [pixels]."""
-    if _font(size).getlength(text) <= width:
+    font = fonts.font(size, text)
+    if font.getlength(text) <= width:
         return text
-    while text and _font(size).getlength(text + " ...") > width:
+    while text and font.getlength(text + " ...") > width:
         text = text[:-1]
     return text.rstrip(", ") + " ..."
 
@@ -99,7 +97,7 @@ def _legend_lines(entries: list[tuple[Color, str]], width: int) -> Legend:
     lines: Legend = [[]]
     x = MARGIN
     for color, name in entries:
-        step = 22 + int(_font(14).getlength(name)) + 20
+        step = 22 + int(fonts.font(14, name).getlength(name)) + 20
         if lines[-1] and x + step > width - MARGIN + 20:
             lines.append([])
             x = MARGIN
@@ -114,4 +112,4 @@ def _draw_legend(draw: ImageDraw.ImageDraw, lines: Legend, top: int) -> None:
         y = top + number * LEGEND_ROW
         for color, name, x in line:
             draw.rectangle((x, y, x + 15, y + 15), fill=color, outline=FAINT)
-            draw.text((x + 22, y + 13), name, INK, _font(14), anchor="ls")
+            draw.text((x + 22, y + 13), name, INK, fonts.font(14, name), anchor="ls")

@@ -105,7 +105,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "optim_wrapper": _optimizer(config["optim_wrapper"], regime, experiment.precision, accumulate),
         "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
         **_data(config, regime, entry, accumulate, experiment),
-        **_loops(config["train_cfg"]["val_interval"] * accumulate, steps),
+        **_loops(config["train_cfg"]["val_interval"] * accumulate, steps, experiment.name),
         **_hooks(config, entry, steps, accumulate, experiment),
         "env_cfg": config["env_cfg"],
         "visualizer": {"type": config["visualizer"]["type"], "vis_backends": CURVES},  # nameless: one for each run
@@ -235,6 +235,11 @@ def _schedule(
                 scheduler[key] = (once + (twice - once) * (experiment.schedule - 1)) * accumulate
             else:
                 scheduler[key] = round(scheduler[key] * steps / end)
+        if scheduler["begin"] >= steps or scheduler["end"] > steps:
+            raise InputError(
+                f"{experiment.name}: {steps} iterations end before the warm-up of {scheduler['end']}; train longer, or"
+                f" shorten the model's warmup for {experiment.dataset}"
+            )
     return config["param_scheduler"]
 
 
@@ -298,8 +303,16 @@ def _dataset(label_space: str, pairs: list[str], pipeline: list[dict[str, Any]])
     return {"type": "PairListDataset", "label_space": label_space, "lists": pairs, "pipeline": transforms}
 
 
-def _loops(val_interval: int, steps: int) -> dict[str, Any]:
-    """Training by iterations, with validation every val_interval of them (0: none)."""
+def _loops(val_interval: int, steps: int, name: str) -> dict[str, Any]:
+    """Training by iterations, with validation every val_interval of them (0: none).
+
+    Raises: InputError for an interval after the training's end: it would have no best checkpoint.
+    """
+    if val_interval > steps:
+        raise InputError(
+            f"{name}: val_interval {val_interval} is more than its {steps} iterations, so it would never be validated; "
+            "set overrides: {train_cfg: {val_interval: ...}} of the model to fewer, or to 0 for no validation"
+        )
     train: dict[str, Any] = {"type": "IterBasedTrainLoop", "max_iters": steps}
     if val_interval:
         train["val_interval"] = val_interval

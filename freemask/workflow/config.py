@@ -1,6 +1,7 @@
 """Configuration read and checked at the door: one error naming file, key, value and remedy, before any job starts."""
 
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from jsonschema.validators import extend
 
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
+from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
+from freemask.files import unread
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.generators import GENERATORS
@@ -36,6 +39,24 @@ CHOICES = {
     "strategy": STRATEGIES,
 }
 RENAMED = {"kind": "method"}  # keys of earlier versions
+# What the schemas' patterns ask for, in words.
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, '_', '.' and '-', with a letter or digit first",
+    r"^[A-Za-z0-9_-]+$": "letters, digits, '_' and '-'",
+    r"^[0-9]+(,[0-9]+)*$": "whole numbers joined by commas, e.g. 0,1,2",
+    r"^#[0-9a-fA-F]{6}$": "'#' and six hexadecimal digits, in quotes, e.g. \"#2060a0\"",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
+    r"^[0-9a-f]{8,64}$": "8 to 64 hexadecimal digits in small letters",
+    r"^.*\.[A-Za-z]+$": "an end with the dot, e.g. .jpg or _rgb.png",
+    r"^.*\.([pP][nN][gG]|[tT][iI][fF][fF]?)$": "an end in .png, .tif or .tiff: other formats change labels",
+    r"^https?://.+/[^/?#]+$": "the web address of a file, https://...",
+    r"^https?://.*[^/]$": "the web address of a file, https://...",
+    r"^hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}$": "hf://owner/name@commit, with all 40 digits of the commit",
+    r"^(\.|[^/.][^/]*(/[^/.][^/]*)*)$": "a folder below root, e.g. images/train, or .",
+    r"(^|/)plot_\w+\.py$": "the path of a script plot_<name>.py",
+    r"^mmseg::.+\.py$": "mmseg:: and the path of a config, mmseg::segformer/segformer_...-512x512.py",
+    r"^[^/]": "a path relative to the working directory",
+}
 SCHEMAS = ROOT / "config/schemas"
 DATASETS = Path("config/datasets")
 
@@ -48,6 +69,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     Raises: InputError for the first fault, naming file, key, value and remedy.
     """
     check_schema(config, "config", source)
+    config.update(expand(dict(config), source))
     datasets = {name: read_dataset(name, config, base) for name in config["datasets"]}
     models = read_yaml(place(config["models"], base))
     check_schema(models, "models", config["models"])
@@ -67,8 +89,27 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(unread(path, error)) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
+
+
+def expand(value: Any, source: str | Path) -> Any:
+    """A copy of settings with ~ and $VARIABLE resolved at the start of each value, as a shell does.
+
+    Raises: InputError for a variable that isn't set.
+    """
+    if isinstance(value, dict):
+        return {key: expand(inner, source) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [expand(inner, source) for inner in value]
+    if not (isinstance(value, str) and value.startswith(("~", "$"))):
+        return value
+    path = os.path.expandvars(os.path.expanduser(value))
+    if path.startswith(("~", "$")):
+        raise InputError(f"{source}: {value}: no such user or environment variable here; set it, or write the path out")
+    return path
 
 
 def _choices(_validator: Any, table: str, name: Any, _schema: dict) -> Iterator[ValidationError]:
@@ -97,9 +138,9 @@ def check_schema(value: Any, schema: str, source: str | Path) -> None:
     if error.validator == "required":
         raise InputError(f"{source}: {key}: {error.message}; add it ({error.schema.get('description', 'see README')})")
     value, message = (textwrap.shorten(text, 120) for text in (repr(error.instance), error.message))
-    if error.validator == "pattern":
-        message = f"want {error.validator_value}"
     described = error.schema.get("description", "see docs/configuration.md")
+    if error.validator == "pattern":
+        message = f"want {PATTERNS[error.validator_value]}"
     raise InputError(f"{source}: {key} = {value}: {message}; {described}")
 
 
@@ -113,19 +154,64 @@ def _unknown_key(error: ValidationError) -> str:
 
 
 def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
-    """Settings of one data set, with the run's `root` (data_roots) and its `label_space`; listed classes have words."""
+    """Settings of one data set, with the run's `root` (data_roots), its `label_space` and its `mask_format`.
+
+    Listed classes have words and labels.
+    """
     path = place(DATASETS / f"{name}.yaml", base)
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path)
-    facts["root"] = config.get("data_roots", {}).get(name, facts["root"])
+    facts["root"] = expand(config.get("data_roots", {}).get(name, facts["root"]), path)
+    colors = facts.get("masks_are") == "colors"
+    ignored = facts.get("ignored_label")
     if isinstance(facts["classes"], list):
-        facts["classes"] = [{"word": row["name"], **row} for row in facts["classes"]]
-        table = pd.DataFrame(facts["classes"])
-        facts["label_space"] = LabelSpace.of_table(table, facts["ignored_label"], path)
+        facts["classes"] = [_listed_class(row, number, colors, path) for number, row in enumerate(facts["classes"])]
+        facts["label_space"] = LabelSpace.of_table(pd.DataFrame(facts["classes"]), ignored, path)
     else:
-        facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), facts["ignored_label"])
+        facts["label_space"] = LabelSpace.of_class_table(place(facts["classes"], base), ignored)
+    space = facts["label_space"]
+    if len(space) < 2:
+        raise InputError(
+            f"{path}: one class, so there is nothing to tell apart; list the background as a class as well"
+        )
+    if "trainids" in facts["mask_suffix"].lower() and space.ids != tuple(range(len(space))):
+        raise InputError(
+            f"{path}: mask_suffix = {facts['mask_suffix']}: by their name these masks hold train ids "
+            f"0..{len(space) - 1}, but the classes have the labels {space.ids[0]}..{space.ids[-1]} of the original "
+            "masks; give those masks' suffix, or number the classes 0, 1, 2, ... in train-id order"
+        )
+    facts["mask_format"] = _color_masks(facts, path) if colors else MaskFormat.of_labels(space, ignored is not None)
+    if "ignored_color" in facts and not colors:
+        raise InputError(f"{path}: ignored_color is for masks_are: colors; masks of labels have an ignored_label")
     return facts
+
+
+def _listed_class(row: dict, number: int, colors: bool, path: Path) -> dict:
+    """A class that a data set's file lists, with its defaults: word, and where masks are colors label."""
+    if "label" not in row and not colors:
+        raise InputError(f"{path}: classes.{number}: {row['name']} has no label; add it (raw label in the masks)")
+    return {"word": row["name"], "label": number, **row}
+
+
+def _color_masks(facts: dict, path: Path) -> MaskFormat:
+    """The format of masks that are colors, each of one class or of ignored pixels."""
+    space, ignored = facts["label_space"], facts.get("ignored_color")
+    owners = [(color, name) for color, name in zip(space.colors, space.names, strict=True)]
+    if ignored:
+        owners.append((_rgb(ignored), "ignored_color"))
+    for color, _ in owners:
+        equal = [name for other, name in owners if other == color]
+        if len(equal) > 1:
+            shown = "#{:02x}{:02x}{:02x}".format(*color)
+            raise InputError(f"{path}: masks_are: colors, but {' and '.join(equal)} are all {shown}; give each its own")
+    return MaskFormat.of_colors(space, _rgb(ignored) if ignored else None)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    """#rrggbb as numbers."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
@@ -192,6 +278,8 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
     wanted = "training" if generator["source"] == "train" else "path"
     if wanted not in generator:
         raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
+    if generator["source"] == "train":
+        _check_generator_training(f"generators.{name}", generator, datasets)
     if generator.get("method", "freestyle") != "freestyle" and generator["source"] != "pipeline":
         raise InputError(
             f"generators.{name}: method {generator['method']} with source {generator['source']}; it takes source: "
@@ -204,6 +292,23 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
         )
     if "sha256" in generator and generator.get("address", "").startswith("hf://"):
         raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
+
+
+def _check_generator_training(where: str, generator: dict, datasets: dict[str, dict]) -> None:
+    """What a generator's training starts from, and its batches."""
+    training, dataset = generator["training"], generator["dataset"]
+    if ("init" in training) == ("stream" in training):
+        raise InputError(f"{where}.training: give either init (a folder to fine-tune) or stream (the miniature)")
+    if "stream" in training and dataset in datasets and "miniworld" not in datasets[dataset]:
+        raise InputError(
+            f"{where}.training.stream renders scenes of the miniature world, but the generator is for {dataset}; give "
+            "init, the folder of a pipeline to fine-tune on its images"
+        )
+    parts = training.get("gradient_accumulation", 1)
+    if training["batch_size"] % parts:
+        raise InputError(
+            f"{where}.training.gradient_accumulation = {parts}: want a divisor of batch_size = {training['batch_size']}"
+        )
 
 
 def _check_set(where: str, chosen: dict, config: dict) -> None:

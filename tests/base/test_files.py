@@ -1,5 +1,6 @@
 """Atomic files, tables, masks."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -28,6 +29,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         write_atomic(path, fail)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["table.tsv"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch, code):
+    def fail(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match=rf"table.tsv: can't be written \({os.strerror(code)}\); make room"):
+        write_table(tmp_path / "table.tsv", pd.DataFrame({"mask_id": ["a"]}))
+    assert not list(tmp_path.iterdir())
 
 
 def test_tables_keep_ids_as_text_and_floats_exactly(tmp_path):

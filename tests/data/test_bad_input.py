@@ -1,5 +1,6 @@
 """Bad input through the command lines: refused with the file named, no traceback, nothing half-written."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from forked import ROOT, Commands
 from PIL import Image
 
 from freemask import images, packs, tables
+from freemask.data.mask_format import ANY_LABELS
 
 OWN = "--label-space label_space.json"
 COMMANDS = {
@@ -35,7 +37,8 @@ COMMANDS = {
     " --train out/train.tsv --class-shares out/shares.tsv",
     "verify": "--folder . --report out/report.tsv",
 }
-REPORT = f"{OWN} --offenders out/offenders.tsv --cache out/cache"
+ANY = json.dumps(ANY_LABELS.to_json(), separators=(",", ":"))
+REPORT = f"--mask-format {ANY} --offenders out/offenders.tsv --cache out/cache"
 BALANCED = "--strategy class_balanced --masks masks.tsv --class-loss class_loss.tsv"
 MAY_BE_LEFT = {"out/offenders.tsv", "out/cache"}  # a report and a memory, not a result
 KEPT = ("out/square/", "out/margins/")  # folders of files that the next run finds and keeps
@@ -127,7 +130,7 @@ CASES = {
     "image without mask": ("index_dataset", "", unlink("masks/m01.png"), "images/m01.jpg"),
     "mask without image": ("index_dataset", "", unlink("images/m01.jpg"), "masks/m01.png"),
     "image without mask, one report": ("index_dataset", REPORT, unlink("masks/m01.png"), "m01.jpg: image without"),
-    "report without classes": ("index_dataset", "--offenders out/x.tsv", unlink("masks/m01.png"), "--offenders needs"),
+    "report without a mask format": ("index_dataset", "--offenders out/x.tsv", unlink("masks/m01.png"), "--offenders needs"),
     "mask without image, one report": ("index_dataset", REPORT, unlink("images/m01.jpg"), "m01.png: mask without"),
     "no folder": ("index_dataset", "--images pictures", None, "pictures: no such folder"),
     "wrong suffix": ("index_dataset", "--mask-suffix _labels.png", None, "masks: holds no mask"),

@@ -1,10 +1,13 @@
 """Checking a data set: every kind of offender, the cache, the tables."""
 
+import errno
+import json
 import os
 import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from command_line import run_script
@@ -14,6 +17,7 @@ from freemask import files, images, tables
 from freemask.data import check as library
 from freemask.data.check import read_file
 from freemask.data.label_space import LabelSpace
+from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
 from freemask.images import ORIENTATION
 
@@ -106,7 +110,8 @@ def test_one_report_lists_all_offenders(data, capfd):
 def test_files_that_stand_alone_are_in_the_same_report(data, capfd):
     spoil()  # masks/09.png is gone: its image stands alone now
     Path("images/10.jpg").unlink()
-    report = {"label_space": "label_space.json", "offenders": "check/train.offenders.tsv",
+    accepted = MaskFormat.of_labels(LabelSpace.read("label_space.json")).to_json()
+    report = {"mask_format": json.dumps(accepted), "offenders": "check/train.offenders.tsv",
               "cache": "check/train.cache"}  # fmt: skip
     with pytest.raises(InputError, match=r"^11 problem\(s\) in 10 pairs, all in check/train.offenders.tsv"):
         index(**report)
@@ -209,6 +214,57 @@ def test_a_flipped_bit_and_a_turned_image_are_noticed(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     content = read_file("image", str(tmp_path / "turned.jpg"))
     assert (content.width, content.height) == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp", "gif", "jp2", "ppm"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_trainings_see_the_pixels_of_an_accepted_image(tmp_path, mode, suffix, turned):
+    """OpenCV reads for trainings, Pillow everywhere else."""
+    path, exif = tmp_path / f"image.{suffix}", Image.Exif()
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    exif[ORIENTATION] = 6 if turned else 1
+    try:
+        (Image.new(mode, (30, 20), 300) if mode == "I;16" else photo.convert(mode)).save(path, exif=exif)
+    except (OSError, ValueError):
+        return  # no file of this kind
+    content = read_file("image", str(path))
+    accepted = suffix not in ("gif", "jp2", "ppm") and Image.open(path).mode in library.IMAGE_MODES
+    assert bool(content.what) == (not accepted or (suffix == "tif" and turned))
+    if not content.what:
+        assert (images.read_image(path) == cv2.imread(str(path))[..., ::-1]).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_a_channel_are_refused(tmp_path, suffix):
+    """Pillow opens such a file as RGB and gives a byte of each value."""
+    path = str(tmp_path / f"deep.{suffix}")
+    cv2.imwrite(path, np.full((2, 3, 3), 1000, np.uint16))
+    assert read_file("image", path).what == "more than 8 bits a channel"
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(data, monkeypatch):
+    """Tests may run as root, whom permissions don't stop: the system's answer is given here."""
+    opened = Image.open
+
+    def refuse(path, *others):
+        if str(path) == "masks/07.png":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *others)
+
+    with monkeypatch.context() as closed:
+        closed.setattr(Image, "open", refuse)
+        closed.setattr(library, "sha256", lambda path: refuse(path) and "")
+        with pytest.raises(InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"):
+            check()
+        with pytest.raises(InputError, match="Permission denied.*make it readable"):
+            images.read_mask("masks/07.png")
+    check()  # not remembered: permissions change no time
+
+
+def test_a_folder_and_a_damaged_file_differ(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    assert read_file("mask", str(tmp_path / "a.png")).what == "can't be opened (Is a directory)"
 
 
 def test_a_killed_check_remembers_what_it_read(data, monkeypatch):

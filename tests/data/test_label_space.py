@@ -51,6 +51,27 @@ def test_bad_class_tables(tmp_path, line, message):
         LabelSpace.of_class_table(path, ignored=0)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("label\tname\tword\tcolor\n1\tTür\tTür\t#0000ff\n".encode("latin-1"), "not UTF-8 .a byte 0xfc.*iconv"),
+        ("label\tname\tword\tcolor\n".encode("utf-16"), "not UTF-8"),  # Excel's "Unicode text"
+        (b"label name  word color\n1 sky sky #0000ff\n", "separated by spaces, want tabs"),
+        (b"label,name,word,color\n1,sky,sky,#0000ff\n", "separated by commas, want tabs"),
+        (b"label;name;word;color\n1;sky;sky;#0000ff\n", "separated by semicolons, want tabs"),
+        ("\ufefflabel\tname\tword\tcolor\r\n1\tTür\tTür\t#0000ff\r\n".encode(), ""),  # Excel's UTF-8
+    ],
+)
+def test_tables_as_other_programs_write_them(tmp_path, content, message):
+    path = tmp_path / "classes.tsv"
+    path.write_bytes(content)
+    if not message:
+        assert LabelSpace.of_class_table(path, ignored=0).names == ("Tür",)
+        return
+    with pytest.raises(InputError, match=rf"classes.tsv: .*{message}"):
+        LabelSpace.of_class_table(path, ignored=0)
+
+
 FACTS = """title: Harbour
 root: data/harbour
 images: {train: a, val: b}

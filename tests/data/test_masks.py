@@ -1,6 +1,8 @@
 """Pairs of files, nearest resizing, label counts."""
 
+import errno
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -54,17 +56,16 @@ def test_an_index_differs_where_a_file_of_the_same_name_does(folders, threads):
     add(folders, "a", [[1, 2]])
     add(folders, "b", [[1]])
     before = make()
-    row = tables.read_table(folders / "index.tsv", ["image_bytes", "mask_bytes", "mask_sha256"]).iloc[0]
+    row = tables.read_table(folders / "index.tsv", ["image_sha256", "mask_sha256"]).iloc[0]
     mask = folders / "masks" / "a.png"
-    assert (row.image_bytes, row.mask_bytes) == (len(b"not opened here"), mask.stat().st_size)
-    assert row.mask_sha256 == files.sha256(mask)
+    assert (row.image_sha256, row.mask_sha256) == (files.sha256(folders / "images" / "a.jpg"), files.sha256(mask))
     os.utime(mask, (1, 1))  # another clone
     assert make() == before
     add(folders, "a", [[2, 1]])
     assert make() != before
     add(folders, "a", [[1, 2]])
     assert make() == before
-    (folders / "images" / "b.jpg").write_bytes(b"exported again")
+    (folders / "images" / "b.jpg").write_bytes(b"not open3d here")  # of the same size
     assert make() != before
     mask.unlink()
     mask.symlink_to("nowhere")  # check_dataset names it, with all others
@@ -90,6 +91,58 @@ def test_suffixes_may_be_more_than_an_extension_and_folders_nested(tmp_path):
     (tmp_path / "b" / "aachen" / "x_1_color.png").touch()
     pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", "_left.png", "_labels.png")
     assert [mask_id for mask_id, *_ in pairs] == ["x_1"] and not unpaired
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("end", ["_labelTrainIds.png", "_color.png", "_instanceIds.png"])
+def test_label_files_of_another_convention_are_recognised(tmp_path, end):
+    touch(tmp_path / "a", "1.jpg", "2.jpg")
+    touch(tmp_path / "b", "1.png", "2.png", f"1{end}", f"2{end}")
+    pairs, [(path, what, remedy)] = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png")
+    assert path == str(tmp_path / "b") and what.startswith(f"2 files <id>{end} beside files <id>.png")
+    assert f"ignored_suffixes: [{end}]" in remedy
+    again, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png", [end])
+    assert [Path(mask).name for *_, mask in again] == ["1.png", "2.png"] and again == pairs and not unpaired
+    others, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", end)
+    assert [Path(mask).name for *_, mask in others] == [f"1{end}", f"2{end}"] and not unpaired
+
+
+@pytest.mark.parametrize("image, mask", [(".png", "_mask.png"), ("_rgb.png", ".png"), (".PNG", "_mask.png")])
+def test_images_and_masks_in_one_folder_with_one_extension(tmp_path, image, mask):
+    touch(tmp_path / "a", f"1{image}", f"1{mask}", f"2{image}", f"2{mask.upper()}")
+    pairs, unpaired = match_files(tmp_path / "a", tmp_path / "a", image, mask)
+    found = [(key, Path(one).name, Path(other).name) for key, one, other in pairs]
+    assert found == [("1", f"1{image}", f"1{mask}"), ("2", f"2{image}", f"2{mask.upper()}")] and not unpaired
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    """Tests may run as root, whom permissions don't stop: the system's answer is given here."""
+    touch(tmp_path / "a", "1.jpg", "1.png")
+    touch(tmp_path / "a" / "deep", "2.jpg")
+    list_folder = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"a/deep: can't be listed \(Permission denied\); make it readable"):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+
+
+@pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
+                                           (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character")])
+def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
+    touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
+    (tmp_path / "a" / os.fsdecode(name)).touch()
+    with pytest.raises(InputError, match=message):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
 def test_image_without_mask_and_the_reverse_are_errors(folders):
@@ -121,6 +174,43 @@ def test_empty_and_missing_folders_and_twin_ids_are_errors(tmp_path):
         (tmp_path / folder / "1.jpg").touch()
     with pytest.raises(InputError, match="id '1' stands for"):
         match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
+
+
+def test_ids_from_paths_tell_files_of_one_name_apart(folders):
+    for patient in ("p1", "p2/left"):
+        for name in ("images", "masks"):
+            (folders / name / patient).mkdir(parents=True)
+        add(folders, f"{patient}/slice_1", [[1, 2]])
+    add(folders, "slice_1", [[7]])
+    with pytest.raises(InputError, match=r"id 'slice_1' stands for .*; rename one, or write `ids_from: path`"):
+        index(folders)
+    run_script("index_dataset", images=folders / "images", masks=folders / "masks", image_suffix=".jpg",
+               mask_suffix=".png", ids_from="path", index=folders / "index.tsv")  # fmt: skip
+    table = resize(folders)
+    assert table.mask_id.tolist() == ["p1__slice_1", "p2__left__slice_1", "slice_1"]
+    assert [Path(path).stem for path in table["mask"]] == table.mask_id.tolist()  # one folder, no subfolders
+    assert table.counts.tolist() == ["1:2 2:2", "1:2 2:2", "7:4"]
+
+
+def test_ids_from_paths_may_not_meet_either(tmp_path):
+    for name in ("a/b/c__d.png", "a/b__c/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"id 'b__c__d' stands for .*; rename one$"):
+        match_files(tmp_path / "a", tmp_path / "a", ".png", ".png", ids_from="path")
+
+
+def test_images_and_masks_in_different_subfolders_do_not_pair(tmp_path):
+    touch(tmp_path / "a", "1.jpg")
+    (tmp_path / "a/p1").mkdir()
+    touch(tmp_path / "a/p1", "2.jpg")
+    (tmp_path / "b/p2").mkdir(parents=True)
+    touch(tmp_path / "b", "1.png")
+    touch(tmp_path / "b/p2", "2.png")
+    pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png", ids_from="path")
+    assert [key for key, *_ in pairs] == ["1"] and [what for _, what, _ in unpaired] == [
+        "image without a mask", "mask without an image",
+    ]  # fmt: skip
 
 
 def test_nearest_by_hand():

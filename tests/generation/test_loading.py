@@ -62,6 +62,23 @@ def test_a_truncated_file_is_refused(folder):
         loading.load_pipeline(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "diffusion_pytorch_model.fp16.safetensors",
+            r"half precision only, .*: rename \S+ to diffusion_",
+        ),
+        ("diffusion_pytorch_model.bin", "pickled weights only .diffusion_pytorch_model.bin.*save_pretrained"),
+        ("pytorch_model.bin", "pickled weights only .pytorch_model.bin"),
+    ],
+)
+def test_a_folder_of_other_weights_says_what_to_do(folder, name, message):
+    (folder / UNET).rename(folder / "unet" / name)
+    with pytest.raises(InputError, match=message):
+        loading.adopt_pipeline(folder, folder.parent / "adopted", loading.load_pipeline)
+
+
 def test_a_folder_without_a_tokenizer_is_refused(folder):
     shutil.rmtree(folder / "tokenizer")
     (folder / "tokenizer").mkdir()

@@ -158,12 +158,12 @@ def finished(folder: Path) -> list[Job]:
 def hashes(folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of every result, and of every margin map in the packs.
 
-    Left out: mmengine's work folders, the check's caches, the cost of trainings and preflight, which hold times and the
-    state of the machine; the packs themselves, of which each job makes its own.
+    Left out: mmengine's work folders, the check's caches, records of raw files, the cost of trainings and preflight,
+    which hold times and the state of the machine; the packs themselves, of which each job makes its own.
     """
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and "work" not in path.parts]
-    paths = [path for path in paths if path.suffix not in (".cache", ".tar", ".index") and path.stem != "cost"]
-    paths = [path for path in paths if path.parent.name != "preflight"]
+    paths = [path for path in paths if not path.name.endswith((".cache", ".files.json", ".tar", ".index"))]
+    paths = [path for path in paths if path.parent.name != "preflight" and path.stem != "cost"]
     return {path: hashlib.sha256(content).hexdigest() for path, content in margin_maps(folder).items()} | {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)

@@ -224,6 +224,17 @@ def test_most_improved_by_hand(folder):
     assert "reported_gain" not in improve(folder)
 
 
+def test_a_class_without_an_iou_in_a_seed_is_compared_over_the_same_seeds():
+    """Real has the class in both seeds, joint in one: 20 and 60 are means over different seeds. By hand: 50, 60."""
+    table = pd.DataFrame({"label": [1, 2], "name": ["sky", "road"], "iou": [-10.0, 7.0]})
+    real = {0: table.assign(iou=[50.0, 7]), 1: table}
+    joint = {0: table.assign(iou=[60.0, 7]), 1: table.assign(iou=[math.nan, 7])}
+    compared = results.most_improved(real, joint)
+    assert compared[["real", "joint", "gain", "seeds"]].to_numpy().tolist() == [[50, 60, 10, 1], [7, 7, 0, 2]]
+    means = results.class_means({"real": [*real.values()], "joint": [*joint.values()]})
+    assert means["fewer seeds"].tolist() == ["joint", ""]
+
+
 def test_bad_results_are_refused(folder):
     with pytest.raises(InputError, match="want one --real and one --joint"):
         improve(folder, train_seeds=[0])

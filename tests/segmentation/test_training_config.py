@@ -97,6 +97,15 @@ def test_a_training_shorter_than_the_logs_interval_logs_its_loss(spaces):
         assert config["default_hooks"]["logger"]["interval"] == min(iterations, interval)
 
 
+@pytest.mark.parametrize("warmup, message", [([1500, 3000], "before the warm-up of 12000"), ([5, 9], "val_interval")])
+def test_a_training_too_short_for_its_warmup_or_validation_is_refused(spaces, warmup, message):
+    """20 iterations of 8 accumulated steps; the base config validates every 16,000."""
+    entry = read_model(MODELS, "segformer_mit-b2") | {"iterations": {"miniworld": 20}, "warmup": {"miniworld": warmup}}
+    options = {"label_space": str(spaces / "miniworld.json"), "regime": "real", "schedule": 1, "validation": "v.tsv"}
+    with pytest.raises(InputError, match=message):
+        resolve(entry, Experiment("a", "miniworld", **options, train_seed=0, work_dir="w", real="r.tsv"))
+
+
 def found(value, key):
     """Every value of a key, at any depth."""
     if isinstance(value, dict):

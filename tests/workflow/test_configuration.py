@@ -1,5 +1,6 @@
 """Every kind of wrong configuration: one message that names file, key, value and remedy, before any job starts."""
 
+import json
 import re
 import shutil
 
@@ -38,13 +39,52 @@ def replace(path, pattern, replacement) -> None:
     path.write_text(text)
 
 
+SPARE = {"dataset": "miniwrld", "source": "pipeline", "path": "x", "image_size": 64, "scheduler": "plms", "steps": 20,
+         "guidance_scale": 2.0, "dtype": "float32", "batch_size": 8, "jpeg_quality": 95}  # fmt: skip
+TRAINING = {"steps": 2, "batch_size": 8, "learning_rate": 1e-4, "warmup": 0, "ema_decay": 0.9, "prompt_dropout": 0.1,
+            "seed": 0}  # fmt: skip
+STREAM = {"stream": {"scenes": 2, "seed": 1, "missing": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("training", "wanted"),
+    [
+        (
+            STREAM,
+            "generators.miniature.training.stream renders scenes of the miniature world, but the generator is for",
+        ),
+        ({}, "generators.miniature.training: give either init"),
+        ({"init": "a"} | STREAM, "generators.miniature.training: give either init"),
+        ({"init": "a", "gradient_accumulation": 3}, "gradient_accumulation = 3: want a divisor of batch_size = 8"),
+    ],
+)
+def test_a_generator_training_is_checked_before_it_runs(clone, training, wanted):
+    entry = {"source": "train", "training": TRAINING | training}
+    change(clone / CONFIG, "generators", "miniature", value=SPARE | {"dataset": "miniworld"} | entry)
+    facts = read_yaml(clone / FACTS)
+    facts.pop("miniworld")
+    write_yaml(clone / FACTS, facts)
+    assert wanted in message(clone)
+
+
+@pytest.mark.parametrize("content", ["title: Café\n".encode("latin-1"), b"\xff\xfet\x00"])
+def test_a_yaml_file_that_is_not_utf8_is_named(clone, content):
+    (clone / FACTS).write_bytes(content)
+    assert re.search(r"miniworld.yaml: not UTF-8 .*iconv", message(clone))
+
+
+def test_every_pattern_of_the_schemas_has_words():
+    texts = [path.read_text() for path in checks.SCHEMAS.glob("*.json")]
+    written = [one for text in texts for one in re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', text)]
+    found = set(map(json.loads, written))
+    assert found == checks.PATTERNS.keys()
+
+
 def test_the_tiny_configuration_is_right(clone):
     datasets, models, experiments = read(clone)
     assert (list(datasets), list(models), len(experiments)) == (["miniworld"], ["tiny", "other"], 5)
 
 
-SPARE = {"dataset": "miniwrld", "source": "pipeline", "path": "x", "image_size": 64, "scheduler": "plms", "steps": 20,
-         "guidance_scale": 2.0, "dtype": "float32", "batch_size": 8, "jpeg_quality": 95}  # fmt: skip
 # keys of a YAML file, the value they get, what the message must hold
 WRONG_KEYS = {
     "unknown key": (CONFIG, ["shard"], 3, ["tiny.yaml", "'shard'", "shards"]),
@@ -59,7 +99,7 @@ WRONG_KEYS = {
     "n_max 0": (CONFIG, ["plans", "hardness-2", "n_max"], 0, ["plans.hardness-2.n_max = 0", "minimum of 1"]),
     "quality 101": (CONFIG, ["generators", "miniature", "jpeg_quality"], 101, ["jpeg_quality = 101", "maximum"]),
     "unknown strategy": (CONFIG, ["plans", "hardness-2", "strategy"], "hard", ["strategy = 'hard'", "'hardness'"]),
-    "id with a slash": (CONFIG, ["plans", "a/b"], {}, ["plans", "a/b", "want ^"]),
+    "id with a slash": (CONFIG, ["plans", "a/b"], {}, ["plans", "a/b", "want letters, digits"]),
     "no data set": (CONFIG, ["datasets"], [], ["datasets = []", "Data sets of this run"]),
     "unknown data set": (CONFIG, ["datasets"], ["ade"], ["datasets", "'ade'", "config/datasets", "ade20k"]),
     "data set without rows": (CONFIG, ["datasets"], ["ade20k"], ["tiny_experiments.tsv", "no experiment", "ade20k"]),
@@ -113,6 +153,11 @@ WRONG_KEYS = {
     "models that are a list": (MODELS, None, ["tiny"], ["tiny_models.yaml", "(top level)", "object"]),
     "models that are empty": (MODELS, None, None, ["tiny_models.yaml", "(top level) = None", "object"]),
     "facts that are text": (FACTS, None, "miniworld", ["miniworld.yaml", "(top level)", "object"]),
+    "masks of train ids": (FACTS, ["mask_suffix"], "_labelTrainIds.png",
+                           ["miniworld.yaml", "mask_suffix = _labelTrainIds.png", "train ids", "number the classes"]),
+    "one class": (FACTS, ["classes"], [{"label": 1, "name": "sky", "color": "#80c0ff"}],
+                  ["miniworld.yaml", "one class", "background"]),
+    "unset variable": (CONFIG, ["data_roots"], {"miniworld": "$NO_SUCH/data"}, ["$NO_SUCH/data", "set it"]),
     "ignored label 256": (FACTS, ["ignored_label"], 256, ["miniworld.yaml", "ignored_label = 256", "255"]),
 }  # fmt: skip
 
@@ -239,14 +284,27 @@ def test_names_of_plug_ins_are_accepted(clone, keys):
     assert re.search(rf"{key} = 'nothing': 'nothing' is not one of \[.*package.module:object", message(clone))
 
 
+def test_home_and_variables_in_paths(clone, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    change(clone / CONFIG, "data_roots", value={"miniworld": "$SCRATCH/world"})
+    change(clone / CONFIG, "generators", "miniature", "path", value="~/generator")
+    config = read_yaml(clone / CONFIG)
+    datasets, *_ = checks.read_run(config, CONFIG, clone)
+    assert datasets["miniworld"]["root"] == "/scratch/world"
+    assert config["generators"]["miniature"]["path"] == "/home/me/generator"
+
+
 def test_options_reach_the_scripts(fresh, clone):
     change(clone / CONFIG, "generators", "miniature", "method", value="controlnet")
     change(clone / CONFIG, "generators", "miniature", "compile", value=True)
     change(clone / CONFIG, "training_gpus", value=4)
     for name in ("tiny", "other"):
         change(clone / MODELS, name, "gpus", value=8)
+    change(clone / MODELS, "tiny", "iterations", "elsewhere", value=7)
     change(clone / CONFIG, "models", value=str(clone / MODELS))
     printed = snakemake(fresh, "-n", "-p", config=str(clone / CONFIG))
+    assert "elsewhere" not in printed  # another data set's iterations are no parameter of this one's trainings
     assert re.search(r"prepare_generator\.py .* --method controlnet ", printed)
     assert re.search(r"synthesize\.py .* --method controlnet --compile always ", printed)
     launched = "python -m freemask.devices --gpus 4 -- torchrun --standalone --nproc-per-node 4 -- "
@@ -278,7 +336,7 @@ def test_a_table_of_real_rows_only(clone):
     assert experiments.train_seeds.tolist() == [(0,), (0,)]
 
 
-@pytest.mark.parametrize("ignored", [-1, 256, 0.5, None])
+@pytest.mark.parametrize("ignored", [-1, 256, 0.5, "1"])
 def test_ignored_label_fits_in_8_bits(clone, ignored):
     with pytest.raises(InputError, match="0..255"):
         LabelSpace.of_class_table(clone / CLASSES, ignored)

@@ -77,6 +77,8 @@ def shipped_tokenizer() -> CLIPTokenizer:
 def load_network(kind: type, folder: Path, dtype: torch.dtype):
     """Load one network, strictly: from_pretrained alone gives random values to weights that the file lacks."""
     variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
+    if not variant:
+        _refuse_other_weights(folder)
     model, report = kind.from_pretrained(
         folder,
         torch_dtype=dtype,
@@ -93,6 +95,26 @@ def load_network(kind: type, folder: Path, dtype: torch.dtype):
                 "the weights don't fit config.json: restore or convert them again"
             )
     return model
+
+
+def _refuse_other_weights(folder: Path) -> None:
+    """Raises: InputError where a network's folder has weights, but none in safetensors at full precision."""
+    names = [path.name for path in sorted(folder.glob("*"))]
+    half = [name for name in names if name.endswith(".fp16.safetensors")]
+    pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt"))]
+    if any(name.endswith(".safetensors") and name not in half for name in names):
+        return
+    if half:
+        new = half[0].replace(".fp16.", ".")
+        raise InputError(
+            f"{folder}: holds weights in half precision only, as a variant: rename {half[0]} to {new}, or fetch the "
+            "pipeline without variant=fp16"
+        )
+    if pickled:
+        raise InputError(
+            f"{folder}: holds pickled weights only ({pickled[0]}), which may run code when they are loaded; fetch "
+            ".safetensors, or load the pipeline where you trust it and save it with save_pretrained"
+        )
 
 
 def noise_levels(folder: Path) -> dict:
