@@ -162,8 +162,8 @@ class Cluster:
             # --force: root may run it, and its folder may lie in a world-writable one.
             "munged": ["--foreground", "--force", f"--key-file={folder}/munge/key", *files],
             "mariadbd": [
-                "--no-defaults", "--user=root", f"--datadir={folder}/database",
-                f"--tmpdir={folder}", f"--socket={folder}/database.socket",
+                "--no-defaults", "--user=root", f"--datadir={folder}/database", f"--tmpdir={folder}",
+                f"--socket={folder}/database.socket",
                 f"--port={self.ports['mariadbd']}", "--bind-address=127.0.0.1", "--skip-name-resolve",
             ],
             "slurmdbd": ["-D"],

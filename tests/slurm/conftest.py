@@ -9,7 +9,7 @@ from pathlib import Path
 
 import faults_page
 import pytest
-from cluster import Cluster, missing
+from cluster import Cluster, missing, wait_until
 from runs import SNAKEMAKE, Run
 
 
@@ -30,7 +30,7 @@ def cluster(request) -> Iterator[Cluster]:
     try:
         with started:
             yield started
-        assert not started.processes(), f"processes left over: {started.processes()}"
+        wait_until(lambda: not started.processes(), 10, f"the end of processes {started.processes()}")
     finally:
         shutil.rmtree(folder)
 
