@@ -353,12 +353,20 @@ def _exit_file(number: str) -> tuple[int | None, str]:
 
 
 def _tell_failure(number: str, job: dict, code: int | None, remark: str) -> None:
-    """Write what Slurm says, where, what to do, and the log's end unless it is about the rule's own log."""
+    """Write what Slurm says, where, what to do, and of the job's log its errors, or its end if Snakemake shows none."""
     if job["state"] == "CANCELLED" and "by" not in job:
         job = (accounts([number]) or {}).get(number, job)  # who did it
     rule = job.get("name", "").partition(" ")[0]
     more = f"of rule {rule} (set-resources in the profile)"
     failed = remark or (f"failed with exit code {code}" if code is not None else f"ended as {job['state']}")
+    import glob
+
+    log, lines = next(iter(glob.glob(f"{LOGS}/*/*/{number}.log")), None), []
+    if log:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip() for line in file.readlines()[-200:] if line.strip()]
+    if any("exceeded memory limit" in line for line in lines):  # accounting's kill, which Slurm tells in the log alone
+        job = job | {"state": "OUT_OF_MEMORY"}
     words = {
         "CANCELLED": f"was cancelled by {_user(job['by'])}" if job.get("by") else "was cancelled",
         "TIMEOUT": f"reached its time limit {job.get('limit')}: raise runtime {more}, or WALLTIME",
@@ -369,15 +377,11 @@ def _tell_failure(number: str, job: dict, code: int | None, remark: str) -> None
         "DEADLINE": "couldn't end before its deadline",
     }.get(job["state"], failed)
     where = f" on {job['nodes']}" if job.get("nodes") else ""
-    import glob
-
-    log = next(iter(glob.glob(f"{LOGS}/*/*/{number}.log")), None)
     tell(f"Slurm job {number} ({job.get('name', '?')}){where} {words}" + (f"; its log: {log}" if log else ""))
-    if log:
-        with open(log, encoding="utf-8", errors="replace") as file:
-            lines = [line.rstrip() for line in file.readlines()[-200:] if line.strip()]
-        if not any("Error in rule" in line for line in lines):  # else Snakemake shows the rule's log
-            sys.stderr.write("".join(f"    {line}\n" for line in lines[-10:]))
+    told = [line for line in lines if line.startswith("error:")]  # also where the rule's own log can't be written
+    if not told and not any("Error in rule" in line for line in lines):  # else Snakemake shows the rule's log
+        told = lines[-10:]
+    sys.stderr.write("".join(f"    {line}\n" for line in told))
 
 
 def _user(number: str) -> str:
@@ -488,6 +492,7 @@ def accounts(numbers: list[str]) -> dict[str, dict] | None:
     for line in done.stdout.splitlines():
         number, state, nodes, limit, memory, partition, name = line.split("|", 6)
         state, _, by = state.partition(" by ")
+        nodes = nodes.removeprefix("None assigned")
         jobs[number] = {"state": state, "reason": "", "nodes": nodes, "limit": limit, "memory": memory}
         jobs[number] |= {"partition": partition, "name": name, "by": by}
     return jobs

@@ -61,7 +61,7 @@ def test_a_job_killed_for_its_memory_says_so(run, same):
     each.await_text("exceeded memory limit", 90)
     each.change(megabytes=0)
     assert each.end(120) == 0
-    same(each, r"exceeded memory limit", lost=2)
+    same(each, r"slurm: .* needed more than its memory .*: raise mem_mb", lost=2)
 
 
 def test_a_wrong_gpu_type_is_named(run, same):

@@ -75,7 +75,7 @@ def test_logs_that_cannot_be_written(run, same, small_disk):
     small_disk(each.folder / "logs/synthesize", "4k")
     (each.folder / "logs/synthesize/full").write_bytes(bytes(4096))
     assert each.start("--retries", "0").end(90) != 0
-    same.note(each, "slurm: .* failed with exit code 1", "nothing ran", "no results")
+    same.note(each, "error: .*No space left on device.*", "nothing ran", "no results")
 
 
 def test_a_damaged_image_is_made_again(cluster, run, same):
