@@ -373,6 +373,31 @@ def test_a_failure_is_explained(state, words, cluster, capsys):
     assert said.endswith("its log: logs/slurm/train/ade20k/1.log\n    no snakemake here\n")
 
 
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("Error in rule a\nerror: logs/a: No space left on device\n", "    error: logs/a: No space left on device"),
+        (
+            "slurmstepd: error: Job 1 exceeded memory limit (2 > 1), being killed\n",
+            "raise mem_mb of rule train",
+        ),
+        ("Error in rule a\nlong\n", "failed with exit code 3; its log: logs/slurm/train/ade20k/1.log\n"),
+    ],
+)
+def test_errors_of_the_jobs_own_log_are_told(log, words, cluster, capsys):
+    """Also where the rule's log couldn't be written. Other failures are in the rule's log, which Snakemake shows."""
+    cluster.add("1", "FAILED")
+    cluster.accounted["1"] = "1|FAILED|None assigned|1-0|1G|gpus|train ade20k"
+    path = Path("logs/slurm/train/ade20k/1.log")
+    path.parent.mkdir(parents=True)
+    path.write_text(log)
+    os.makedirs(slurm.FOLDER)
+    Path(f"{slurm.FOLDER}/1.exit").write_text("3 \n")
+    assert slurm.status("1") == "failed"
+    said = capsys.readouterr().err
+    assert words in said and "None assigned" not in said and "long" not in said
+
+
 @pytest.mark.parametrize("state", ["CANCELLED by 0", "FAILED", "TIMEOUT", "COMPLETED"])
 def test_a_job_that_the_queue_has_forgotten_is_in_the_accounting(state, cluster):
     cluster.accounted["1"] = f"1|{state}|gpu1|1-0|1G|gpus|train ade20k"
