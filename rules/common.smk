@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import sys
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -324,23 +324,25 @@ def training_index(wildcards):
     return [] if wildcards.split == "train" else f"results/{wildcards.dataset}/index/train.tsv"
 
 
-@cache
-def state_of(dataset, split):
-    """A file that changes if raw data change after they were indexed. Made here, once a run, and not by its jobs."""
-    state = f"results/{dataset}/index/{split}.state"
-    if workflow.is_main_process:
-        try:
-            watch = config.get("watch_raw_data", True)
-            if changes := raw.notice(DATASETS[dataset], split, Path(state), watch):
-                sys.stderr.write(f"raw data of {dataset}, {split}, differ from their index: {changes}\n")
-        except InputError as error:
-            raise WorkflowError(str(error)) from None
-    return state
-
-
 def raw_state(wildcards):
-    """The state of a split's raw data."""
-    return state_of(wildcards.dataset, wildcards.split)
+    """A file that changes if a split's raw data change after they were indexed."""
+    return f"results/{wildcards.dataset}/index/{wildcards.split}.state"
+
+
+def notice_raw_data():
+    """Bring the states of raw data up to date: once a run, before Snakemake looks which files there are."""
+    for dataset, facts in DATASETS.items():
+        for split in ("train", "val"):
+            state = Path(f"results/{dataset}/index/{split}.state")
+            if changes := raw.notice(facts, split, state, config.get("watch_raw_data", True)):
+                sys.stderr.write(f"raw data of {dataset}, {split}, differ from their index: {changes}\n")
+
+
+if workflow.is_main_process:
+    try:
+        notice_raw_data()
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 # ---- selection -------------------------------------------------------------------------------------------------------

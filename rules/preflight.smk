@@ -18,7 +18,7 @@ rule preflight_submitting:
         options=preflight_options,
     shell:
         f"python {SCRIPTS}/preflight.py"
-        ' --folder results/{wildcards.dataset} {params.options} --slurm "${{FREEMASK_ASKED:-null}}"'
+        " --folder results/{wildcards.dataset} {params.options}"
         " --result {output.result:q} --log {log:q}"
 
 

@@ -14,7 +14,7 @@ def preflight(
     masks: Path | None = None,
     images_per_mask: cli.Json,
     mask_size: cli.Positive,
-    slurm: cli.Json,
+    slurm: cli.Json = None,
     result: Path,
 ) -> None:
     """Check files, disk, inodes, clocks and Slurm where a run is started; ends with all that is wrong, in words.
@@ -28,9 +28,12 @@ def preflight(
         images_per_mask: Expected synthetic images of a mask, of each plan and generator, JSON:
             {"synthesis/<generator>/<plan>": 10.9, ...}.
         mask_size: Side of an image [pixels].
-        slurm: What is asked of Slurm, JSON (freemask.workflow.site.asked); {} if nothing.
+        slurm: What is asked of Slurm, JSON (default: FREEMASK_ASKED of the environment, freemask.workflow.site.export).
         result: Output: what was found, JSON.
     """
+    import json
+    import os
+
     from freemask.selection.estimates import BYTES_PER_PIXEL
     from freemask.workflow import preflight as checks
     from freemask.workflow import site
@@ -47,8 +50,8 @@ def preflight(
         what = f"synthesis of {images:,.0f} more images"
         checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + number, what)
     checks.local_room(findings, shared=False)
-    if slurm:
-        site.check(findings, slurm)
+    if asked := slurm or json.loads(os.environ.get("FREEMASK_ASKED") or "{}"):
+        site.check(findings, asked)
     cli.tell(findings.write(result, "the submitting machine"))
 
 

@@ -1,5 +1,6 @@
 """Whether networks are compiled with torch.compile, and what happens where they can't be."""
 
+import importlib.util
 import math
 import shutil
 from collections.abc import Mapping
@@ -51,9 +52,7 @@ def obstacle() -> str | None:
     """Why torch.compile can't make GPU code here; None where it can."""
     if not torch.cuda.is_available():
         return "there is no GPU"
-    try:
-        import triton  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("triton") is None:
         return "Triton isn't installed"
     major, minor = torch.cuda.get_device_capability()
     if major < 7:

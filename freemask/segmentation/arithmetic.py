@@ -18,7 +18,7 @@ def keep_in_float32(model: nn.Module) -> None:
     The pixel decoder with its deformable attention, and the matching of queries and masks, whose cost is a sum over
     12,544 points that overflows in float16. mmdetection doesn't. Other models have neither part.
     """
-    head = model.decode_head
+    head = getattr(model, "module", model).decode_head  # test-time augmentation wraps a model
     if hasattr(head, "pixel_decoder"):
         head.pixel_decoder.forward = _in_float32(head.pixel_decoder.forward)
     if hasattr(head, "assigner"):

@@ -45,6 +45,7 @@ PATTERNS = {
     r"^[A-Za-z0-9_-]+$": "letters, digits, '_' and '-'",
     r"^[0-9]+(,[0-9]+)*$": "whole numbers joined by commas, e.g. 0,1,2",
     r"^#[0-9a-fA-F]{6}$": "'#' and six hexadecimal digits, in quotes, e.g. \"#2060a0\"",
+    r"^\S+$": "text without spaces",
     r"^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
     r"^[0-9a-f]{8,64}$": "8 to 64 hexadecimal digits in small letters",
     r"^.*\.[A-Za-z]+$": "an end with the dot, e.g. .jpg or _rgb.png",

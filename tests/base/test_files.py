@@ -37,7 +37,7 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(InputError, match=rf"table.tsv: can't be written \({os.strerror(code)}\); make room"):
+    with pytest.raises(OSError, match=rf"{os.strerror(code)}.*table.tsv'"):
         write_table(tmp_path / "table.tsv", pd.DataFrame({"mask_id": ["a"]}))
     assert not list(tmp_path.iterdir())
 

@@ -8,6 +8,14 @@ import pytest
 from freemask.stopping import CONTINUE, Stop, Terminated
 
 
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Another test of this process may have left its own."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def stopped(saved: int, main: bool = True) -> None:
     with pytest.raises(Terminated) as ended, Stop() as stop:
         os.kill(os.getpid(), signal.SIGTERM)

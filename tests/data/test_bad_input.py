@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import toy_chain
@@ -233,7 +234,6 @@ CASES = {
     "image twice": ("synthetic_set", "", last_row_twice("filtered.tsv"), "shards of plan.tsv hold"),
     "nothing to verify": ("verify", "--folder results/none", None, "results/none: no such folder"),
     "manifest without digests": ("verify", "", replace("masks.tsv", "mask_sha256", "digest"), "masks.tsv: column"),
-    "cut table": ("verify", "", write("masks.tsv", "mask\tmask_sha256\na\n"), "masks.tsv, line 2"),
 }  # fmt: skip
 
 
@@ -258,6 +258,9 @@ def good(tmp_path_factory):
     os.chdir(folder)
     toy_chain.make(Path(), number=4, n_max=2)
     write_scorer()
+    for table in Path().rglob("*.tsv"):  # a table without its number of rows may be edited
+        text = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+        text.drop(columns="rows", errors="ignore").to_csv(table, sep="\t", index=False)
     os.chdir(before)
     return folder
 

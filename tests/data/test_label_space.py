@@ -1,5 +1,6 @@
 """Raw labels, train ids, colours; strictness."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -28,8 +29,10 @@ def test_an_undefined_label_is_an_error_that_names_it():
         SPACE.to_train(np.array([[3, 9]], np.uint8), "harbour")
 
 
-def test_ignored_pixels_are_black():
-    assert SPACE.colorize(np.array([[0, 3]], np.uint8)).tolist() == [[[0, 0, 0], [1, 2, 3]]]
+def test_ignored_pixels_are_black_or_grey_where_a_class_is_nearly_black():
+    assert SPACE.colorize(np.array([[0, 3]], np.uint8)).tolist() == [[[64, 64, 64], [1, 2, 3]]]
+    other = dataclasses.replace(SPACE, colors=tuple((200, 200, green) for _, green, _ in SPACE.colors))
+    assert other.colorize(np.array([[0]], np.uint8)).tolist() == [[[0, 0, 0]]]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from freemask import images, tables
 from freemask.data.check import read_file
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
+from freemask.data.masks import mask_path
 from freemask.errors import InputError
 from freemask.workflow.config import read_dataset
 
@@ -71,7 +72,7 @@ def test_colors_become_labels_once(folder, suffix, threads, capfd):
     add(f"c{suffix}", Image.fromarray(np.array([[SKY, ROAD]], np.uint8)).quantize(4))  # a palette: its colours count
     add(f"d{suffix}", Image.new("L", (2, 1), 128))  # grey: (128, 128, 128)
     table = index(found, threads=threads)
-    assert table["mask"].tolist() == [f"labels/{name}.png" for name in "abcd"]
+    assert table["mask"].tolist() == [str(mask_path(Path("labels"), name)) for name in "abcd"]
     assert table.source.tolist() == [f"masks/{name}{suffix}" for name in "abcd"]
     assert [images.read_mask(path).tolist() for path in table["mask"]] == [
         [[0, 0], [1, 2]], [[1, 0]], [[0, 1]], [[0, 0]],
@@ -95,7 +96,7 @@ def test_unknown_colors_are_listed_with_the_nearest(folder):
     assert table.what[1].startswith("colour(s) not in the class table: #ffffff (2 pixels, nearest #808080), ")
     assert table.what[1].endswith(" and 1 more") and "ignored_color" in table.remedy[0]
     assert table.what[2] == "no labelled pixel (all are #000000, which is ignored)"
-    assert not Path("labels/a.png").exists()
+    assert not mask_path(Path("labels"), "a").exists()
 
 
 def test_another_color_of_a_class_is_read_anew(folder):

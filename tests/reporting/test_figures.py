@@ -8,7 +8,6 @@ from command_line import load, run_script
 from cyclopts import CycloptsError
 
 from freemask import files, images, tables
-from freemask.data import colors
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
@@ -216,8 +215,8 @@ def test_the_sheet_shows_the_mask_after_the_filter(world):
         own = table.iloc[[row]]
         mask = own["mask"].iloc[0]
         _, plain, filtered, _ = load("plot_contact_sheet").tiles(mask, own.image.iloc[0], own, space, 1)
-        labelled = (plain != colors.IGNORED).any(-1).sum()
-        white = ((filtered == colors.FILTERED).all(-1) & (plain != filtered).any(-1)).sum()
+        labelled = (plain != space.ignored_color).any(-1).sum()
+        white = ((filtered == space.filtered_color).all(-1) & (plain != filtered).any(-1)).sum()
         assert white / labelled == pytest.approx(own.filtered.iloc[0]) and white > 0
 
 

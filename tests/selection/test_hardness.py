@@ -207,7 +207,7 @@ def test_ids_are_read_whole(tmp_path, mask_id):
 def test_ids_that_no_file_can_have_are_refused(tmp_path, mask_id):
     (tmp_path / "hardness.tsv").write_bytes(b"mask_id\thardness\trank\na\t0.1\t2\n" + mask_id + b"\t0.1\t1\n")
     with pytest.raises(
-        InputError, match=r"hardness\.tsv: (mask_id .* can't be the name of a file|not a tab-separated)"
+        InputError, match=r"hardness\.tsv: (mask_id .* can't be the name of a file|not a tab-separated|not UTF-8)"
     ):
         plans.read_ranked(tmp_path / "hardness.tsv")
 

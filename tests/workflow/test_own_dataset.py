@@ -148,7 +148,7 @@ def jobs(harbour):
 
 
 def test_no_gpu_job_starts_before_both_splits_are_checked(jobs):
-    on_gpu = [job for job in jobs if job.gpu]
+    on_gpu = [job for job in jobs if job.gpu and not job.rule.startswith("preflight")]
     assert {"train", "class_loss", "synthesize", "measure_margins", "evaluate"} <= {job.rule for job in on_gpu}
     for job in on_gpu:
         checks = {
