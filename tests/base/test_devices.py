@@ -194,7 +194,7 @@ def test_every_rule_that_asks_for_a_gpu_takes_one():
     """In each rule with `gpu`, the script that runs hands `gpus` to cli.run."""
     rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
     found = {}
-    for block in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^ *rule\b", rules, flags=re.MULTILINE)[1:]:
         if re.search(r"^\s+gpu=", block, flags=re.MULTILINE):
             script = re.search(r"SCRIPTS\}/(\w+)\.py", block)[1]
             found[script] = "gpus=" in (ROOT / f"scripts/{script}.py").read_text()

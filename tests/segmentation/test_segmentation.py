@@ -300,13 +300,13 @@ def relabel(scored):
 """
 
 
-@pytest.mark.parametrize(("rule", "alpha"), [("margin", "1.25"), ("margin", "0.5"), ("toy_filter:relabel", "1")])
+@pytest.mark.parametrize(("rule", "alpha"), [("margin", "1.25"), ("margin", "0.5"), ("toy_relabel:relabel", "1")])
 def test_a_set_trains_as_its_filtered_masks_on_disk_would(trained, shard, monkeypatch, rule, alpha):
     """The filtered masks of earlier versions were PNGs of raw labels."""
     from freemask.segmentation.datasets import PairListDataset
 
     monkeypatch.setattr("sys.path", [*sys.path])
-    Path("toy_filter.py").write_text(TOY_FILTER)
+    Path("toy_relabel.py").write_text(TOY_FILTER)
     manifest = measure(trained, shard)
     name = f"{rule}-{alpha}".replace(":", ".")
     table = pd.DataFrame({"mask_id": shard.mask_id, "seed": shard.seed})
