@@ -48,8 +48,8 @@ for kind in PREFLIGHTS:
             kind=kind,
             options=partial(gpu_options, kind),
         shell:
-            f"python {SCRIPTS}/preflight_gpu.py --kind {params.kind}"
-            " --submitting {input.submitting:q} {params.options} --result {output.result:q} --log {log:q}"
+            f"python {SCRIPTS}/preflight_gpu.py"
+            " --kind {params.kind} --submitting {input.submitting:q} {params.options} --result {output.result:q} --log {log:q}"
 
 
 rule preflight:

@@ -154,7 +154,7 @@ def test_no_gpu_job_starts_before_both_splits_are_checked(jobs):
         checks = {
             path for before in needed(jobs, job.inputs) if before.rule == "check_dataset" for path in before.outputs
         }
-        assert checks == {f"results/harbour/check/{split}.tsv" for split in ("train", "val")}, job
+        assert checks >= {f"results/harbour/check/{split}.tsv" for split in ("train", "val")}, job
 
 
 def test_the_whole_chain_by_configuration_alone(harbour, jobs, monkeypatch):
