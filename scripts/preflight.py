@@ -43,7 +43,6 @@ def preflight(
     checks.note_files(findings, files or [])
     checks.downloads(findings, downloads or [])
     if checks.writable(findings, folder):
-        checks.shared_with_a_group(findings, Path.cwd())
         number = checks.rows(index) or checks.entries(masks)
         images = checks.missing_images(folder, number, images_per_mask)
         # an image is one file; a square mask of each training image

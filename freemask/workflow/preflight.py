@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import socket
-import stat
 import tempfile
 import time
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from freemask.errors import InputError
-from freemask.files import current_umask, write_json
+from freemask.files import write_json
 
 SKEW = 2.0  # seconds between the clocks of a machine and of its file system that are worth a word
 TEMPORARY = 2**30  # bytes in the folder of temporary files
@@ -143,17 +142,6 @@ def writable(findings: Findings, folder: Path) -> bool:
             "administrators to set the clocks (chrony, ntp)"
         )
     return True
-
-
-def shared_with_a_group(findings: Findings, folder: Path) -> None:
-    """Warn where a folder is its group's to write but new files won't be."""
-    status = folder.stat()
-    masked = current_umask()
-    if status.st_mode & stat.S_IWGRP and status.st_gid != os.getgid() and masked & stat.S_IWGRP:
-        findings.warnings.append(
-            f"{folder} belongs to a group that may write there, but umask {masked:03o} keeps the group from changing "
-            "what this run makes; if colleagues shall go on with it, set `umask 002` before snakemake"
-        )
 
 
 def room(findings: Findings, folder: Path, size: float, files: float, what: str) -> None:

@@ -123,18 +123,6 @@ def test_temporary_files_and_shared_memory(monkeypatch):
     assert "/dev/shm: 64 MB" in shared and "--shm-size" in shared
 
 
-def test_umask_in_a_folder_of_a_group(monkeypatch, tmp_path):
-    monkeypatch.setattr(preflight.os, "getgid", lambda: tmp_path.stat().st_gid + 1)
-    monkeypatch.setattr(preflight, "current_umask", lambda: 0o022)
-    findings = Findings()
-    tmp_path.chmod(0o755)
-    preflight.shared_with_a_group(findings, tmp_path)
-    assert not findings.warnings
-    tmp_path.chmod(0o2775)
-    preflight.shared_with_a_group(findings, tmp_path)
-    assert "umask 022" in only(findings.warnings) and "`umask 002`" in findings.warnings[0]
-
-
 def test_images_yet_to_make(tmp_path):
     """By hand: the plan of a has 5 rows, 2 are made; b isn't planned: 10 masks of 2.5 images; generators add up."""
     for name, lines in {"plans/a.tsv": 6, "synthesis/g/a/1-of-2.tsv": 3}.items():
