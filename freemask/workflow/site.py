@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from typing import Any
 
+from freemask.workflow import slurm
 from freemask.workflow.preflight import Findings
 
 Asked = dict[str, Any]  # jobs, minutes of the longest job, partitions ("" is the default), seconds of a batch
@@ -51,9 +52,10 @@ def minutes_of(text: Any) -> int:
     if match := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text):
         days, hours, minutes, _ = (int(part or 0) for part in match.groups())
         return days * 1440 + hours * 60 + minutes
-    if match := re.fullmatch(r"(\d+)\s*(m|min|h|d)?", text):
-        return int(match[1]) * {"h": 60, "d": 1440}.get(match[2] or "m", 1)
-    return 10**6
+    try:
+        return slurm.minutes_of(text)
+    except SystemExit:  # UNLIMITED, or what sbatch will refuse
+        return 10**6
 
 
 def check(findings: Findings, wanted: Asked) -> None:
