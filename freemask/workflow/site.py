@@ -24,7 +24,7 @@ def asked(workflow: Any, seconds: float) -> Asked:
     for rule in workflow.rules:
         if "gpu" in rule.resources and not rule.name.startswith("preflight"):
             minutes = max(minutes, minutes_of(_value(rule, "runtime")))
-            partitions.add(str(_value(rule, "slurm_partition") or ""))
+            partitions.add(str(_value(rule, "gpu_partition") or _value(rule, "slurm_partition") or ""))
     command = str(getattr(workflow.executor_settings, "submit_cmd", ""))
     if given := re.search(r'submit "?(\d+\w*)"?$', command):  # profiles/slurm: no job is longer than WALLTIME
         minutes = min(minutes, minutes_of(given[1]))

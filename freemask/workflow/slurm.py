@@ -241,6 +241,8 @@ def sbatch_options(properties: dict, walltime: int) -> list[str]:
         options.append(f"--mem-per-cpu={per_cpu}")
     elif memory := resources.get("mem_mb"):
         options.append(f"--mem={memory}")
+    if resources.get("gpu_partition") and int(resources.get("gpu") or 0):
+        resources = resources | {"slurm_partition": resources["gpu_partition"]}
     for name in ("partition", "account", "qos", "reservation", "constraint"):
         if value := resources.get(f"slurm_{name}") or resources.get(name):
             options.append(f"--{name}={value}")

@@ -92,19 +92,17 @@ def rendered(name: str, changes: dict[str, object] | None = None) -> dict:
     return yte.process_yaml(edited(name, changes or {}), require_use_yte=True)
 
 
-def test_gpu_rules_name_their_gpus():
-    """Each rule with a gpu resource gets the type, and the partition, that the profile names once."""
-    on_gpu = {name for name, rule in load_rules().items() if "gpu" in rule.resources}
-    assert "train" in on_gpu
-    asked = rendered("slurm")["set-resources"]
-    assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, {"gpu_model": "v100"})
-    asked = rendered("slurm", {"GPU": "a100", "GPU_PARTITION": "long"})["set-resources"]
-    wanted = {"gpu_model": "a100", "slurm_partition": "long"}
-    assert {name: asked.get(name) for name in on_gpu} == dict.fromkeys(on_gpu, wanted)
+@pytest.mark.parametrize("gpu", [0, 1])
+def test_jobs_with_gpus_get_the_type_and_partition_that_the_profile_names_once(gpu):
+    resources = rendered("slurm", {"GPU": "a100", "GPU_PARTITION": "long", "PARTITION": "short"})["default-resources"]
+    properties = {"type": "single", "rule": "a", "wildcards": {}, "threads": 1, "resources": resources | {"gpu": gpu}}
+    asked = slurm.sbatch_options(properties, 60)
+    assert ("--gres=gpu:a100:1" in asked, "--partition=long" in asked) == (bool(gpu), bool(gpu))
+    assert ("--partition=short" in asked) == (not gpu)
 
 
 def test_site_settings_reach_every_job():
-    assert rendered("slurm")["default-resources"] == {"runtime": 60, "mem_mb": 4000}
+    assert rendered("slurm")["default-resources"] == {"runtime": 60, "mem_mb": 4000, "gpu_model": "v100"}
     site = {"PARTITION": "p", "ACCOUNT": "a", "QOS": "q", "RESERVATION": "r"}
     resources = rendered("slurm", site)["default-resources"]
     assert resources.items() > {f"slurm_{name.lower()}": value for name, value in site.items()}.items()
@@ -125,7 +123,7 @@ def test_every_gpu_rule_of_the_papers_run_has_a_valid_request(nodes, each):
         if "gpu" not in rule.resources:
             continue
         given = {"gpu", "nodes", "mem_mb", "runtime"} & set(rule.resources)
-        resources = {key: rule.resources[key].value for key in given} | profile["set-resources"][name]
+        resources = profile["default-resources"] | {key: rule.resources[key].value for key in given}
         if name == "train":
             resources["nodes"] = nodes
         properties = {"type": "single", "rule": name, "wildcards": {}, "threads": 8, "resources": resources}
