@@ -6,15 +6,19 @@ from runs import SNAKEMAKE
 pytestmark = pytest.mark.slurm
 
 
-def test_a_cancelled_job_is_submitted_again(cluster, run, same):
-    """`scancel` of a running and of a pending job."""
-    each = run()
+def cancel_two(cluster, each):
+    """Cancel a running and a pending job of a run, which then ends well."""
     blocker = cluster.sleep(600, "--gpus=v100:15", "--ntasks=15")
     each.start()
     running, pending = *each.await_jobs("RUNNING"), *each.await_jobs("PENDING")
     each.await_images(2)
     cluster.run(["scancel", running, pending, blocker])
     assert each.end(120) == 0
+
+
+def test_a_cancelled_job_is_submitted_again(cluster, run, same):
+    """`scancel` of a running and of a pending job."""
+    cancel_two(cluster, each := run())
     same(each, r"slurm: .* was cancelled", lost=1)
 
 
