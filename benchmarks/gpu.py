@@ -77,24 +77,28 @@ def plan(numbers: Path, dry: bool, shard_batches: int) -> dict[str, tuple[int, l
     synthesis = ["gpu_synthesis.py", "--json", str(numbers), *size, "--parts"]
     training = ["gpu_training.py", "--json", str(numbers), *(["--narrow"] if dry else []), "--models"]
     mask2former = ["deformable_attention.py", "build/deformable-attention", str(HERE / training[0]), *training[1:]]
-    ways = ["--ways", "theirs", "ours", *([] if dry else ["ours-attention", "ours-fp16", "ours-bf16"])]
+    compared = ["--ways", "theirs", "ours", *([] if dry else ["ours-launched", "ours-fp16", "ours-bf16"])]
     score = ["filtering.py", "--repeats", "1"]
     score += ["--images", "2", "--side", "64", "--model", "b0"] if dry else ["--images", "32"]
     made = {
-        "synthesis": (100, [*synthesis, "rates", "eager", "plain", "profile", "layouts", "graphs"]),
-        "segformer": (100, [*training, "segformer_mit-b4", "segformer_mit-b2", *ways]),
-        "segmenter": (60, [*training, "segmenter_vit-b", "segmenter_vit-s", *ways]),
-        "mask2former": (150, [*mask2former, "mask2former_swin-t", "mask2former_swin-s", "mask2former_swin-b", *ways]),
+        "synthesis": (100, [*synthesis, "rates", "eager", "plain", "profile"]),
+        "segformer": (100, [*training, "segformer_mit-b4", "segformer_mit-b2", *compared]),
+        "segmenter": (60, [*training, "segmenter_vit-b", "segmenter_vit-s", *compared]),
+        "mask2former": (150, [*mask2former, *(f"mask2former_swin-{size}" for size in "tsb"), *compared]),
     }
     for name, options, batch in (("on", [], 8), ("off", ["--no-tf32"], 8), ("off", ["--no-tf32"], 1)):
         part = f"scoring_tf32_{name}_batch_{batch}"
         json = str(numbers.parent / f"{part}.json")
         made[part] = (40, [*score, *options, "--batch-size", str(batch), "--json", json])
+    ways = ["ours-attention", "ours-compiled", "ours-both"]
     return {
         **made,
         "compiled": (200, [*synthesis, "compiled"]),
         "again": (60, [*synthesis, "again"]),
-        "training_compiled": (150, [*training, "segformer_mit-b4", "--ways", "ours-compiled"]),
+        "training_compiled": (
+            150,
+            [*training, "segformer_mit-b4", "--ways", *ways],
+        ),
         "regional": (90, [*synthesis, "regional"]),
     }
 

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from candidates import Captured, keep_layout
 from plain_freestyle import predict_plainly
 from random_freestyle import SIZES, build_pipeline, draw_masks, unet_flops
 
@@ -21,7 +20,7 @@ from freemask.files import read_json, write_json
 from freemask.generation.compilation import obstacle
 from freemask.generation.freestyle.generator import FreestyleGenerator
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.generators import Sampling, arrange
+from freemask.generation.generators import Sampling, arrange, networks
 from freemask.generation.shard import Request, Shard
 from freemask.images import png_bytes
 
@@ -32,7 +31,7 @@ GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 SPACE = LabelSpace.of_class_table(CLASSES, IGNORED)
 WORDS = SPACE.words_by_label()
-Part = Literal["rates", "eager", "layouts", "graphs", "plain", "profile", "regional", "compiled", "again"]
+Part = Literal["rates", "eager", "plain", "profile", "regional", "compiled", "again"]
 
 
 def gpu_synthesis(
@@ -46,8 +45,7 @@ def gpu_synthesis(
     """Measure parts of synthesis and add their numbers to a JSON file. Random weights of Stable Diffusion 1.4's size.
 
     Args:
-        parts: rates: matrix products. eager: calls of UNet and VAE, memory, whole images. layouts: channels-last,
-            contiguous, group norm in the layout of its input. graphs: captured launches. plain: the original's way.
+        parts: rates: matrix products. eager: calls of UNet and VAE, memory, whole images. plain: the original's way.
             profile: kernels of a call. regional, compiled: torch.compile, whole images, a shard. again: compiled with a
             warm cache.
         json: Output, a file that parts add to.
@@ -198,53 +196,6 @@ def measure(numbers: Numbers, pipeline: FreestylePipeline, size: str, batch: int
     numbers.add(f"prepare_{label}_{batch}", seconds(lambda: given(pipeline, size, batch), 1, 0))
 
 
-def layouts(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
-    """UNet and VAE with other layouts than channels-last, which `eager` has."""
-    pipeline = ready(size)
-    prepared = given(pipeline, size, batches[1])
-    call, decode = call_of(pipeline, prepared), decode_of(pipeline, prepared)
-    before = call().float()
-    numbers.add("unet_channels_last", seconds(call))
-    numbers.add("vae_channels_last", seconds(decode, 2))
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.contiguous_format)
-    numbers.add("unet_contiguous", seconds(call))
-    numbers.add("vae_contiguous", seconds(decode, 2))
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)
-        keep_layout(part)
-    numbers.add("unet_group_norm", seconds(call))
-    numbers.add("vae_group_norm", seconds(decode, 2))
-    numbers.add("group_norm_difference", float((call().float() - before).abs().max() / before.abs().max()))
-
-
-def capture(pipeline: FreestylePipeline, prepared: Any) -> Callable[[], torch.Tensor]:
-    """One call of the UNet, captured."""
-    sizes = list(prepared.masks)
-
-    def call(sample, time_, context, *masks):
-        named = {"visibility": dict(zip(sizes, masks, strict=True))}
-        return pipeline.unet(sample, time_, context, cross_attention_kwargs=named).sample
-
-    captured = Captured(torch.no_grad()(call))
-    sample = torch.cat([prepared.noise, prepared.noise]).to(pipeline.unet.dtype)
-    tensors = (sample, torch.tensor(TIME, device=DEVICE), prepared.context, *prepared.masks.values())
-    return lambda: captured(*tensors)
-
-
-def graphs(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
-    """Calls of the UNet as CUDA graphs."""
-    if not GPU:
-        return
-    pipeline = ready(size)
-    for batch in batches[:2]:
-        prepared = given(pipeline, size, batch)
-        before, captured = call_of(pipeline, prepared)().clone(), capture(pipeline, prepared)
-        numbers.add(f"unet_{batch}", seconds(captured, 3, 2))
-        numbers.add(f"unet_host_{batch}", host_seconds(captured))
-        numbers.add(f"difference_{batch}", float((captured() - before).abs().max()))
-
-
 def plain(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -> None:
     """The original's way (plain_freestyle.py) of the UNet's two passes."""
     pipeline = ready(size)
@@ -323,24 +274,26 @@ def compiled(numbers: Numbers, size: str, batches: list[int], shard_batches: int
     other = pipeline.generate(smaller, STEPS, GUIDANCE)
     numbers.add("images_of_half_the_batch", differences(before[: len(other)], other))
     numbers.add("images_again", differences(before, pipeline.generate(prepared, STEPS, GUIDANCE)))
-    pipeline.unet.compile(dynamic=False)
+    compile_networks(pipeline)
     numbers.add("first_call", first_call(call))
+    numbers.add("vae_first_call", first_call(decode))
     numbers.add(f"unet_{batch}", seconds(call, 5))
     numbers.add(f"unet_host_{batch}", host_seconds(call))
     numbers.add("unet_bytes", peak_memory(call))
-    whole = seconds(lambda: pipeline.generate(prepared, STEPS, GUIDANCE), 1, 0)
-    numbers.add(f"image_eager_vae_{batch}", whole / batch)
-    numbers.add("images_compiled", differences(before, pipeline.generate(prepared, STEPS, GUIDANCE)))
-    captured = capture(pipeline, prepared)
-    numbers.add(f"unet_captured_{batch}", seconds(captured, 5))
-    del captured
-    pipeline.vae.decoder.compile(dynamic=False)
-    numbers.add("vae_first_call", first_call(decode))
     numbers.add(f"vae_{batch}", seconds(decode, 3))
     numbers.add("vae_bytes", peak_memory(decode))
-    whole = seconds(lambda: pipeline.generate(prepared, STEPS, GUIDANCE), 1, 0)
+    after: list[np.ndarray] = []
+    whole = seconds(lambda: after.append(pipeline.generate(prepared, STEPS, GUIDANCE)), 1, 0)
     numbers.add(f"image_{batch}", whole / batch)
+    numbers.add("images_compiled", differences(before, after[0]))
     shard(numbers, pipeline, size, batch, shard_batches)
+
+
+def compile_networks(pipeline: FreestylePipeline) -> None:
+    """Compile networks that were captured eager, as a shard with enough images does."""
+    for network in networks(pipeline).values():
+        network.__dict__.pop("forward", None)
+    arrange(pipeline, DEVICE, compiled=True)
 
 
 def differences(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
@@ -389,8 +342,7 @@ def again(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -
     pipeline, batch = ready(size), batches[1]
     prepared = given(pipeline, size, batch)
     call, decode = call_of(pipeline, prepared), decode_of(pipeline, prepared)
-    pipeline.unet.compile(dynamic=False)
-    pipeline.vae.decoder.compile(dynamic=False)
+    compile_networks(pipeline)
     numbers.add("first_call", first_call(call))
     numbers.add("vae_first_call", first_call(decode))
     cache = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", "."))
@@ -400,7 +352,7 @@ def again(numbers: Numbers, size: str, batches: list[int], shard_batches: int) -
 
 
 PARTS = {
-    "rates": rates, "eager": eager, "layouts": layouts, "graphs": graphs, "plain": plain, "profile": profile,
+    "rates": rates, "eager": eager, "plain": plain, "profile": profile,
     "regional": regional, "compiled": compiled, "again": again,
 }  # fmt: skip
 

@@ -30,6 +30,12 @@ from freemask.segmentation.runner import AtomicRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES, SHOWN = 150, 10  # of the data set, and in each mask
+WAYS = {  # values of a model's `acceleration`
+    "launched": [],  # kernel by kernel
+    "attention": ["captured_backbone", "fused_attention"],
+    "compiled": ["fused_attention", "compiled_backbone"],
+    "both": ["captured_backbone", "fused_attention", "compiled_backbone"],
+}
 WARM = 6 if GPU else 1  # steps that aren't counted
 
 
@@ -50,8 +56,8 @@ def gpu_training(
     Args:
         models: Entries of config/models.yaml.
         json: Output.
-        ways: theirs: mmsegmentation's config, mmengine's Runner. ours: this project's. After a dash: fp16, bf16,
-            attention (fused), compiled (fused attention, compiled backbone).
+        ways: theirs: mmsegmentation's config, mmengine's Runner. ours: this project's. After a dash: fp16, bf16, or
+            names of WAYS.
         iterations: Steps that are counted.
         narrow: Shrink the model, for a CPU.
         profiled: List the GPU's kernels of a step of every way.
@@ -175,8 +181,8 @@ def resolved(model: str, entry: dict[str, Any], option: str, folder: Path) -> di
         regime="real", schedule=1, validation="val.tsv", train_seed=0, work_dir=str(folder / "work"), real="train.tsv",
         gpus=entry["gpus"], precision=option if option in ("fp16", "bf16") else "fp32",
     )  # fmt: skip
-    ways = {"attention": ["fused_attention"], "compiled": ["fused_attention", "compiled_backbone"]}
-    return resolve({**entry, "precision": experiment.precision, "acceleration": ways.get(option)}, experiment)
+    ways = {"acceleration": WAYS[option]} if option in WAYS else {}
+    return resolve({**entry, "precision": experiment.precision, **ways}, experiment)
 
 
 def on_random_data(config: Any, batch_size: int, iterations: int) -> None:

@@ -1,15 +1,18 @@
-"""How a model computes its training steps: half precision where it is safe, fused attention, compiled backbones."""
+"""How a model computes its training steps: half precision where it is safe, captured or compiled backbones."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from freemask.cli import tell
+
+AUTOCAST = {"AmpOptimWrapper": torch.float16, "BFloat16OptimWrapper": torch.bfloat16}
 
 
 def keep_in_float32(model: nn.Module) -> None:
@@ -71,21 +74,55 @@ def compile_backbone(model: nn.Module) -> None:
     backbone.forward = forward
 
 
-WAYS = {"fused_attention": fuse_attention, "compiled_backbone": compile_backbone}
+def capture_backbone(model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Capture the launches of the backbone's training steps as CUDA graphs, in place; no change where they can't be.
 
+    A step of a transformer is thousands of small kernels. A host launches them more slowly than a modern GPU runs them.
+    A graph is one launch of the same kernels, so the numbers are the same. Evaluation and other shapes run as before.
+    Source: torch.cuda.make_graphed_callables; before DistributedDataParallel wraps the model, and before data loaders
+    start, whose threads use the GPU.
 
-@HOOKS.register_module()
-class Accelerate(Hook):
-    """Compute training steps otherwise: the same numbers but for rounding.
-
-    Args: ways: names of WAYS.
+    Args:
+        shape: Of a batch of images, (B, 3, H, W).
+        dtype: Of autocast; float32: none.
     """
+    backbone = model.backbone
+    eager = backbone.forward
+    if any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+        return  # its running statistics would count the steps of the capture
+    device = next(backbone.parameters()).device
+    # The captured pass stays alive, on the stream of its capture; backward passes wait for each other as they must.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+    autocast = torch.autocast("cuda", dtype, enabled=dtype is not torch.float32, cache_enabled=False)
+    try:
+        with torch.random.fork_rng([device]), autocast:
+            torch.cuda.make_graphed_callables(backbone, (torch.zeros(shape, device=device),), allow_unused_input=True)
+    except RuntimeError as error:  # out of memory among them
+        backbone.forward = eager
+        tell(f"{type(backbone).__name__} isn't captured, its kernels are launched one by one: {error}")
+        return
+    captured = backbone.forward
 
-    def __init__(self, ways: Sequence[str]) -> None:
-        self.ways = ways
+    def forward(images: torch.Tensor) -> Sequence[torch.Tensor]:
+        return (captured if images.shape == shape else eager)(images)
 
-    def before_train(self, runner: Any) -> None:
-        """Change the model before its first step."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for way in self.ways:
-            WAYS[way](model)
+    backbone.forward = forward
+
+
+def accelerate(model: nn.Module, ways: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Compute a model's training steps otherwise, in place: the same numbers but for rounding.
+
+    Args:
+        model: On its device, not wrapped.
+        ways: Any of fused_attention, compiled_backbone, captured_backbone (on a GPU).
+        config: Of the training: sizes of batches and crops, arithmetic.
+    """
+    if "fused_attention" in ways:
+        fuse_attention(model)
+    if "compiled_backbone" in ways:
+        compile_backbone(model)
+    wrapper = config["optim_wrapper"]
+    # Accumulated gradients would be added to a graph's own memory, which the next step overwrites.
+    if "captured_backbone" in ways and torch.cuda.is_available() and wrapper.get("accumulative_counts", 1) == 1:
+        shape = (config["train_dataloader"]["batch_size"], 3, *config["model"]["data_preprocessor"]["size"])
+        capture_backbone(model, shape, AUTOCAST.get(wrapper["type"], torch.float32))

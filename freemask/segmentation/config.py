@@ -106,7 +106,8 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
         **_data(config, regime, entry, accumulate, experiment),
         **_loops(config["train_cfg"]["val_interval"] * accumulate, steps, experiment.name),
-        **_hooks(config, entry, steps, accumulate, experiment),
+        **_hooks(config, steps, accumulate, experiment),
+        **({"acceleration": entry["acceleration"]} if "acceleration" in entry else {}),
         "env_cfg": config["env_cfg"],
         "visualizer": {"type": config["visualizer"]["type"], "vis_backends": CURVES},  # nameless: one for each run
         "log_processor": config["log_processor"],
@@ -320,9 +321,7 @@ def _loops(val_interval: int, steps: int, name: str) -> dict[str, Any]:
     return {"train_cfg": train, **validation, "test_cfg": {"type": "TestLoop"}}
 
 
-def _hooks(
-    config: dict[str, Any], entry: dict[str, Any], steps: int, accumulate: int, experiment: Experiment
-) -> dict[str, Any]:
+def _hooks(config: dict[str, Any], steps: int, accumulate: int, experiment: Experiment) -> dict[str, Any]:
     """Mmengine's hooks at suitable intervals, and this package's."""
     hooks = {name: config["default_hooks"][name] for name in ("timer", "logger", "param_scheduler", "checkpoint")}
     hooks["logger"]["interval"] = min(hooks["logger"]["interval"], steps)  # the shortest training has a curve
@@ -332,7 +331,6 @@ def _hooks(
         "max_keep_ckpts": 2,
         "save_best": "mIoU" if config["train_cfg"]["val_interval"] else None,
     }
-    ways = entry.get("acceleration")
     description = f"{experiment.name}, train seed {experiment.train_seed}"
     return {
         "default_hooks": {**hooks, "sampler_seed": None},
@@ -343,6 +341,5 @@ def _hooks(
             {"type": "ProgressLines", "description": description},
             {"type": "SaveOnTerminate", "accumulate": accumulate},
             {"type": "RepeatValidation"},
-            *([{"type": "Accelerate", "ways": ways}] if ways else []),
         ],
     }

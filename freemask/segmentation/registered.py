@@ -1,6 +1,5 @@
 """Everything registered with mmengine and mmseg; a config loads it through custom_imports."""
 
-from freemask.segmentation.arithmetic import Accelerate
 from freemask.segmentation.checkpoints import DurableCheckpoints
 from freemask.segmentation.datasets import PairListDataset, RandomCrop, RawToTrainIds
 from freemask.segmentation.evaluation import PerClassIoU
@@ -10,7 +9,6 @@ from freemask.segmentation.optimizers import BFloat16OptimWrapper, MergedGroups
 from freemask.segmentation.samplers import BalancedSampler, ShuffledSampler
 
 __all__ = [
-    "Accelerate",
     "BFloat16OptimWrapper",
     "BalancedSampler",
     "CountTime",

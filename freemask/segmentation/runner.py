@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -15,17 +16,17 @@ from mmengine.runner import Runner
 from freemask import files, plugins, watchdog
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
-from freemask.segmentation.arithmetic import keep_in_float32
+from freemask.segmentation.arithmetic import accelerate, keep_in_float32
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
 from freemask.segmentation.optimizers import adapt_state, merge_groups, with_fused_steps
 from freemask.weights import refuse_emulated_bfloat16
 
 
 class AtomicRunner(Runner):
-    """A Runner that writes checkpoints under a temporary name first, loads weights strictly and merges groups.
+    """A Runner that writes checkpoints under a temporary name first, loads weights strictly and launches less.
 
-    Merged parameter groups aren't in the config: they don't change the update, and a changed config would start a
-    training over.
+    Merged parameter groups and captured backbones aren't in the config: they don't change the update, and a changed
+    config would start a training over.
     """
 
     def build_model(self, model: Any) -> torch.nn.Module:
@@ -33,6 +34,13 @@ class AtomicRunner(Runner):
         built = super().build_model(model)
         keep_in_float32(built)
         return built
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        """Accelerate the model's training steps, on its device, and wrap it if there are several processes."""
+        model = model.to(get_device())
+        default = [] if self.distributed else ["captured_backbone"]  # not tried with several GPUs
+        accelerate(model, self.cfg.get("acceleration", default), self.cfg)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the config's optimizer, with fused steps and merged groups."""

@@ -1,13 +1,13 @@
 """Half precision with Mask2Former's sums in float32, fused attention, compiled backbones: the same but for rounding."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from test_optimizers import built, one_thread, ours, pairs  # noqa: F401 - a fixture
 
-from freemask.segmentation import arithmetic
-from freemask.segmentation.arithmetic import Accelerate, fuse_attention, keep_in_float32
+from freemask.segmentation.arithmetic import accelerate, capture_backbone, fuse_attention, keep_in_float32
 
 
 def loss_of(model, **autocast):
@@ -60,9 +60,72 @@ def test_only_training_steps_are_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiled)
     model, settings = built("segformer_mit-b2", tmp_path, shallow=True)
     keys = set(model.state_dict())
-    runner = type("Runner", (), {"model": model})
-    Accelerate(ways=list(arithmetic.WAYS)).before_train(runner)
+    accelerate(model, ["fused_attention", "compiled_backbone"], {"optim_wrapper": {}})
     model.train().train_step(pairs(2), ours(model, settings))
     with torch.no_grad():
         model.eval().test_step(pairs(1))
     assert len(calls) == 1 and set(model.state_dict()) == keys
+
+
+@pytest.fixture
+def graphed(monkeypatch):
+    """A machine that says it has a GPU and captures on the CPU; shapes of the sample and of calls."""
+    seen = {"sample": [], "call": []}
+
+    def make(backbone, sample, allow_unused_input):
+        eager = backbone.forward
+        seen["sample"].append(tuple(sample[0].shape))
+
+        def forward(images):
+            seen["call"].append(tuple(images.shape))
+            return eager(images)
+
+        backbone.forward = forward
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    return seen
+
+
+CONFIG = {"train_dataloader": {"batch_size": 2}, "model": {"data_preprocessor": {"size": (8, 16)}}}
+
+
+def with_backbone(*layers):
+    model = torch.nn.Module()
+    model.backbone = torch.nn.Sequential(*layers)
+    return model
+
+
+def test_training_steps_of_the_configs_shape_are_captured(graphed):
+    model = with_backbone(torch.nn.Conv2d(3, 4, 1))
+    keys = set(model.state_dict())
+    accelerate(model, ["captured_backbone"], {**CONFIG, "optim_wrapper": {"type": "OptimWrapper"}})
+    assert graphed["sample"] == [(2, 3, 8, 16)] and set(model.state_dict()) == keys
+    for batch in (2, 1):
+        model.backbone(torch.zeros(batch, 3, 8, 16))
+    assert graphed["call"] == [(2, 3, 8, 16)]
+
+
+def test_accumulated_gradients_are_not_captured(graphed):
+    accumulated = {**CONFIG, "optim_wrapper": {"type": "OptimWrapper", "accumulative_counts": 2}}
+    accelerate(with_backbone(torch.nn.Conv2d(3, 4, 1)), ["captured_backbone"], accumulated)
+    assert not graphed["sample"]
+
+
+def test_batch_norm_is_not_captured(graphed):
+    model = with_backbone(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    capture_backbone(model, (2, 3, 8, 8), torch.float32)
+    assert not graphed["sample"]
+
+
+def test_a_backbone_that_cannot_be_captured_runs_eager(graphed, monkeypatch, capsys):
+    def refuse(backbone, sample, allow_unused_input):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    model = with_backbone(torch.nn.Conv2d(3, 4, 1))
+    capture_backbone(model, (2, 3, 8, 8), torch.float32)
+    assert model.backbone(torch.zeros(1, 3, 8, 8)).shape == (1, 4, 8, 8)
+    told = capsys.readouterr().err
+    assert "Sequential isn't captured, its kernels are launched one by one: CUDA out of memory" in told
