@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def resolved(name, ranks, batch):
     overrides["model"]["backbone"]["drop_path_rate"] = 0.0
     overrides["model"]["decode_head"] |= {"dropout_ratio": 0.0, "norm_cfg": {"type": "GN", "num_groups": 8}}
     overrides["optim_wrapper"]["optimizer"] = {"_delete_": True, "type": "SGD", "lr": 0.01, "weight_decay": 0.0}
+    overrides["train_cfg"]["val_interval"], overrides["val_dataloader"]["batch_size"] = 3, 1
     settings = json.dumps(entry | {"batch_size": batch, "gpus": ranks})
     call("training_config", settings=settings, gpus=ranks, config=f"{name}/seed-0/config.py", dataset="tiny",
          label_space="label_space.json", regime="joint", train="real.tsv", synthetic="synthetic.tsv",
@@ -83,6 +85,20 @@ def test_two_nodes_train_as_one_process_does(world):  # noqa: F811
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
+    # Validations in the middle: each process takes its share of the five images, and all of them count.
+    (images, wanted), (share, found) = validations("one-node"), validations("two-nodes")
+    assert (images, share) == (5, 3) and len(wanted) == 2
+    assert found == pytest.approx(wanted, abs=0.5)  # percent: a pixel of 5,000 may tip
+
+
+def validations(name):
+    """Images that the first process of a training takes in a validation, and the mIoU of each validation [percent]."""
+    (log,) = Path(name, "seed-0/work").glob("*/*.log")
+    images = {int(last) for last in re.findall(r"Iter\(val\) \[ *\d+/(\d+)\]    eta", log.read_text())}
+    (scalars,) = Path(name, "seed-0/work").glob("*/vis_data/scalars.json")
+    rows = map(json.loads, scalars.read_text().splitlines())
+    (count,) = images
+    return count, [row["mIoU"] for row in rows if "mIoU" in row]
 
 
 def test_all_ranks_stop_where_one_has_a_loss_that_is_not_finite(world):  # noqa: F811
