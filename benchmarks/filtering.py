@@ -104,7 +104,7 @@ def filtering(
         f" the limit (relative; allowed: {allowed:.0e})"
     )
     if json:
-        numbers = {"seconds": fast, "plain_seconds": slow, "differing": differing, "pixels": total}
+        numbers = {"images": images, "seconds": fast, "plain_seconds": slow, "differing": differing, "pixels": total}
         write_json(json, numbers | {"furthest": furthest, "allowed": allowed})
     if furthest > allowed:
         raise SystemExit("the masks differ in pixels whose loss is far from the limit")

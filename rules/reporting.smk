@@ -82,6 +82,24 @@ rule training_cost:
         " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
+# Without output, so that it runs whenever it is requested; without input, since it needs none.
+rule cost:
+    """Print what the run costs before it is paid: jobs, GPU hours, wall time, disk and files of each stage."""
+    log:
+        "logs/cost.log",
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        run=cost_of_run,
+        card=card_of_run,
+        cards=measured_cards,
+        paper=place("resources/costs/v100.yaml"),
+    shell:
+        f"python {SCRIPTS}/cost.py"
+        " --run {params.run:q} {params.card} --cards {params.cards:q} --paper {params.paper:q} --log {log:q}"
+
+
 rule most_improved:
     """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
     input:

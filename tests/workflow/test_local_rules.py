@@ -7,6 +7,7 @@ from rules import load_rules
 # Seconds and some hundred MB each with 118,287 masks and 463,293 images (docs/benchmarks.md), or waits for a network.
 LOCAL = {
     "ablation_tables",
+    "cost",
     "fetch_weights",
     "fetch_weights_file",
     "gather_class_loss",

@@ -1,9 +1,12 @@
 """The paper's configuration without its data: the plan, what is missing, and where to get it."""
 
 import importlib.util
+import json
 import re
 import resource
+import shlex
 import subprocess
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -30,10 +33,10 @@ def check_message(text: str) -> None:
     assert len(text.splitlines()) == 5
 
 
-def timed(folder, *targets: str) -> tuple[str, float]:
-    """What `snakemake -n` prints, and the processor time that it takes [s]."""
+def timed(folder, *targets: str, dry: bool = True) -> tuple[str, float]:
+    """What `snakemake -n` (or without -n) prints, and the processor time that it takes [s]."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = run_snakemake(folder, *targets, "-n", config=None)
+    done = run_snakemake(folder, *targets, *(["-n"] if dry else []), config=None)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stdout
     return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -93,6 +96,21 @@ def test_the_whole_matrix_lists_each_training_once(whole_matrix):
 def test_planning_is_quick(dry_run, whole_matrix):
     assert dry_run[1] < PLANNING
     assert whole_matrix[1] < PLANNING
+
+
+def test_cost_counts_the_planned_jobs_and_files(fresh, dry_run):
+    """The configuration alone gives the numbers of the dry run, which fetches weights as well."""
+    output, seconds = timed(fresh, "cost", "--resources", "gpu=24", dry=False)
+    assert seconds < PLANNING
+    wanted = rules(planned(dry_run[0]))
+    del wanted["fetch_weights_file"]
+    log = (fresh / "logs/cost.log").read_text()
+    told = json.loads(shlex.split(re.search(r"cost\.py .*", log)[0])[2])
+    found = sum((Counter(facts["jobs"]) for facts in told["datasets"].values()), Counter())
+    assert found == wanted
+    (total,) = re.findall(r"\nall, one after another +(\d+) +([\d,]+) .* ([\d,]+)\n", output)
+    assert (int(total[0]), total[1]) == (sum(wanted.values()), "9,891")
+    assert 820_000 < int(total[2].replace(",", "")) < 835_000
 
 
 def test_the_papers_run_makes_fewer_files_than_many_file_systems_hold(dry_run, whole_matrix):

@@ -1,0 +1,459 @@
+"""What a run costs, before it is paid: jobs, GPU hours, wall time, disk space and files of each stage.
+
+GPU hours come from the first of these that knows them, and each row says which:
+
+1. the run's own jobs that are done: their times, below results/ and logs/;
+2. what benchmarks/gpu.sh measured on the same card (`Card`);
+3. the authors' figures, on V100s (`Paper`).
+"""
+
+import heapq
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from freemask.segmentation.outputs import read_segments
+from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
+from freemask.selection.hardness import images_at_rank
+
+SIDE, CALLS = 512, 51  # of the images that cards are measured with: pixels, calls of the UNet (50 steps)
+CHECK = 60.0  # seconds that a preflight job takes at most; an estimate
+MASK_BYTES_PER_PIXEL = 0.03  # of a square mask as PNG; an estimate
+TABLE_BYTES_PER_IMAGE = 2000  # rows of all tables; 1.4 GB of the paper's run (docs/benchmarks.md)
+WORK_FILES = 10  # of a training's folder work/: logs, curves, times
+SUBFOLDERS = 256  # that images and masks are spread over
+WAYS = {  # how training steps are computed, each with what stands in for it where it wasn't measured
+    "theirs": ("theirs",),
+    "merged": ("ours-launched", "ours"),  # merged groups and fused steps
+    "captured": ("ours", "ours-launched"),  # and the backbone as a CUDA graph
+}
+Run = dict[str, Any]  # as configured; see scripts/cost.py
+
+
+class Source(Protocol):
+    """GPU seconds of a card; None where it isn't known."""
+
+    name: str
+
+    def image(self, generator: dict, images: float) -> float | None:
+        """Of one image, in a job of so many."""
+
+    def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
+        """Of a training, all its GPUs together; a way of WAYS."""
+
+    def scored(self) -> float | None:
+        """Of one image through the scorer, or an evaluation."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The authors' figures; `figures` is resources/costs/v100.yaml, `seconds` is seconds_per_image of the run."""
+
+    figures: dict
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Of its card."""
+        return f"{self.figures['gpu']}, authors' figures"
+
+    def image(self, generator: dict, images: float) -> float | None:
+        """Of one image: seconds_per_image of the configuration, 5.8 in the paper."""
+        return self.seconds
+
+    def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
+        """In proportion to the authors' joint training of the model, on another data set if there is none on this."""
+        tables = self.figures["hours"]
+        for one in (dataset, *tables):
+            if model in tables.get(one, {}):
+                return tables[one][model] * 3600 * self.figures["gpus"] * updates / self.figures["iterations"][one]
+        return None
+
+    def scored(self) -> float | None:
+        """Of SegFormer-B4."""
+        return self.figures["seconds_per_scored_image"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What benchmarks/gpu.sh measured on a card: `numbers` is its gpu.json, `steps` GPU steps of an update by model."""
+
+    numbers: dict
+    paper: Paper
+    steps: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """Of the card."""
+        return self.numbers["machine"].get("gpu", "CPU")
+
+    def image(self, generator: dict, images: float) -> float | None:
+        """Compiled where that pays for so many images and the configuration doesn't forbid it."""
+        eager, compiled = self.images(generator)
+        if eager is None or compiled is None or generator.get("compile") is False:
+            return eager
+        return min(eager, compiled + self.compilation / max(images, 1))
+
+    def images(self, generator: dict) -> tuple[float | None, float | None]:
+        """Of one image, eager and compiled, in proportion to the generator's pixels and steps."""
+        scale = (generator["image_size"] / SIDE) ** 2 * (generator["steps"] + 1) / CALLS
+        keys = (("eager", "image_float16_8"), ("compiled", "image_8"))
+        found = [self.numbers.get(part, {}).get(key) for part, key in keys]
+        eager, compiled = (None if one is None else one * scale for one in found)
+        return eager, compiled
+
+    @property
+    def compilation(self) -> float:
+        """Seconds of the UNet and the decoder together."""
+        found = self.numbers.get("compiled", {})
+        return found.get("first_call", 0.0) + found.get("vae_first_call", 0.0)
+
+    def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
+        """From the measured rate of the model, or of a relative with the same head times the authors' ratio of both."""
+        wanted = self.paper.training(model, dataset, updates, way)
+        for key in WAYS[way]:
+            if rate := self._rate(model, key):
+                return updates * self.steps[model] / rate
+            relatives = []
+            for other in self.steps:
+                rate, theirs = self._rate(other, key), self.paper.training(other, dataset, updates, way)
+                if rate and wanted and theirs and other.partition("_")[0] == model.partition("_")[0]:
+                    ratio = wanted / theirs
+                    relatives.append((abs(math.log(ratio)), ratio * updates * self.steps[other] / rate))
+            if relatives:
+                return min(relatives)[1]
+        return None
+
+    def _rate(self, model: str, key: str) -> float | None:
+        """Steps a second of one GPU."""
+        return self.numbers.get(f"training_{model}", {}).get(f"{key}_iterations_a_second")
+
+    def scored(self) -> float | None:
+        """With margin maps or class losses."""
+        found = next((part for name, part in self.numbers.items() if name.startswith("scoring") and part), None)
+        return found["seconds"] / found["images"] if found and found.get("images") else None
+
+
+@dataclass(frozen=True)
+class Done:
+    """Times of jobs that are done."""
+
+    results: Path
+    logs: Path
+
+    def job(self, dataset: str, rule: str) -> float | None:
+        """Mean wall time of a rule's jobs [s]."""
+        folder = self.logs / dataset
+        found = [*folder.glob(f"{rule}.benchmark.tsv"), *folder.glob(f"{rule}/**/*.benchmark.tsv")]
+        times = [pd.read_csv(path, sep="\t")["s"].iloc[0] for path in found]
+        return float(np.mean(times)) if times else None
+
+    def image(self, dataset: str, generator: str) -> float | None:
+        """GPU seconds of one image."""
+        found = measured_seconds(self.logs / dataset / "synthesize")
+        return float(found.seconds_per_image[generator]) if generator in found.index else None
+
+    def training(self, dataset: str, name: str) -> float | None:
+        """GPU seconds of a finished training; process seconds on a CPU."""
+        folder = self.results / dataset / "training" / name
+        segments = read_segments(folder / "work") if (folder / "weights.pth").exists() else pd.DataFrame()
+        return float((segments.seconds * segments.gpus.clip(lower=1)).sum()) if len(segments) else None
+
+
+@dataclass
+class Row:
+    """Jobs of one stage: all of a rule that takes GPUs, or the stage's others together."""
+
+    jobs: int = 0
+    times: list[float | None] = field(default_factory=list)  # wall time of each job with GPUs [s]
+    gpus: int = 0
+    bytes: float = 0.0
+    files: float = 0.0
+    sources: set[str] = field(default_factory=set)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of the jobs whose time is known."""
+        return sum(time for time in self.times if time is not None) * self.gpus
+
+    @property
+    def known(self) -> bool:
+        """Whether each job's time is."""
+        return None not in self.times
+
+    def wall(self, gpus: int) -> float:
+        """Seconds on so many GPUs."""
+        return makespan([time for time in self.times if time is not None], gpus // max(self.gpus, 1))
+
+
+def makespan(times: Iterable[float], slots: int) -> float:
+    """When the last of some jobs ends if the longest start first, so many at a time; inf without a slot.
+
+    Jobs don't wait for each other. Source: Graham's rule of the longest processing time.
+    """
+    if slots < 1:
+        return math.inf
+    ends = [0.0] * slots
+    for time in sorted(times, reverse=True):
+        heapq.heapreplace(ends, ends[0] + time)
+    return max(ends)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a run on a card; `sources` in the order in which they are asked, none for a run on CPUs."""
+
+    run: Run
+    sources: Sequence[Source]
+    paper: Paper
+    done: Done | None = None
+
+    @cached_property
+    def rows(self) -> dict[tuple[str, str], Row]:
+        """By stage and rule ("" for rules without GPUs), in the run's order."""
+        rows: dict[tuple[str, str], Row] = defaultdict(Row)
+        for dataset, facts in self.run["datasets"].items():
+            for rule, jobs in facts["jobs"].items():
+                about = self.run["rules"][rule]
+                row = rows[about["stage"], rule if about["gpus"] and about["stage"] != "preflight" else ""]
+                row.jobs += jobs
+                row.gpus = max(about["gpus"], row.gpus)
+                row.files += jobs * about["files"]
+                self._add_files(row, dataset, rule)
+                if about["gpus"]:
+                    times, source = self._times(dataset, rule, jobs)
+                    row.times += times
+                    row.sources |= {source}
+        return dict(rows)
+
+    def _times(self, dataset: str, rule: str, jobs: int) -> tuple[list[float | None], str]:
+        """Wall time of each job [s], and where it comes from."""
+        facts, mean = self.run["datasets"][dataset], self.done and self.done.job(dataset, rule)
+        if rule == "train":
+            return self._trainings(dataset)
+        if rule == "synthesize":
+            return self._syntheses(dataset, jobs)
+        if mean:
+            return [mean] * jobs, "measured in this run"
+        if rule.startswith("preflight"):
+            return [CHECK] * jobs, "an estimate"
+        images = {
+            "class_loss": facts["pairs"]["train"],
+            "measure_margins": sum(self.images(dataset).values()),
+            "evaluate": jobs * facts["pairs"]["val"] * self.run["views"],
+            "evaluate_best": jobs * facts["pairs"]["val"] * self.run["views"],
+        }
+        for source in self.sources:
+            if rule in images and (seconds := source.scored()) is not None:
+                return [images[rule] * seconds / jobs] * jobs, source.name
+        return [None] * jobs, "not known"
+
+    def _syntheses(self, dataset: str, jobs: int) -> tuple[list[float | None], str]:
+        """In proportion to the images: measured in this run, else on the card, else as the configuration says."""
+        times: list[float | None] = []
+        planned = self.images(dataset)
+        for name, images in planned.items():
+            each, source = jobs // len(planned), "measured in this run"
+            seconds = self.done and self.done.image(dataset, name)
+            for card in self.sources:
+                if not seconds and isinstance(card, Card):
+                    seconds, source = card.image(self.run["generators"][name], images / each), card.name
+            if not seconds:
+                seconds, source = self.paper.seconds, "seconds_per_image of the configuration"
+            times += [images * seconds / each] * each
+        return times, source
+
+    def _trainings(self, dataset: str) -> tuple[list[float | None], str]:
+        """A finished training's own time; else that of finished ones of its model, by updates; else the source's."""
+        trainings, gpus = self.run["datasets"][dataset]["trainings"], max(self.run["training_gpus"], 1)
+        spent = [self.done and self.done.training(dataset, one["name"]) for one in trainings]
+        rates = defaultdict(list)
+        for one, seconds in zip(trainings, spent, strict=True):
+            if seconds:
+                rates[one["model"]].append(seconds / one["updates"])
+        times, sources = [], []
+        for one, seconds in zip(trainings, spent, strict=True):
+            source = "measured in this run"
+            if not seconds and one["model"] in rates:
+                seconds = float(np.mean(rates[one["model"]])) * one["updates"]
+            for other in self.sources:
+                if not seconds:
+                    way = self.run["models"][one["model"]]["way"]
+                    seconds, source = other.training(one["model"], dataset, one["updates"], way), other.name
+            times.append(seconds / gpus if seconds else None)
+            sources.append(source if seconds else "not known")
+        return times, "; ".join(dict.fromkeys(sources))
+
+    def images(self, dataset: str) -> dict[str, float]:
+        """Synthetic images by generator; plans of one generator share images, so the largest counts."""
+        facts, found = self.run["datasets"][dataset], {}
+        for one in facts["plans"]:
+            images = one["images"] or images_of(one, facts["pairs"]["train"])
+            found[one["generator"]] = max(found.get(one["generator"], 0), images)
+        return found
+
+    def _add_files(self, row: Row, dataset: str, rule: str) -> None:
+        """Add disk space, and files that aren't declared as outputs."""
+        facts, models = self.run["datasets"][dataset], self.run["models"]
+        images, pixels = sum(self.images(dataset).values()), facts["mask_size"] ** 2
+        if rule == "resize_masks":
+            row.bytes += facts["pairs"]["train"] * pixels * MASK_BYTES_PER_PIXEL
+            row.files += facts["pairs"]["train"] + SUBFOLDERS
+        elif rule == "synthesize":
+            row.bytes += images * pixels * BYTES_PER_PIXEL
+            row.files += images + SUBFOLDERS
+        elif rule == "measure_margins":
+            row.files += 2 * facts["jobs"][rule]  # archive and index of a pack
+        elif rule == "synthetic_set":
+            row.bytes += images * TABLE_BYTES_PER_IMAGE
+        elif rule == "train":
+            for one in facts["trainings"]:
+                kept = 1 + models[one["model"]]["validated"]  # weights.pth, best.pth
+                row.bytes += kept * (self.paper.figures["weights"].get(one["model"]) or 0.0)
+                row.files += WORK_FILES + 2 * (kept - 1)
+
+    def rows_of(self, *rules: str) -> list[Row]:
+        """Rows of these rules, or all."""
+        return [row for (_, rule), row in self.rows.items() if rule in rules or not rules]
+
+    def hours(self, *rules: str) -> str:
+        """GPU hours of these rules, or of all, as text."""
+        rows = self.rows_of(*rules)
+        return hours(sum(row.gpu_seconds for row in rows), all(row.known for row in rows))
+
+    def wall(self) -> float:
+        """Seconds if the stages run one after another."""
+        return sum(row.wall(self.run["gpus"]) for row in self.rows.values())
+
+
+def images_of(plan: dict, masks: int) -> int:
+    """Images of a plan before it is made: the rank formula's sum, which other strategies share out as well.
+
+    n_max for each mask where the strategy is `all`, or comes from elsewhere.
+    """
+    if plan["strategy"] == "all" or ":" in plan["strategy"]:
+        return masks * plan["n_max"]
+    return int(images_at_rank(np.arange(1, masks + 1), plan["n_max"]).sum())
+
+
+def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
+    """GPU hours that each measure saves on a card; None where it wasn't measured there."""
+    saved: dict[str, float | None] = {}
+    estimate = Estimate(run, [source], paper)
+    planned, all_images, compiled = 0.0, 0.0, 0.0
+    for dataset, facts in run["datasets"].items():
+        for name, images in estimate.images(dataset).items():
+            generator = run["generators"][name]
+            n_max = max(plan["n_max"] for plan in facts["plans"] if plan["generator"] == name)
+            seconds = source.image(generator, images / run["shards"]) or 0.0
+            planned += images * seconds
+            all_images += facts["pairs"]["train"] * n_max * seconds
+            if isinstance(source, Card) and None not in (pair := source.images(generator)):
+                compiled += max(images * (pair[0] - pair[1]) - run["shards"] * source.compilation, 0.0)
+    saved["planning before synthesis: fewer images"] = (all_images - planned) / 3600
+    saved["compiled generators"] = compiled / 3600 if isinstance(source, Card) and compiled else None
+    spent = {way: _trainings_in(run, source, way) for way in WAYS}
+    for text, before, after in (
+        ("merged parameter groups, fused steps", "theirs", "merged"),
+        ("captured backbones, where measured", "merged", "captured"),
+    ):
+        known = isinstance(source, Card) and spent[before] is not None and spent[after] is not None
+        saved[text] = (spent[before] - spent[after]) / 3600 if known else None
+    return saved
+
+
+def _trainings_in(run: Run, source: Source, way: str) -> float | None:
+    """GPU seconds of all trainings in one way; None if one isn't known."""
+    found = [
+        source.training(one["model"], dataset, one["updates"], way)
+        for dataset, facts in run["datasets"].items()
+        for one in facts["trainings"]
+    ]
+    return None if None in found else sum(found)
+
+
+def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, done: Done) -> str:
+    """The tables as text; a run on CPUs has the first alone."""
+    unit = "GPU" if run["training_gpus"] else "CPU"
+    estimate = Estimate(run, [source, paper] if unit == "GPU" else [], paper, done)
+    rows = [["stage, rule", "jobs", f"{unit} hours", "wall time", "disk", "files", f"source of the {unit} hours"]]
+    for (stage, rule), row in estimate.rows.items():
+        rows.append(
+            [", ".join(filter(None, (stage, rule))), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))]
+        )
+    rows.append(["all, one after another", *_cells(estimate.rows_of(), run["gpus"]), ""])
+    on = f", {source.name}" if unit == "GPU" else ""
+    lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *columns(rows)]
+    if unit == "GPU":
+        lines += ["", *columns(compared(run, others, paper)), "", *columns(saved(run, others, paper))]
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[Row], gpus: int) -> list[str]:
+    """Jobs, hours, wall time, disk and files of rows together, as text."""
+    timed = [row for row in rows if row.times]
+    return [
+        f"{sum(row.jobs for row in rows):,}",
+        hours(sum(row.gpu_seconds for row in timed), all(row.known for row in timed)) if timed else "",
+        _time(sum(row.wall(gpus) for row in timed)) if timed else "",
+        _size(sum(row.bytes for row in rows)),
+        f"{sum(row.files for row in rows):,.0f}",
+    ]
+
+
+def compared(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+    """The whole run on each card, nothing of it done."""
+    rows = [["the whole run on", "synthesis", "trainings", "all GPU hours", f"wall time on {run['gpus']}"]]
+    for source in sources:
+        one = Estimate(run, [source, paper], paper)
+        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), _time(one.wall())])
+    return rows
+
+
+def saved(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+    """What each measure saves on each card."""
+    found = {source.name: savings(run, source, paper) for source in sources}
+    measures = next(iter(found.values()))
+    rows = [["saves [GPU hours]", *found]]
+    return rows + [
+        [measure, *("–" if one[measure] is None else hours(3600 * one[measure]) for one in found.values())]
+        for measure in measures
+    ]
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    """Rows as lines with columns of one width; the first and a last column of text to the left."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    left = [place == 0 or name.startswith("source") for place, name in enumerate(rows[0])]
+    return [
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def hours(seconds: float, complete: bool = True) -> str:
+    """Seconds as hours; with a sign if some aren't known, a dash if none is."""
+    value = seconds / 3600
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    return text if complete else f"> {text}" if seconds else "–"
+
+
+def _time(seconds: float) -> str:
+    if math.isinf(seconds):
+        return "too few GPUs"
+    days = seconds / 86400
+    return f"{days:.1f} d" if days >= 1 else f"{24 * days:.1f} h" if days >= 1 / 24 else f"{1440 * days:.1f} min"
+
+
+def _size(count: float) -> str:
+    return "" if not count else f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

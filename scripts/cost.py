@@ -1,0 +1,47 @@
+"""Print what a run costs before it is paid; see `cost`."""
+
+from pathlib import Path
+
+from freemask import cli
+
+
+def cost(
+    *,
+    run: cli.Json,
+    paper: Path,
+    cards: list[Path] | None = None,
+    card: str = "",
+    results: Path = Path("results"),
+    logs: Path = Path("logs"),
+) -> None:
+    """Print jobs, GPU hours, wall time, disk space and files of each stage, and what the project's measures save.
+
+    Hours come from the run's own finished jobs, else from a file of the same card, else from the authors' figures.
+
+    Args:
+        run: What is configured, JSON: gpus, training_gpus, shards, views (of an image in an evaluation),
+            seconds_per_image, rules (stage, files, gpus), generators, models, datasets (pairs, jobs, plans, trainings).
+        paper: The authors' figures, YAML.
+        cards: Files that benchmarks/gpu.sh wrote.
+        card: Type of the run's GPUs, e.g. h200 (default: as the preflight found it, else the first of cards if it was
+            measured in this folder, else the authors').
+        results: Folder of results.
+        logs: Folder of logs.
+    """
+    import yaml
+
+    from freemask.files import read_json
+    from freemask.reporting.budget import Card, Done, Paper, report
+
+    authors = Paper(yaml.safe_load(paper.read_text()), run["seconds_per_image"])
+    steps = {name: model["gpus"] for name, model in run["models"].items()}
+    measured = [Card(read_json(path), authors, steps) for path in cards or []]
+    found = [read_json(path).get("gpu", "") for path in sorted(results.glob("*/preflight/*.json"))]
+    own = [one.name for path, one in zip(cards or [], measured, strict=True) if path.parts[0] == "build"]
+    name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
+    chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
+    cli.tell(report(run, chosen, [authors, *measured], authors, Done(results, logs)))
+
+
+if __name__ == "__main__":
+    cli.run(cost)
