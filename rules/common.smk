@@ -579,11 +579,19 @@ def shared_seeds(dataset):
     return sorted(set(baseline) & set(improved))
 
 
+def control_seeds(dataset):
+    """Train seeds that the control shares with the improved segmentor; none if the comparison has no control."""
+    control = "control" in config["report"][dataset]
+    seeds = compared_row(dataset, "control").train_seeds if control else ()
+    return sorted(set(seeds) & set(compared_row(dataset, "improved").train_seeds))
+
+
 def compared(role, *names, seeds=None):
     """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
+    seeds_of = control_seeds if role == "control" else shared_seeds
     return lambda wildcards: [
         f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
-        for seed in shared_seeds(wildcards.dataset)[:seeds]
+        for seed in seeds_of(wildcards.dataset)[:seeds]
         for name in names
     ]
 

@@ -87,6 +87,7 @@ rule most_improved:
     input:
         real=compared("baseline", "per_class_iou.tsv"),
         joint=compared("improved", "per_class_iou.tsv"),
+        control=compared("control", "per_class_iou.tsv"),
         reported=REPORTED,
     output:
         table=report(
@@ -104,9 +105,11 @@ rule most_improved:
     params:
         code=code_of("most_improved"),
         train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
+        control_seeds=lambda wildcards: options("--control-seeds", control_seeds(wildcards.dataset)),
     shell:
         f"python {SCRIPTS}/most_improved.py"
         " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+        " --control {input.control:q} {params.control_seeds}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 

@@ -76,7 +76,8 @@ def test_confusion_and_iou_by_hand():
     np.testing.assert_allclose(metric.per_class["acc"], [100 * 4 / 6, 100 * 6 / 8, np.nan])
     assert found["mIoU"] == pytest.approx(55) and found["aAcc"] == pytest.approx(100 * 10 / 14)
     assert metric.paths == ["a", "b"] and metric.areas["union"].tolist() == [[4, 5, 0]] * 2
-    assert metric.areas["intersection"].tolist() == [[2, 3, 0]] * 2 and metric.areas["truth"].tolist() == [[3, 4, 0]] * 2
+    assert metric.areas["intersection"].tolist() == [[2, 3, 0]] * 2
+    assert metric.areas["truth"].tolist() == [[3, 4, 0]] * 2
     assert list(metric.predictions) == ["b"] and np.array_equal(metric.predictions["b"], predicted.numpy())
 
 
