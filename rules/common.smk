@@ -596,6 +596,20 @@ def compared(role, *names, seeds=None):
     ]
 
 
+def comparison_of(dataset):
+    """The data set's title and what its classes are compared between, for the paper's tables."""
+    chosen = config["report"][dataset]
+    roles = {role: chosen[role] for role in ("baseline", "control", "improved") if role in chosen}
+    return {"title": DATASETS[dataset]["title"], "top": chosen.get("top_classes", 10), **roles}
+
+
+def set_settings(synthetic_set):
+    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter."""
+    plan = config["plans"][config["synthetic_sets"][synthetic_set]["plan"]]
+    chosen = set_filter(synthetic_set).replace("alpha-inf", "none").replace("alpha-", "alpha ")
+    return {"strategy": plan["strategy"], "n_max": plan["n_max"], "filter": chosen}
+
+
 def plans_of(dataset):
     """Plans of the data set's synthetic sets."""
     return sorted({config["synthetic_sets"][name]["plan"] for name in sets_of(dataset)})

@@ -31,6 +31,7 @@ NOTE_IMPORTED = (
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
 )
 NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
+BOLD = {"csv": r"\1", "tex": r"\\textbf{\1}", "html": r"<b>\1</b>"}  # of **...**
 TEXT = 5  # number of text columns, which come first
 
 PAGE = """<!DOCTYPE html>
@@ -190,3 +191,23 @@ def html_table(table: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):
         text = table.to_html(index=False, border=0, float_format=number, na_rep="–")
     return text.replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")
+
+
+def formats(table: pd.DataFrame, text: int, title: str, note: str, label: str) -> dict[str, str]:
+    """A table of text for a manuscript, by file suffix: md, csv, tex (booktabs), html.
+
+    Args:
+        table: Cells; **...** is bold.
+        text: Number of text columns, which come first; the others are aligned to the right.
+        title: Heading.
+        note: What the columns mean; not in the CSV.
+        label: For LaTeX's ref.
+    """
+    marked = {mark: table.map(lambda cell, mark=mark: re.sub(r"\*\*(.*)\*\*", mark, cell)) for mark in BOLD.values()}
+    page = f"{html_table(marked[BOLD['html']])}\n<p>{escape(note)}</p>"
+    return {
+        "md": f"## {title}\n\n{markdown_table(table, text)}\n\n{note}\n",
+        "csv": marked[BOLD["csv"]].to_csv(index=False, lineterminator="\n"),
+        "tex": latex_table(marked[BOLD["tex"]], text, f"{title}. {note}", label),
+        "html": PAGE.format(title=escape(title), body=page),
+    }

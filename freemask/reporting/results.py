@@ -371,10 +371,18 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 def read_reported(path: str | Path, key: str) -> Any:
     """Read one list (or other entry) of the authors' numbers; an empty list if they report nothing under `key`.
 
+    Raises: as `read_all_reported`.
+    """
+    return read_all_reported(path).get(key, [])
+
+
+def read_all_reported(path: str | Path) -> dict[str, Any]:
+    """Read the authors' numbers.
+
     Raises: InputError if the file isn't there or isn't YAML.
     """
     try:
-        return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])
+        return yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
     except yaml.YAMLError as error:

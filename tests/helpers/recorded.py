@@ -12,12 +12,13 @@ import pandas as pd
 
 from freemask import files, tables
 from freemask.data.label_space import LabelSpace
-from freemask.reporting.results import read_reported
+from freemask.reporting.results import read_all_reported
 from freemask.segmentation.areas import NAME, Areas, write_areas
 from freemask.segmentation.experiments import read_experiments
 from freemask.segmentation.outputs import write_confusion, write_ious
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
+REPORTED = read_all_reported(CONFIG / "reported.yaml")
 IMAGES = {"ade20k": 2000, "cocostuff164k": 5000}
 IGNORED = {"ade20k": 0, "cocostuff164k": 255}
 ABSENT = {"ade20k": [], "cocostuff164k": ["hair drier"]}  # in no validation mask and no prediction
@@ -54,8 +55,8 @@ def iou_of(dataset: str, names: tuple[str, ...], model: str, regime: str, schedu
     On real images the mean is the reported one, in joint training as well. Of the joint gain, a longer schedule
     gives a third, fine-tuning a half; a training on synthetic images alone is 0.2 points below real images.
     """
-    reported = {row["model"]: row for row in read_reported(CONFIG / "reported.yaml", dataset)}[model]
-    ten = {row["class"]: row["gain"] for row in read_reported(CONFIG / "reported.yaml", f"most_improved_{dataset}")}
+    reported = {row["model"]: row for row in REPORTED[dataset]}[model]
+    ten = {row["class"]: row["gain"] for row in REPORTED.get(f"most_improved_{dataset}", [])}
     seen = np.array([name not in ABSENT[dataset] for name in names])
     listed = np.array([name in ten for name in names])
     real, gain = np.full(len(names), -1), np.zeros(len(names), int)
