@@ -14,6 +14,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.reporting import layout, results
 from freemask.reporting.results import read_reported
+from freemask.segmentation import areas
 from freemask.segmentation.experiments import read_experiments
 
 EXPERIMENTS = """experiment	dataset	model	regime	schedule	synthetic_set	train_seeds
@@ -72,7 +73,7 @@ def improve(folder, **more):
     return tables.read_table(folder / "most_improved.tsv", ["label", "name", "real", "joint", "gain"])
 
 
-def summarize(miou: dict[tuple[str, int], float]) -> pd.DataFrame:
+def summarize(miou: dict[tuple[str, int], float], resampled=None) -> pd.DataFrame:
     """The summary of two experiments, real and joint, from their mIoU by train seed."""
     experiments = pd.DataFrame({"experiment": ["real", "joint"], "regime": ["real", "joint"], "schedule": [1, 2]})
     experiments = experiments.assign(model="small", synthetic_set="", balance="exact")
@@ -80,7 +81,7 @@ def summarize(miou: dict[tuple[str, int], float]) -> pd.DataFrame:
         [{"experiment": name, "train_seed": seed, "mIoU": value} for (name, seed), value in miou.items()]
     )
     same = {"rare_mIoU": 1.0, "mAcc": 1.0, "aAcc": 1.0, "best_mIoU": math.nan, "iterations": 9, "checkpoint": "last"}
-    return results.summarize(experiments, metrics.assign(**same)).set_index("experiment")
+    return results.summarize(experiments, metrics.assign(**same), resampled).set_index("experiment")
 
 
 def test_mean_and_sample_deviation():
@@ -168,6 +169,48 @@ def test_markdown_and_latex_show_the_same_numbers(folder):
     assert rf"& 48.50 $\pm$ 0.71 & 81.00 $\pm$ 15.56 & {gains}" in tex
     assert r"\textbf" not in tex  # no interval says that one is better
     assert tex.count("{") == tex.count("}")
+
+
+def keep_areas(folder, experiment, seed, miou):
+    """Areas of two images that are alike, one class: every resample has this mIoU [percent]."""
+    made = folder / "training" / experiment / f"seed-{seed}"
+    hits, union = np.full((2, 1), round(10 * miou)), np.full((2, 1), 1000)
+    areas.write_areas(made / areas.NAME, areas.Areas(np.array(["a", "b"]), np.array([1]), hits, union, union))
+    (made / "per_class_iou.tsv").write_text(f"label\tname\tiou\tacc\n1\tsky\t{miou}\t50\n")
+
+
+def test_intervals_and_bold_by_hand(folder):
+    """Gains of joint over real: 8 and 7 in every resample. joint_all is the best, until it equals joint in seed 0."""
+    for (experiment, seed), miou in MIOU.items():
+        keep_areas(folder, experiment, seed, miou)
+    table = tabulate(folder)
+    np.testing.assert_allclose(table.gain_over_real_low, [math.nan, 3.5, 7.5, 10.5])
+    np.testing.assert_allclose(table.gain_over_real_2x_high, [-3.5, math.nan, 4, 5.5])
+    assert table.gain_over_real_interval.fillna("").tolist() == ["", "images", "images", "images"]
+    assert table.clearly_best.tolist() == [False, False, False, True]
+    text = (folder / "miou.md").read_text()
+    assert "| 1 | **50.50** | " in text and "| +10.50 | [+10.50, +10.50] | +5.50 | [+5.50, +5.50] |" in text
+    assert "Intervals: 95%, paired bootstrap over the validation images, 1,000 resamples." in text and "†" not in text
+    assert "not kept" not in text.lower()
+    keep_areas(folder, "joint_all", 0, MIOU["joint", 0])
+    assert not tabulate(folder).clearly_best.any() and "**" not in (folder / "miou.md").read_text()
+    (folder / "training/joint_all/seed-0" / areas.NAME).unlink()
+    table = tabulate(folder)
+    assert table.gain_over_real_interval["joint_all"] == "not kept" and table.gain_over_real["joint_all"] == 10.5
+    assert "| +10.50 | not kept | +5.50 | not kept |" in (folder / "miou.md").read_text()
+
+
+def test_three_seeds_are_marked():
+    """The deviation over seeds is in the interval: gains 1, 2 and 6 give ends at 1 and 6."""
+    miou = {("real", seed): 40.0 for seed in range(3)} | {
+        ("joint", seed): 40.0 + gain for seed, gain in enumerate((1, 2, 6))
+    }
+    resampled = {name: {seed: np.full(1000, miou[name, seed]) for seed in range(3)} for name in ("real", "joint")}
+    table = summarize(miou, resampled).loc["joint"]
+    assert (table.gain_over_real_low, table.gain_over_real_high) == (1, 6)
+    cell = layout.interval(table.gain_over_real_low, table.gain_over_real_high, table.gain_over_real_interval)
+    assert cell == "[+1.00, +6.00]†" and table.clearly_best
+    assert "also over train seeds" in layout.note_on_intervals(pd.DataFrame([[cell]]))
 
 
 def test_the_best_checkpoint_stands_beside_the_last(folder):
@@ -299,7 +342,9 @@ def test_the_papers_matrix_comes_out_of_recorded_files(recorded_results, dataset
     for key in ("gain_over_real", "gain_over_real_2x"):
         assert (joint[f"{key}_low"] < joint[key]).all() and (joint[key] < joint[f"{key}_high"]).all()
         assert (joint[f"{key}_interval"] == "images").all()
-    assert joint.clearly_best.all() and table.clearly_best.sum() == models and (table.images == 80).all()
+    best = table[table.clearly_best]
+    assert (best.regime == "joint").all() and (best[["gain_over_real_low", "gain_over_real_2x_low"]] > 0).all(axis=None)
+    assert (table.images == 80).all()
     per_class = tables.read_table(recorded_results / dataset / "per_class_iou.tsv", ["label", "name"])
     assert len(per_class) == classes
     note = (recorded_results / dataset / "miou.md").read_text().splitlines()[-1]
