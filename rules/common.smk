@@ -579,13 +579,35 @@ def shared_seeds(dataset):
     return sorted(set(baseline) & set(improved))
 
 
+def control_seeds(dataset):
+    """Train seeds that the control shares with the improved segmentor; none if the comparison has no control."""
+    control = "control" in config["report"][dataset]
+    seeds = compared_row(dataset, "control").train_seeds if control else ()
+    return sorted(set(seeds) & set(compared_row(dataset, "improved").train_seeds))
+
+
 def compared(role, *names, seeds=None):
     """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
+    seeds_of = control_seeds if role == "control" else shared_seeds
     return lambda wildcards: [
         f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
-        for seed in shared_seeds(wildcards.dataset)[:seeds]
+        for seed in seeds_of(wildcards.dataset)[:seeds]
         for name in names
     ]
+
+
+def comparison_of(dataset):
+    """The data set's title and what its classes are compared between, for the paper's tables."""
+    chosen = config["report"][dataset]
+    roles = {role: chosen[role] for role in ("baseline", "control", "improved") if role in chosen}
+    return {"title": DATASETS[dataset]["title"], "top": chosen.get("top_classes", 10), **roles}
+
+
+def set_settings(synthetic_set):
+    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter."""
+    plan = config["plans"][config["synthetic_sets"][synthetic_set]["plan"]]
+    chosen = set_filter(synthetic_set).replace("alpha-inf", "none").replace("alpha-", "alpha ")
+    return {"strategy": plan["strategy"], "n_max": plan["n_max"], "filter": chosen}
 
 
 def plans_of(dataset):

@@ -63,6 +63,7 @@ rule training_cost:
     input:
         weights=trained_weights,
         experiments=config["experiments"],
+        reported=REPORTED,
     output:
         cost="results/{dataset}/tables/cost.tsv",
         html=report("results/{dataset}/tables/cost.html", category="Tables", caption="../report/cost.rst"),
@@ -79,7 +80,7 @@ rule training_cost:
     shell:
         f"python {SCRIPTS}/training_cost.py"
         " --experiments {input.experiments:q} --dataset {wildcards.dataset}"
-        " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
+        " --training {params.training:q} --reported {input.reported:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
 # Without output, so that it runs whenever it is requested; without input, since it needs none.
@@ -105,6 +106,7 @@ rule most_improved:
     input:
         real=compared("baseline", "per_class_iou.tsv"),
         joint=compared("improved", "per_class_iou.tsv"),
+        control=compared("control", "per_class_iou.tsv"),
         reported=REPORTED,
     output:
         table=report(
@@ -122,10 +124,31 @@ rule most_improved:
     params:
         code=code_of("most_improved"),
         train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
+        control_seeds=lambda wildcards: options("--control-seeds", control_seeds(wildcards.dataset)),
     shell:
         f"python {SCRIPTS}/most_improved.py"
         " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+        " --control {input.control:q} {params.control_seeds}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
+
+
+# Without output, so that it runs whenever it is requested; without input, since it tabulates what is evaluated so far.
+rule paper:
+    """Write the paper's tables into results/paper, as files that a manuscript includes; nothing is trained for them."""
+    log:
+        "logs/paper.log",
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        experiments=config["experiments"],
+        comparisons=json.dumps({dataset: comparison_of(dataset) for dataset in DATASETS}),
+        sets=json.dumps({name: set_settings(name) for name in config["synthetic_sets"]}),
+        reported=REPORTED,
+    shell:
+        f"python {SCRIPTS}/paper.py"
+        " --experiments {params.experiments:q} --results results --comparisons {params.comparisons:q}"
+        " --sets {params.sets:q} --reported {params.reported:q} --tables results/paper --log {log:q}"
 
 
 # ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------

@@ -377,6 +377,11 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
             f"report.{dataset}: baseline {comparison['baseline']!r} and improved {comparison['improved']!r} have no "
             f"train seed in common in {config['experiments']}; give them one, gains are taken seed by seed"
         )
+    if "control" in comparison and not improved & set(rows.loc[comparison["control"]].train_seeds):
+        raise InputError(
+            f"report.{dataset}: control {comparison['control']!r} and improved {comparison['improved']!r} have no "
+            f"train seed in common in {config['experiments']}; give them one, gains are taken seed by seed"
+        )
     own = [name for name, chosen in config["synthetic_sets"].items() if chosen["dataset"] == dataset]
     _known(f"report.{dataset}", "contact_sheet", comparison["contact_sheet"], own)
 

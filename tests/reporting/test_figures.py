@@ -189,9 +189,27 @@ def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     table = improved(6)
     table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
     table.loc[4, ["gain_seed_1", "seeds"]] = np.nan, 1
-    axes = load("plot_most_improved").draw(table, top=9, title="t").axes[0]
+    plot = load("plot_most_improved")
+    axes = plot.draw(plot.compared(table), top=9, title="t").axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [*(f"class {i}" for i in range(4)), "class 4 (1 of 2 seeds)"]
+    assert axes.get_xlabel() == "gain in IoU over real [points], n = 2 train seeds\nno IoU: class 5"
+
+
+def test_most_improved_draws_the_gain_over_the_control():
+    """Bars are gain_over_control with its interval; crosses the gain over real images, which is larger here."""
+    gain = [6.0, 5.0, 4.0]
+    more = {"seeds": 1, "low": 1.0, "high": 9.0, "interval": "images", "seed_1": gain}
+    table = improved(3).drop(columns="reported_gain").assign(control=30.0, gain_over_control=gain)
+    table = table.assign(**{f"gain_over_control_{end}": value for end, value in more.items()})
+    plot = load("plot_most_improved")
+    axes = plot.draw(plot.compared(table), top=2, title="t").axes[0]
+    assert [bar.get_width() for container in axes.containers for bar in container if bar.get_width()] == [6, 5]
+    crosses = axes.collections[-1].get_offsets()[:, 0]
+    np.testing.assert_allclose(crosses, table.gain[:2])
+    assert axes.get_xlabel().startswith(
+        "gain in IoU over real at twice the schedule [points], n = 1 train seed\n1 more"
+    )
 
 
 def draw_sheet(world, figure, rows=3):

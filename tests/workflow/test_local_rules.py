@@ -14,6 +14,7 @@ LOCAL = {
     "import_log",
     "mask_hardness",
     "most_improved",
+    "paper",
     "plan_synthesis",
     "preflight",
     "preflight_submitting",

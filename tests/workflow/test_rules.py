@@ -10,7 +10,7 @@ from freemask.workflow.code import code_digest, code_files
 from rules import ROOT, load_rules
 
 JOBS = {name: rule for name, rule in load_rules().items() if rule.shellcmd}
-BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify)_|cost$", name)}  # no outputs
+BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify)_|(cost|paper)$", name)}  # no outputs
 
 
 def script_of(name: str) -> str:
