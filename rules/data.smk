@@ -91,6 +91,7 @@ rule check_dataset:
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
         duplicates="results/{dataset}/check/{split}.duplicates.tsv",
+        sizes="results/{dataset}/check/{split}.sizes.tsv",
     log:
         "logs/{dataset}/check_dataset/{split}.log",
     benchmark:
@@ -109,7 +110,7 @@ rule check_dataset:
         f"python {SCRIPTS}/check_dataset.py"
         " --index {input.index:q} --label-space {input.label_space:q}"
         " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
-        " --duplicates {output.duplicates:q} {params.training_index}"
+        " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 

@@ -11,6 +11,8 @@ rule training_config:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
         check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
+        train_sizes="results/{dataset}/check/train.sizes.tsv",
+        val_sizes="results/{dataset}/check/val.sizes.tsv",
         synthetic=pairs_to_train_on,
         label_space="results/{dataset}/label_space.json",
     output:
@@ -30,6 +32,7 @@ rule training_config:
         precision=lambda wildcards: experiments.precision(MODELS[experiment_row(wildcards).model], config),
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         gpus=config["training_gpus"],
+        mask_size=dataset_setting("mask_size"),
         pairs=training_pairs,
         initial=initial_options,
     shell:
@@ -38,6 +41,7 @@ rule training_config:
         " --regime {params.regime} --balance {params.balance} --precision {params.precision}"
         " --schedule {params.schedule} --train-seed {wildcards.train_seed}"
         " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --label-space {input.label_space:q}"
+        " --mask-size {params.mask_size} --train-sizes {input.train_sizes:q} --val-sizes {input.val_sizes:q}"
         " --config {output.config:q} --log {log:q}"
 
 

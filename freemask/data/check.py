@@ -19,6 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
+from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.files import sha256
 from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
@@ -99,6 +100,7 @@ class Report:
         read: Number of files that were read; the others were cached.
         offenders: Files that can't be used.
         files: Image and mask of each pair.
+        sizes: Sizes of the readable images.
         pixels: Pixels of each raw label, (256,).
         images: Masks that show each raw label, (256,).
     """
@@ -107,6 +109,7 @@ class Report:
     read: int = 0
     offenders: list[Offender] = field(default_factory=list)
     files: list[tuple[State, State]] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
@@ -128,6 +131,7 @@ def check_split(
     masks = "colors" if mask_format.colors else "mask"
     kinds = [(("image", image), (masks, mask)) for image, mask in pairs]
     jobs = [Job((*image, known.get(image)), (*mask, known.get(mask))) for image, mask in kinds]
+    sizes: dict[tuple[int, int], Size] = {}
     with open(cache or os.devnull, "a", buffering=1) as file:  # line by line: a killed run loses only the pairs in work
         for job, (image, mask) in zip(jobs, map_files(_examine, jobs, processes, description, "pair"), strict=True):
             for found, cached in ((image, job.image[2]), (mask, job.mask[2])):
@@ -138,11 +142,16 @@ def check_split(
             report.pairs += 1
             report.offenders += judge(image, mask, mask_format)
             report.files.append((State(*image[1:5]), State(*mask[1:5])))
+            width, height, *_ = image.content
+            if width:
+                size = sizes.get((width, height), Size(width, height, 0, image.path))
+                sizes[width, height] = size._replace(images=size.images + 1)
             for value, pixels in _parse_counts(mask.content.counts):
                 if value in mask_format.values:
                     label = mask_format.values[value]
                     report.pixels[label] += pixels
                     report.images[label] += 1
+    report.sizes = list(sizes.values())
     return report
 
 
