@@ -86,7 +86,7 @@ rule check_dataset:
     """Check every image and mask of a split; stops the workflow with a table of all files that can't be used."""
     input:
         index="results/{dataset}/index/{split}.tsv",
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels", "names"),
         training_index=training_index,
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
@@ -108,7 +108,7 @@ rule check_dataset:
         cache="results/{dataset}/check/{split}.cache",
     shell:
         f"python {SCRIPTS}/check_dataset.py"
-        " --index {input.index:q} --label-space {input.label_space:q}"
+        " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
         " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index}"
         " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
@@ -118,8 +118,8 @@ rule resize_masks:
     """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
     input:
         index="results/{dataset}/index/train.tsv",
-        check="results/{dataset}/check/train.tsv",
-        label_space="results/{dataset}/label_space.json",
+        check=ancient("results/{dataset}/check/train.tsv"),  # only that it passed
+        label_space=label_space("labels"),
     output:
         masks="results/{dataset}/masks.tsv",
     log:
@@ -135,7 +135,7 @@ rule resize_masks:
         mask_size=dataset_setting("mask_size"),
     shell:
         f"python {SCRIPTS}/resize_masks.py"
-        " --index {input.index:q} --label-space {input.label_space:q}"
+        " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 

@@ -38,7 +38,8 @@ def training_config(
     """Resolve one training into an mmengine config: model, data, regime, schedule, seeds.
 
     Validation, class losses and filtering see images at the training's scale. Images that the model can't take are
-    refused by name. Tables of pairs are named in the config, not read. Paths are written to it as given and must be relative.
+    refused by name. Tables of pairs are named in the config, not read. Paths are written to it as given and must be
+    relative.
 
     Args:
         settings: JSON of the model's entry of the models file.

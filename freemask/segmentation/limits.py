@@ -26,7 +26,7 @@ def refuse_unsuitable(name: str, model: dict[str, Any], resize: dict[str, Any] |
     for size in sizes:
         width, height = seen_as(size, resize)
         shown = f"{size.width}x{size.height}"
-        seen = f"{shown} pixels" if (width, height) == size[:2] else f"{shown} pixels, which it sees as {width}x{height}"
+        seen = f"{shown} pixels" + (f", which it sees as {width}x{height}" if (width, height) != size[:2] else "")
         if whole and width * height > WHOLE:
             raise InputError(
                 f"{name}: {size.example} has {seen}, and the model predicts whole images: that takes hundreds of GB; "

@@ -108,6 +108,6 @@ def _refuse_other_scale(name: str, seen: dict[str, Any], evaluated: dict[str, An
         trained = f"around {tuple(seen['scale'])} (keep_ratio {seen.get('keep_ratio', False)})"
     raise InputError(
         f"{name}: training sees images at {trained}, but validation at {scale} (keep_ratio "
-        f"{evaluated.get('keep_ratio', False)}), and class losses and the filter as validation; give both pipelines one "
-        "scale in the model's overrides"
+        f"{evaluated.get('keep_ratio', False)}), and class losses and the filter as validation; give both pipelines "
+        "one scale in the model's overrides"
     )

@@ -44,7 +44,7 @@ def test_the_chain_leaves_everything(chain):
     figures |= {"contact_sheet.png", "predictions.png"}
     assert {path.name for path in (results / "figures").iterdir()} == figures
     tables = {"miou.html", "miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
-    tables |= {"cost.tsv", "cost.html"}
+    tables |= {"cost.tsv", "cost.html", "warnings.tsv", "warnings.html"}
     assert {path.name for path in (results / "tables").iterdir()} == tables
     table = pd.read_csv(results / "tables/miou.csv")
     assert len(table) == len(ROWS)

@@ -11,6 +11,7 @@ LOCAL = {
     "fetch_weights_file",
     "gather_class_loss",
     "import_log",
+    "list_warnings",
     "mask_hardness",
     "most_improved",
     "plan_synthesis",

@@ -60,4 +60,4 @@ def test_a_fix_of_the_label_space_reruns_what_reads_labels(tmp_path):
     readers = {path.stem for path in (ROOT / "scripts").glob("*.py") if "label_space.py" in
                {file.name for file in code_files(path.stem)}}  # fmt: skip
     assert {"resize_masks", "check_dataset", "filter_masks", "synthetic_set", "gather_class_loss"} <= readers
-    assert not {"fetch_dataset", "fetch_weights", "plot_class_loss"} & readers
+    assert not {"fetch_dataset", "fetch_weights", "plot_hardness"} & readers
