@@ -103,6 +103,8 @@ rule check_dataset:
         code=code_of("check_dataset"),
         mask_format=mask_format,
         training_index=lambda wildcards, input: option("--training-index", input.training_index),
+        # takes output, so that Snakemake doesn't record it: another number checks nothing again
+        pictures=lambda wildcards, output: EVALUATION["pictures"] * (wildcards.split == "val"),
         # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
@@ -111,7 +113,7 @@ rule check_dataset:
         " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
         " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index}"
-        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
+        " --pictures {params.pictures} --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 
 rule resize_masks:

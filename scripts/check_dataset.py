@@ -16,6 +16,7 @@ def check_dataset(
     duplicates: Path | None = None,
     sizes: Path | None = None,
     training_index: Path | None = None,
+    pictures: cli.NotNegative = 0,
     offenders: Path,
     cache: Path,
     threads: cli.Positive = 1,
@@ -35,6 +36,7 @@ def check_dataset(
         duplicates: Output: table of images with the same bytes, image, equal_to, split (same or train).
         sizes: Output: table of the images' sizes, width, height, images, example (path).
         training_index: Index of the training split, if this is another one: its images are compared as well.
+        pictures: Number of images of this split whose predictions evaluations show.
         offenders: Output, only if there are offenders: table of path, what, remedy.
         cache: File that remembers what was found in each file.
         threads: Number of processes.
@@ -45,6 +47,7 @@ def check_dataset(
     from freemask.data.label_space import LabelSpace
     from freemask.data.mask_format import MaskFormat
     from freemask.data.sizes import write_sizes
+    from freemask.errors import InputError
     from freemask.parallel import some
     from freemask.tables import read_table, write_table
 
@@ -52,6 +55,8 @@ def check_dataset(
     space = LabelSpace.read(label_space)
     accepted = MaskFormat.of_json(mask_format) if mask_format else MaskFormat.of_labels(space)
     table = read_table(index, ["image", "mask"])
+    if len(table) < pictures:
+        raise InputError(f"{index}: {len(table)} image(s), but evaluation.pictures is {pictures}; lower it")
     masks = table["source"] if "source" in table else table["mask"]  # as the data set has them
     report = check_split(list(zip(table["image"], masks, strict=True)), accepted, cache, threads, f"check {index.stem}")
     if report.offenders:

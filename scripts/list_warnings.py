@@ -32,17 +32,19 @@ def list_warnings(
 
     from freemask.data.label_space import LabelSpace
     from freemask.files import write_atomic
+    from freemask.filtering.shards import filter_warnings
     from freemask.reporting import warnings
     from freemask.reporting.figures import by_name
     from freemask.reporting.layout import PAGE, html_table
     from freemask.segmentation.outputs import read_ious
+    from freemask.selection.class_loss import class_loss_warnings
     from freemask.tables import read_table, write_table
 
     space = LabelSpace.read(label_space)
     losses = space.named(read_table(class_loss, ["label", "name", "pixels", "class_loss"]))
-    found = {"scorer": warnings.of_class_loss(losses) + warnings.of_scorer(space.named(read_ious(scorer_ious)))}
+    found = {"scorer": class_loss_warnings(losses) + warnings.of_scorer(space.named(read_ious(scorer_ious)))}
     for name, path in by_name(set_names or [], class_shares or [], "--class-shares").items():
-        found[name] = warnings.of_filter(space.named(read_table(path, ["label", "name", "pixels", "filtered"])))
+        found[name] = filter_warnings(space.named(read_table(path, ["label", "name", "pixels", "filtered"])))
     rows = warnings.table(found)
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"

@@ -84,6 +84,7 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
     jobs = planned(snakemake(rerun, "-n"))
     assert set(rules(jobs)) == {
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
+        "list_warnings",
         "plot_most_improved", "plot_filtered_share", "plot_training", "plot_contact_sheet", "plot_confusion",
         "plot_predictions", "training_cost",
     }  # fmt: skip

@@ -15,7 +15,7 @@ from freemask.workflow import classes
 CLASSES = "config/datasets/miniworld.tsv"
 OF_LABEL_SPACE = {"write_label_space", "plot_class_loss", "plot_confusion", "plot_contact_sheet", "plot_filtered_share",
                   "plot_predictions"}  # fmt: skip
-OF_NAMES = OF_LABEL_SPACE | {"check_dataset", "result_tables", "most_improved", "plot_most_improved"}
+OF_NAMES = OF_LABEL_SPACE | {"check_dataset", "result_tables", "most_improved", "plot_most_improved", "list_warnings"}
 GPU_ON_REAL = {"class_loss", "train_generator"}
 
 
