@@ -121,7 +121,9 @@ def accelerate(model: nn.Module, ways: Sequence[str], config: Mapping[str, Any])
         fuse_attention(model)
     if "compiled_backbone" in ways:
         compile_backbone(model)
-    wrapper = config["optim_wrapper"]
+    wrapper = config.get("optim_wrapper")
+    if wrapper is None:  # an evaluation: nothing to capture, and its images have many sizes
+        return
     # Accumulated gradients would be added to a graph's own memory, which the next step overwrites.
     if "captured_backbone" in ways and torch.cuda.is_available() and wrapper.get("accumulative_counts", 1) == 1:
         shape = (config["train_dataloader"]["batch_size"], 3, *config["model"]["data_preprocessor"]["size"])
