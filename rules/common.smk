@@ -403,6 +403,20 @@ def painted_classes(output):
     return files
 
 
+def images_folder(wildcards):
+    """The folder of a generator's images, which all runs of a data set share."""
+    return f"results/{experiments.own_id(wildcards.dataset)}/synthesis/{wildcards.generator}/images"
+
+
+def plans_by_generator(dataset):
+    """Plans of all the data set's synthetic sets, ablations included, by generator."""
+    found = {}
+    for chosen in config["synthetic_sets"].values():
+        if chosen["dataset"] == dataset:
+            found.setdefault(chosen["generator"], set()).add(chosen["plan"])
+    return {generator: sorted(plans) for generator, plans in found.items()}
+
+
 def generator_options(wildcards):
     """Options of the generator's settings that have a default, where they are given."""
     generator = config["generators"][wildcards.generator]

@@ -87,7 +87,7 @@ rule synthesize:
         runtime="48h",
     params:
         torch_threads=config["threads"],  # --cores may lower {threads}, and their number changes bytes on a CPU
-        images_dir="results/{dataset}/synthesis/{generator}/images",
+        images_dir=images_folder,
         scheduler=generator_setting("scheduler"),
         steps=generator_setting("steps"),
         guidance_scale=generator_setting("guidance_scale"),
@@ -125,3 +125,24 @@ for dataset in DATASETS:
             f"python {SCRIPTS}/verify.py"
             " --folder {params.folder:q} --report {params.report:q} --threads {threads}"
             " --log {log:q}"
+
+    for name, deletes in (("unused", ""), ("prune", "--delete")):
+
+        # Without output and input for the same reasons.
+        rule:
+            """List, or delete, images that no plan holds any more and other files that nothing uses."""
+            name:
+                f"{name}_{dataset}"
+            log:
+                f"logs/{dataset}/{name}.log",
+            conda:
+                "../envs/cpu.yaml"
+            params:
+                folder=f"results/{dataset}",
+                plans=json.dumps(plans_by_generator(dataset)),
+                files=f"results/{dataset}/unused.tsv",
+                delete=deletes,
+            shell:
+                f"python {SCRIPTS}/unused.py"
+                " --folder {params.folder:q} --plans {params.plans:q} --files {params.files:q} {params.delete}"
+                " --log {log:q}"
