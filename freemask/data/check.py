@@ -7,6 +7,7 @@ Everything else doesn't hold one label per pixel and is refused.
 A cache remembers what was found in a file. The file is read again only if its size or its time of change differs.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, tro
 from freemask.parallel import map_files
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 4"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 5"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
 MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
@@ -43,7 +44,8 @@ class Content(NamedTuple):
     """What a file holds, or why it can't be used.
 
     width and height: as shown [pixels]. counts: pixels of every value of a mask (label, or color as a number), as
-    "value:pixels value:pixels ...", values ascending. what: the problem, or "". remedy: what to do about it.
+    "value:pixels value:pixels ...", values ascending. what: the problem, or "". remedy: what to do about it. digest: of
+    a mask's values in their places, whatever file holds them, or "".
     """
 
     width: int = 0
@@ -51,6 +53,7 @@ class Content(NamedTuple):
     counts: str = ""
     what: str = ""
     remedy: str = ""
+    digest: str = ""
 
 
 class Checked(NamedTuple):
@@ -75,12 +78,13 @@ class Job(NamedTuple):
 
 
 class State(NamedTuple):
-    """A file without its content, see Checked."""
+    """A file without its content, see Checked; of a mask its kind and the digest of its values, "mask:<digest>"."""
 
     path: str
     size: int
     changed: int
     sha256: str
+    values: str = ""
 
 
 class Offender(NamedTuple):
@@ -141,7 +145,7 @@ def check_split(
                         file.write(json.dumps(found) + "\n")
             report.pairs += 1
             report.offenders += judge(image, mask, mask_format)
-            report.files.append((State(*image[1:5]), State(*mask[1:5])))
+            report.files.append((State(*image[1:5]), State(*mask[1:5], f"{mask.kind}:{mask.content.digest}")))
             width, height, *_ = image.content
             if width:
                 size = sizes.get((width, height), Size(width, height, 0, image.path))
@@ -264,14 +268,16 @@ def _label_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
 
 def _read_mask(image: Image.Image, path: str, colors: bool) -> Content:
     decode(image, path)
+    values = np.asarray(image.convert("RGB")) if colors else np.asarray(image, dtype=np.uint8)
     if colors:
         counts = list(count_colors(image))
         if len(counts) > MOST_COLORS:
             return Content(what=f"{len(counts)} colours, so many that it can't be a mask", remedy=UNSMOOTHED)
     else:
-        pixels = np.bincount(np.asarray(image, dtype=np.uint8).ravel())
+        pixels = np.bincount(values.ravel())
         counts = [(int(label), int(pixels[label])) for label in np.flatnonzero(pixels)]
-    return Content(*image.size, counts=" ".join(f"{value}:{pixels}" for value, pixels in counts))
+    digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
+    return Content(*image.size, counts=" ".join(f"{value}:{pixels}" for value, pixels in counts), digest=digest)
 
 
 def judge(image: Checked, mask: Checked, mask_format: MaskFormat) -> list[Offender]:
