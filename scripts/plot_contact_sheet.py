@@ -29,9 +29,10 @@ def plot_contact_sheet(
     figure: Path,
 ) -> None:
     """One mask per row: the real image, its mask, the mask after the filter for synthetic image no. 1, and synthetic
-    images that differ in their seed alone. White: pixels beyond the tolerance margin, ignored in training. Black:
-    pixels that the data set itself ignores. Masks are chosen to show the rare classes, those with fewest pixels first;
-    real images are squashed to a square, as the masks were for synthesis.
+    images that differ in their seed alone. Filtered pixels lie beyond the tolerance margin and are ignored in training;
+    ignored ones are those that the data set itself ignores; the legend has the color of both. Masks are chosen to show
+    the rare classes, those with fewest pixels first; real images are squashed to a square, as the masks were for
+    synthesis.
 
     Args:
         synthetic: Synthetic set: image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered.
@@ -113,7 +114,7 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
 
 
 def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
+    """Color a filtered mask (H, W) of raw labels; filtered and ignored pixels have colors of their own."""
     painted = label_space.colorize(filtered)
     painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
     return painted
