@@ -30,7 +30,6 @@ def most_improved(
     """
     from freemask.data.label_space import LabelSpace
     from freemask.reporting import results
-    from freemask.segmentation.experiments import own_id
     from freemask.segmentation.outputs import read_ious
     from freemask.tables import write_table
 
@@ -40,7 +39,7 @@ def most_improved(
     table = results.most_improved(before, after)
     if label_space:
         table = LabelSpace.read(label_space).named(table)
-    if reported and (gains := results.read_reported(reported, f"most_improved_{own_id(dataset or '')}")):
+    if reported and (gains := results.read_reported(reported, f"most_improved_{dataset}")):
         table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in gains})
     write_table(most_improved, table)
 

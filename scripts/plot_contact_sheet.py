@@ -114,7 +114,7 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
 
 
 def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Color a filtered mask (H, W) of raw labels; filtered and ignored pixels have colors of their own."""
+    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
     painted = label_space.colorize(filtered)
     painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
     return painted

@@ -47,7 +47,7 @@ def result_tables(
     from freemask.data.masks import read_masks
     from freemask.files import write_atomic
     from freemask.reporting import layout, results
-    from freemask.segmentation.experiments import own_id, read_experiments
+    from freemask.segmentation.experiments import read_experiments
     from freemask.tables import write_table
 
     rows = read_experiments(experiments, dataset, study)
@@ -59,7 +59,7 @@ def result_tables(
     how = results.describe_evaluations(metrics)
     summary = results.summarize(rows, metrics)
     if reported:
-        summary = results.add_reported(summary, results.read_reported(reported, own_id(dataset)), reported_set)
+        summary = results.add_reported(summary, results.read_reported(reported, dataset), reported_set)
     classes = space.named(results.class_means(ious))
     text = layout.markdown(summary, dataset, how)
     write_atomic(markdown, text.encode())

@@ -14,6 +14,7 @@ import yaml
 
 from freemask.errors import InputError
 from freemask.files import read_json
+from freemask.segmentation.experiments import own_id
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
@@ -217,12 +218,12 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_reported(path: str | Path, key: str) -> list[dict]:
-    """Read one list of the authors' numbers; empty if they report nothing under `key`.
+    """Read one list of the authors' numbers; empty if they report nothing under `key`, without the name of a run.
 
     Raises: InputError if the file isn't there or isn't YAML.
     """
     try:
-        return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])
+        return (yaml.safe_load(Path(path).read_text()) or {}).get(own_id(key), [])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
     except yaml.YAMLError as error:
