@@ -19,7 +19,7 @@ from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import failed_logs, launch, preflight, raw, sharing, site, slurm, sources
+from freemask.workflow import classes, failed_logs, launch, preflight, raw, sharing, site, slurm, sources
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
@@ -228,10 +228,15 @@ def after_preflight(output):
 
     def checks(wildcards):
         files = [f"results/{wildcards.dataset}/preflight/{kind}.json" for kind in PREFLIGHTS]
-        recorded = workflow.persistence.input(IOFile(output.format(**wildcards)))
-        return [] if recorded is not None and files[0] not in recorded else ancient(files)
+        return [] if made_without(files[0], output.format(**wildcards)) else ancient(files)
 
     return checks
+
+
+def made_without(file, output):
+    """Whether a file exists that was made without another as its input."""
+    recorded = workflow.persistence.input(IOFile(output))
+    return recorded is not None and file not in recorded
 
 
 def seconds_of_a_batch():
@@ -303,6 +308,32 @@ def listed_classes(wildcards):
     )
 
 
+def label_space(*parts, output=None):
+    """The label space, and files that change only if these parts of it do: labels, words, colors, names.
+
+    The label space itself is ancient, since any part changes it. An `output` that was made before there were such files
+    depends on all of it, until it is made again: other inputs would make it again now.
+    """
+
+    def files(wildcards):
+        space, used = f"results/{wildcards.dataset}/label_space.json", parts_of_classes(*parts)(wildcards)
+        if output and made_without(used[0], output.format(**wildcards)):
+            return [space]
+        return [ancient(space), *used]
+
+    return files
+
+
+def parts_of_classes(*parts, output=None):
+    """Files that change only if these parts of the classes do; nothing where `output` was made without them."""
+
+    def files(wildcards):
+        used = [f"results/{wildcards.dataset}/classes/{part}.json" for part in parts]
+        return [] if output and made_without(used[0], output.format(**wildcards)) else used
+
+    return files
+
+
 def ignored_suffixes(wildcards):
     """Ends of file names that are neither images nor masks, as options."""
     ends = DATASETS[wildcards.dataset].get("ignored_suffixes", [])
@@ -329,9 +360,10 @@ def raw_state(wildcards):
     return f"results/{wildcards.dataset}/index/{wildcards.split}.state"
 
 
-def notice_raw_data():
-    """Bring the states of raw data up to date: once a run, before Snakemake looks which files there are."""
+def notice_data():
+    """Bring states of raw data and parts of classes up to date: once a run, before Snakemake looks for files."""
     for dataset, facts in DATASETS.items():
+        classes.notice(facts["label_space"], Path(f"results/{dataset}/classes"))
         for split in ("train", "val"):
             state = Path(f"results/{dataset}/index/{split}.state")
             if changes := raw.notice(facts, split, state, config.get("watch_raw_data", True)):
@@ -340,7 +372,7 @@ def notice_raw_data():
 
 if workflow.is_main_process:
     try:
-        notice_raw_data()
+        notice_data()
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
@@ -359,6 +391,30 @@ def plan_setting(key):
 def generator_setting(key):
     """A setting of the generator, e.g. guidance_scale."""
     return lambda wildcards: config["generators"][wildcards.generator][key]
+
+
+def painted_classes(output):
+    """The label space, as images depend on it: FreestyleNet reads words; other methods may read all of it."""
+
+    def files(wildcards):
+        all_parts = method_of(wildcards) != ["freestyle"]
+        return label_space("labels", "words", *["colors", "names"] * all_parts, output=output)(wildcards)
+
+    return files
+
+
+def images_folder(wildcards):
+    """The folder of a generator's images, which all runs of a data set share."""
+    return f"results/{experiments.own_id(wildcards.dataset)}/synthesis/{wildcards.generator}/images"
+
+
+def plans_by_generator(dataset):
+    """Plans of all the data set's synthetic sets, ablations included, by generator."""
+    found = {}
+    for chosen in config["synthetic_sets"].values():
+        if chosen["dataset"] == dataset:
+            found.setdefault(chosen["generator"], set()).add(chosen["plan"])
+    return {generator: sorted(plans) for generator, plans in found.items()}
 
 
 def generator_options(wildcards):
@@ -628,7 +684,7 @@ def has_predictions(dataset):
 
 def report_files(dataset):
     """The tables and figures of a data set in `all`."""
-    tables = ("miou.md", "most_improved.tsv", "cost.tsv")
+    tables = ("miou.md", "most_improved.tsv", "cost.tsv", "warnings.tsv")
     return [*(f"results/{dataset}/tables/{table}" for table in tables), *figures_of(dataset)]
 
 

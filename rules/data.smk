@@ -86,11 +86,12 @@ rule check_dataset:
     """Check every image and mask of a split; stops the workflow with a table of all files that can't be used."""
     input:
         index="results/{dataset}/index/{split}.tsv",
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels", "names"),
         training_index=training_index,
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
         duplicates="results/{dataset}/check/{split}.duplicates.tsv",
+        sizes="results/{dataset}/check/{split}.sizes.tsv",
     log:
         "logs/{dataset}/check_dataset/{split}.log",
     benchmark:
@@ -102,23 +103,25 @@ rule check_dataset:
         code=code_of("check_dataset"),
         mask_format=mask_format,
         training_index=lambda wildcards, input: option("--training-index", input.training_index),
+        # takes output, so that Snakemake doesn't record it: another number checks nothing again
+        pictures=lambda wildcards, output: EVALUATION["pictures"] * (wildcards.split == "val"),
         # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
         cache="results/{dataset}/check/{split}.cache",
     shell:
         f"python {SCRIPTS}/check_dataset.py"
-        " --index {input.index:q} --label-space {input.label_space:q}"
+        " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
-        " --duplicates {output.duplicates:q} {params.training_index}"
-        " --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
+        " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index}"
+        " --pictures {params.pictures} --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 
 rule resize_masks:
     """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
     input:
         index="results/{dataset}/index/train.tsv",
-        check="results/{dataset}/check/train.tsv",
-        label_space="results/{dataset}/label_space.json",
+        check=ancient("results/{dataset}/check/train.tsv"),  # only that it passed
+        label_space=label_space("labels"),
     output:
         masks="results/{dataset}/masks.tsv",
     log:
@@ -134,7 +137,7 @@ rule resize_masks:
         mask_size=dataset_setting("mask_size"),
     shell:
         f"python {SCRIPTS}/resize_masks.py"
-        " --index {input.index:q} --label-space {input.label_space:q}"
+        " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-size {params.mask_size} --masks-dir {params.masks_dir:q}"
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 

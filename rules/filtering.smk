@@ -7,7 +7,7 @@ rule measure_margins:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
         class_loss="results/{dataset}/class_loss.tsv",
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels", output="results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"),
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
     output:
@@ -29,7 +29,7 @@ rule measure_margins:
     shell:
         f"python {SCRIPTS}/measure_margins.py"
         " --shard {input.manifest:q} --masks {input.masks:q}"
-        " --class-loss {input.class_loss:q} --label-space {input.label_space:q}"
+        " --class-loss {input.class_loss:q} --label-space {input.label_space[0]:q}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
         " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
@@ -40,7 +40,7 @@ rule filter_masks:
         images="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
         margins=margins_to_filter,
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels"),
     output:
         manifest="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv",
         class_shares="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv",
@@ -59,7 +59,7 @@ rule filter_masks:
     shell:
         f"python {SCRIPTS}/filter_masks.py"
         " --filter {params.filter:q} --alpha {params.alpha}"
-        " --images {input.images:q} --masks {input.masks:q} {params.margins} --label-space {input.label_space:q}"
+        " --images {input.images:q} --masks {input.masks:q} {params.margins} --label-space {input.label_space[0]:q}"
         " --manifest {output.manifest:q} --class-shares {output.class_shares:q} --threads {threads} --log {log:q}"
 
 
@@ -69,7 +69,7 @@ rule synthetic_set:
         plan=set_plan,
         shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv"),
         class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv"),
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels"),
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
         class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
@@ -86,6 +86,6 @@ rule synthetic_set:
     shell:
         f"python {SCRIPTS}/synthetic_set.py"
         " --plan {input.plan:q} --shards {input.shards:q}"
-        " --class-shards {input.class_shards:q} --label-space {input.label_space:q}"
+        " --class-shards {input.class_shards:q} --label-space {input.label_space[0]:q}"
         " --train {output.train:q}"
         " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"

@@ -5,8 +5,12 @@ rule train_generator:
     """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
     input:
         index="results/{dataset}/index/train.tsv",
-        check="results/{dataset}/check/train.tsv",
-        label_space="results/{dataset}/label_space.json",
+        check=ancient("results/{dataset}/check/train.tsv"),  # only that it passed
+        label_space=label_space(
+            "labels",
+            "words",
+            output="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
+        ),
         preflight=after_preflight("results/{dataset}/generator_training/{generator}/pipeline/model_index.json"),
     output:
         pipeline="results/{dataset}/generator_training/{generator}/pipeline/model_index.json",
@@ -29,7 +33,7 @@ rule train_generator:
     shell:
         f"python {SCRIPTS}/train_generator.py"
         " --settings {params.settings:q} --index {input.index:q}"
-        " --label-space {input.label_space:q} --image-size {params.image_size}"
+        " --label-space {input.label_space[0]:q} --image-size {params.image_size}"
         " --folder {params.folder:q} --threads {threads} --log {log:q}"
 
 
@@ -66,7 +70,7 @@ rule synthesize:
         masks="results/{dataset}/masks.tsv",
         generator="results/{dataset}/generator/{generator}/model_index.json",
         weights="results/{dataset}/generator_weights/{generator}.json",
-        label_space="results/{dataset}/label_space.json",
+        label_space=painted_classes("results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv"),
         preflight=after_preflight("results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv"),
     output:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
@@ -83,7 +87,7 @@ rule synthesize:
         runtime="48h",
     params:
         torch_threads=config["threads"],  # --cores may lower {threads}, and their number changes bytes on a CPU
-        images_dir="results/{dataset}/synthesis/{generator}/images",
+        images_dir=images_folder,
         scheduler=generator_setting("scheduler"),
         steps=generator_setting("steps"),
         guidance_scale=generator_setting("guidance_scale"),
@@ -95,7 +99,7 @@ rule synthesize:
     shell:
         f"python {SCRIPTS}/synthesize.py"
         " --plan {input.plan:q} --shard {wildcards.scatteritem} --masks {input.masks:q}"
-        " --label-space {input.label_space:q} --generator {input.generator:q}"
+        " --label-space {input.label_space[0]:q} --generator {input.generator:q}"
         " --scheduler {params.scheduler} --steps {params.steps} --guidance-scale {params.guidance_scale}"
         " --image-size {params.image_size} --dtype {params.dtype} --batch-size {params.batch_size}"
         " --jpeg-quality {params.jpeg_quality} --images-dir {params.images_dir:q} --manifest {output.manifest:q}"
@@ -121,3 +125,24 @@ for dataset in DATASETS:
             f"python {SCRIPTS}/verify.py"
             " --folder {params.folder:q} --report {params.report:q} --threads {threads}"
             " --log {log:q}"
+
+    for name, deletes in (("unused", ""), ("prune", "--delete")):
+
+        # Without output and input for the same reasons.
+        rule:
+            """List, or delete, images that no plan holds any more and other files that nothing uses."""
+            name:
+                f"{name}_{dataset}"
+            log:
+                f"logs/{dataset}/{name}.log",
+            conda:
+                "../envs/cpu.yaml"
+            params:
+                folder=f"results/{dataset}",
+                plans=json.dumps(plans_by_generator(dataset)),
+                files=f"results/{dataset}/unused.tsv",
+                delete=deletes,
+            shell:
+                f"python {SCRIPTS}/unused.py"
+                " --folder {params.folder:q} --plans {params.plans:q} --files {params.files:q} {params.delete}"
+                " --log {log:q}"

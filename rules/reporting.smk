@@ -20,7 +20,7 @@ for name, table, study, prefix in [
             best=of_trainings("best/metrics.json", study, validated),
             experiments=config["experiments"],
             masks="results/{dataset}/masks.tsv",
-            label_space="results/{dataset}/label_space.json",
+            label_space=label_space("labels", "names"),
             reported=REPORTED,
         output:
             html=report(f"results/{{dataset}}/tables/{table}.html", category="Tables", caption="../report/miou.rst"),
@@ -52,7 +52,7 @@ for name, table, study, prefix in [
         shell:
             f"python {SCRIPTS}/result_tables.py"
             " --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
-            " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space:q}"
+            " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space[0]:q}"
             " --reported {input.reported:q} {params.reported_set}"
             " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
             " --per-class {output.per_class:q} --best {params.best:q} --log {log:q}"
@@ -101,12 +101,41 @@ rule cost:
         " --run {params.run:q} {params.card} --cards {params.cards:q} --paper {params.paper:q} --log {log:q}"
 
 
+rule list_warnings:
+    """What makes results doubtful: filters that take most pixels, classes that the scorer doesn't know."""
+    input:
+        class_loss="results/{dataset}/class_loss.tsv",
+        scorer_ious=scorer_file("per_class_iou.tsv"),
+        class_shares=of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
+        label_space=label_space("names"),
+    output:
+        table="results/{dataset}/tables/warnings.tsv",
+        html=report("results/{dataset}/tables/warnings.html", category="Tables", caption="../report/warnings.rst"),
+    log:
+        "logs/{dataset}/list_warnings.log",
+    benchmark:
+        "logs/{dataset}/list_warnings.benchmark.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("list_warnings"),
+        class_shares=lambda wildcards, input: options("--class-shares", input.class_shares),
+        set_names=lambda wildcards: options("--set-names", sets_of(wildcards.dataset)),
+    shell:
+        f"python {SCRIPTS}/list_warnings.py"
+        " --class-loss {input.class_loss:q} --scorer-ious {input.scorer_ious:q} {params.class_shares} {params.set_names}"
+        " --label-space {input.label_space[0]:q} --dataset {wildcards.dataset}"
+        " --table {output.table:q} --html {output.html:q} --log {log:q}"
+
+
 rule most_improved:
     """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
     input:
         real=compared("baseline", "per_class_iou.tsv"),
         joint=compared("improved", "per_class_iou.tsv"),
         control=compared("control", "per_class_iou.tsv"),
+        label_space=label_space("names"),
         reported=REPORTED,
     output:
         table=report(
@@ -128,7 +157,7 @@ rule most_improved:
     shell:
         f"python {SCRIPTS}/most_improved.py"
         " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
-        " --control {input.control:q} {params.control_seeds}"
+        " --control {input.control:q} {params.control_seeds} --label-space {input.label_space[0]:q}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 

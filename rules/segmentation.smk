@@ -10,9 +10,11 @@ rule training_config:
     input:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
-        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
+        # ancient: the indexes change if images do; class names change the tables beside
+        train_sizes=ancient("results/{dataset}/check/train.sizes.tsv"),
+        val_sizes=ancient("results/{dataset}/check/val.sizes.tsv"),
         synthetic=pairs_to_train_on,
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels"),
     output:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
     log:
@@ -30,6 +32,7 @@ rule training_config:
         precision=lambda wildcards: experiments.precision(MODELS[experiment_row(wildcards).model], config),
         schedule=lambda wildcards: int(experiment_row(wildcards).schedule),
         gpus=config["training_gpus"],
+        mask_size=dataset_setting("mask_size"),
         pairs=training_pairs,
         initial=initial_options,
     shell:
@@ -37,7 +40,8 @@ rule training_config:
         " --settings {params.settings:q} --dataset {wildcards.dataset}"
         " --regime {params.regime} --balance {params.balance} --precision {params.precision}"
         " --schedule {params.schedule} --train-seed {wildcards.train_seed}"
-        " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --label-space {input.label_space:q}"
+        " --gpus {params.gpus} {params.pairs} {params.initial} --val {input.val:q} --label-space {input.label_space[0]:q}"
+        " --mask-size {params.mask_size} --train-sizes {input.train_sizes:q} --val-sizes {input.val_sizes:q}"
         " --config {output.config:q} --log {log:q}"
 
 
@@ -50,6 +54,10 @@ rule train:
         initial=pretrained_weights,
         # ancient: a file fetched again must not start weeks of training
         initial_weights=lambda wildcards: ancient(initial_weights(wildcards)),
+        # config.py names the label space and holds the number of classes only
+        labels=parts_of_classes(
+            "labels", output="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth"
+        ),
         preflight=after_preflight("results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth"),
     output:
         weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
@@ -172,7 +180,7 @@ rule import_log:
     """mIoU, accuracy and IoU per class [%] from a finished run's log; no values per class if the log has none."""
     input:
         run=imported_file,
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels", "names"),
     output:
         metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/metrics.json",
         per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/per_class_iou.tsv",
@@ -195,5 +203,5 @@ rule import_log:
     shell:
         f"python {SCRIPTS}/import_log.py"
         " --run {input.run:q} --take {params.take} --iterations {params.iterations}"
-        " --label-space {input.label_space:q} --metrics {output.metrics:q}"
+        " --label-space {input.label_space[0]:q} --metrics {output.metrics:q}"
         " --per-class-iou {output.per_class_iou:q} --log {log:q}"

@@ -5,7 +5,7 @@ rule class_loss:
     """Loss [nats] of a segmentor on its real training images, summed per image and class: one shard."""
     input:
         index="results/{dataset}/index/train.tsv",
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels", output="results/{dataset}/class_loss/{scatteritem}.tsv"),
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
         preflight=after_preflight("results/{dataset}/class_loss/{scatteritem}.tsv"),
@@ -27,7 +27,7 @@ rule class_loss:
     shell:
         f"python {SCRIPTS}/class_loss.py"
         " --index {input.index:q} --shard {wildcards.scatteritem}"
-        " --label-space {input.label_space:q} --config {input.config:q}"
+        " --label-space {input.label_space[0]:q} --config {input.config:q}"
         " --weights {input.weights:q} {params.batch_size} --sums {output.sums:q} --threads {threads} --log {log:q}"
 
 
@@ -36,7 +36,7 @@ rule gather_class_loss:
     input:
         index="results/{dataset}/index/train.tsv",
         shards=gather.part("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
-        label_space="results/{dataset}/label_space.json",
+        label_space=label_space("labels"),
     output:
         class_loss="results/{dataset}/class_loss.tsv",
     log:
@@ -50,7 +50,7 @@ rule gather_class_loss:
         code=code_of("gather_class_loss"),
     shell:
         f"python {SCRIPTS}/gather_class_loss.py"
-        " --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space:q}"
+        " --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space[0]:q}"
         " --class-loss {output.class_loss:q} --log {log:q}"
 
 

@@ -14,7 +14,9 @@ def check_dataset(
     mask_format: cli.Json = None,
     frequencies: Path,
     duplicates: Path | None = None,
+    sizes: Path | None = None,
     training_index: Path | None = None,
+    pictures: cli.NotNegative = 0,
     offenders: Path,
     cache: Path,
     threads: cli.Positive = 1,
@@ -32,7 +34,9 @@ def check_dataset(
         mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: the labels of the label space.
         frequencies: Output: table of label, name, pixels, images.
         duplicates: Output: table of images with the same bytes, image, equal_to, split (same or train).
+        sizes: Output: table of the images' sizes, width, height, images, example (path).
         training_index: Index of the training split, if this is another one: its images are compared as well.
+        pictures: Number of images of this split whose predictions evaluations show.
         offenders: Output, only if there are offenders: table of path, what, remedy.
         cache: File that remembers what was found in each file.
         threads: Number of processes.
@@ -42,6 +46,8 @@ def check_dataset(
     from freemask.data.check import check_split, equal_images, refuse
     from freemask.data.label_space import LabelSpace
     from freemask.data.mask_format import MaskFormat
+    from freemask.data.sizes import write_sizes
+    from freemask.errors import InputError
     from freemask.parallel import some
     from freemask.tables import read_table, write_table
 
@@ -49,6 +55,8 @@ def check_dataset(
     space = LabelSpace.read(label_space)
     accepted = MaskFormat.of_json(mask_format) if mask_format else MaskFormat.of_labels(space)
     table = read_table(index, ["image", "mask"])
+    if len(table) < pictures:
+        raise InputError(f"{index}: {len(table)} image(s), but evaluation.pictures is {pictures}; lower it")
     masks = table["source"] if "source" in table else table["mask"]  # as the data set has them
     report = check_split(list(zip(table["image"], masks, strict=True)), accepted, cache, threads, f"check {index.stem}")
     if report.offenders:
@@ -56,6 +64,8 @@ def check_dataset(
     ids = list(space.ids)
     columns = {"label": ids, "name": space.names, "pixels": report.pixels[ids], "images": report.images[ids]}
     write_table(frequencies, pd.DataFrame(columns))
+    if sizes:
+        write_sizes(sizes, report.sizes)
     if duplicates:
         key = ["image", "image_sha256"]
         equal = equal_images(read_table(index, key), read_table(training_index, key) if training_index else None)

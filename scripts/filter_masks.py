@@ -45,7 +45,7 @@ def filter_masks(
     from freemask.data.label_space import LabelSpace
     from freemask.filtering.filters import margin, none
     from freemask.filtering.margins import parse_alpha
-    from freemask.filtering.shards import filter_shard, unfiltered_shard
+    from freemask.filtering.shards import filter_shard, filter_warnings, unfiltered_shard
     from freemask.tables import write_table
 
     rule, tolerance, space = plugins.find(FILTERS, filter, "filter"), parse_alpha(alpha), LabelSpace.read(label_space)
@@ -63,6 +63,8 @@ def filter_masks(
     write_table(class_shares, shares, counted=True)
     share = pixels[1].sum() / max(pixels[0].sum(), 1)
     cli.tell(f"{manifest}: {len(table)} images, alpha {alpha} filters {share:.1%} of the pixels")
+    for warning in filter_warnings(shares):
+        cli.tell(f"warning: {manifest}: {warning}")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,15 @@ def gather_class_loss(*, index: Path, shards: list[Path], label_space: Path, cla
         class_loss: Output: table of label, name, loss_sum [nats], pixels, class_loss [nats].
     """
     from freemask.data.label_space import LabelSpace
-    from freemask.selection.class_loss import gather_sums
+    from freemask.selection.class_loss import class_loss_warnings, gather_sums
     from freemask.tables import write_table
 
     table = gather_sums(index, shards, LabelSpace.read(label_space))
     write_table(class_loss, table, counted=True)
     mean = table.loss_sum.sum() / max(table.pixels.sum(), 1)
     cli.tell(f"{class_loss}: {table.pixels.sum():,} pixels, {mean:.4g} nats on average")
+    for warning in class_loss_warnings(table):
+        cli.tell(f"warning: {class_loss}: {warning}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ def most_improved(
     train_seeds: list[int],
     control: list[Path] | None = None,
     control_seeds: list[int] | None = None,
+    label_space: Path | None = None,
     reported: Path | None = None,
     dataset: str | None = None,
     most_improved: Path,
@@ -25,6 +26,7 @@ def most_improved(
         train_seeds: The seeds, in the files' order.
         control: per_class_iou.tsv of each of the control's train seeds, trained on real images for twice the schedule.
         control_seeds: Its seeds, in the files' order.
+        label_space: The data set's label space, for the names of classes (default: those of the files).
         reported: YAML file of the authors' numbers.
         dataset: Id of the data set, to find the authors' numbers.
         most_improved: Output, largest gain over the control first (without one: over real). label, name, real, joint,
@@ -32,6 +34,7 @@ def most_improved(
             interval, gain_interval (over what); with a control also control and gain_over_control with the same
             endings; images (validation images that show the class), reported_gain if the authors report any.
     """
+    from freemask.data.label_space import LabelSpace
     from freemask.reporting import results
     from freemask.reporting.intervals import SameImages
     from freemask.tables import write_table
@@ -46,6 +49,8 @@ def most_improved(
     )
     other = results.read_classes(dict(zip(control_seeds or [], control, strict=True)), images) if control else None
     table = results.most_improved(before, after, other)
+    if label_space:
+        table = LabelSpace.read(label_space).named(table)
     if reported and (gains := results.read_reported(reported, f"most_improved_{dataset}")):
         table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in gains})
     write_table(most_improved, table)

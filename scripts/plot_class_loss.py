@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from freemask import cli
+from freemask.data.label_space import LabelSpace
 from freemask.reporting.figures import BLUE, INK, ORANGE, class_panels, save
 from freemask.tables import read_table
 
 
-def plot_class_loss(*, class_loss: Path, figures: list[Path]) -> None:
+def plot_class_loss(*, class_loss: Path, label_space: Path | None = None, figures: list[Path]) -> None:
     """Class-wise mean loss: cross-entropy [nats] of a segmentor trained on real images, averaged over all real training
     pixels of a class. Hard classes are on top; the line is the mean over all pixels. Below: how many classes have which
     loss. The filter compares every synthetic pixel with alpha times its class's value, and a mask's hardness is the
@@ -20,9 +21,11 @@ def plot_class_loss(*, class_loss: Path, figures: list[Path]) -> None:
 
     Args:
         class_loss: Table made by gather_class_loss.
+        label_space: The data set's label space, for the names of classes (default: those of the table).
         figures: Outputs, .png and .pdf.
     """
-    save(draw(read_table(class_loss, ["label", "name", "pixels", "class_loss"])), figures)
+    table = read_table(class_loss, ["label", "name", "pixels", "class_loss"])
+    save(draw(LabelSpace.read(label_space).named(table) if label_space else table), figures)
 
 
 def draw(table: pd.DataFrame) -> Figure:

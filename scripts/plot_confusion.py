@@ -10,6 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from freemask import cli
+from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.reporting.figures import GREY, new_figure, save
 from freemask.segmentation.outputs import read_confusion
@@ -18,7 +19,9 @@ WITH_NUMBERS = 30  # classes up to which each cell shows its number
 MOST = 30  # largest confusions that are listed beside a matrix without numbers
 
 
-def plot_confusion(*, confusion: list[Path], improved: str, figures: list[Path]) -> None:
+def plot_confusion(
+    *, confusion: list[Path], improved: str, label_space: Path | None = None, figures: list[Path]
+) -> None:
     """Confusion matrix of the improved segmentor: of the pixels that the validation masks give to a class (row), the
     share that is predicted as each class (column), in percent; rows add up to 100. All train seeds together. The
     diagonal is the accuracy of each class. The color grows with the root of the share, so that small confusions show; a
@@ -27,6 +30,7 @@ def plot_confusion(*, confusion: list[Path], improved: str, figures: list[Path])
     Args:
         confusion: Tables made by evaluate; their counts are added.
         improved: Name of the segmentor.
+        label_space: The data set's label space, for the names of classes (default: those of the tables).
         figures: Outputs, .png and .pdf.
     """
     names, counts = read_confusion(confusion[0])
@@ -35,6 +39,8 @@ def plot_confusion(*, confusion: list[Path], improved: str, figures: list[Path])
         if other != names:
             raise InputError(f"{path}: other classes than {confusion[0]}; evaluate again")
         counts = counts + more
+    if label_space:
+        names = LabelSpace.read(label_space).names
     save(draw(names, counts, f"Confusion matrix of {improved}"), figures)
 
 

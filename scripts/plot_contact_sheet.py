@@ -29,9 +29,10 @@ def plot_contact_sheet(
     figure: Path,
 ) -> None:
     """One mask per row: the real image, its mask, the mask after the filter for synthetic image no. 1, and synthetic
-    images that differ in their seed alone. White: pixels beyond the tolerance margin, ignored in training. Black:
-    pixels that the data set itself ignores. Masks are chosen to show the rare classes, those with fewest pixels first;
-    real images are squashed to a square, as the masks were for synthesis.
+    images that differ in their seed alone. Filtered pixels lie beyond the tolerance margin and are ignored in training;
+    ignored ones are those that the data set itself ignores; the legend has the color of both. Masks are chosen to show
+    the rare classes, those with fewest pixels first; real images are squashed to a square, as the masks were for
+    synthesis.
 
     Args:
         synthetic: Synthetic set: image, mask, margin, stamp, filter, alpha, mask_id, seed, filtered.

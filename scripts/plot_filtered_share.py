@@ -8,12 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from freemask import cli
+from freemask.data.label_space import LabelSpace
 from freemask.reporting.figures import BLUE, GREY, by_name, class_panels, save
 from freemask.tables import read_table
 
 
 def plot_filtered_share(
-    *, class_shares: list[Path], shard_shares: list[Path] | None = None, set_names: list[str], figures: list[Path]
+    *,
+    class_shares: list[Path],
+    shard_shares: list[Path] | None = None,
+    set_names: list[str],
+    label_space: Path | None = None,
+    figures: list[Path],
 ) -> None:
     """Share of each class's synthetic pixels that the filter removes from training because their loss exceeds the
     tolerance margin (alpha times the class-wise mean loss), one point per synthetic set. Small bars show the set's
@@ -24,12 +30,15 @@ def plot_filtered_share(
         class_shares: Tables of each synthetic set by class, made by synthetic_set.
         shard_shares: Tables of each synthetic set by shard and class, made by synthetic_set.
         set_names: Name of each synthetic set, e.g. "alpha 1.25".
+        label_space: The data set's label space, for the names of classes (default: those of the tables).
         figures: Outputs, .png and .pdf.
     """
     sets = by_name(set_names, class_shares, "--class-shares")
     parts = by_name(set_names, shard_shares, "--shard-shares") if shard_shares else {}
     columns = ["label", "name", "pixels", "filtered", "share"]
     shares = {name: read_table(path, columns) for name, path in sets.items()}
+    if label_space:
+        shares = {name: LabelSpace.read(label_space).named(table) for name, table in shares.items()}
     shards = {name: read_table(path, ["shard", "label", "share"]) for name, path in parts.items()}
     save(draw(shares, shards), figures)
 

@@ -28,7 +28,7 @@ def plot_predictions(
 ) -> None:
     """Validation images, their masks, and what the segmentors trained on real images and on real and synthetic images
     predict, for the first train seed that both have. The images are spread evenly over the validation set, not
-    hand-picked. Black: pixels that the data set ignores; predictions there aren't evaluated.
+    hand-picked. Predictions aren't evaluated where the data set ignores pixels; the legend has their color.
 
     Args:
         val: Table of the validation split (index_dataset).

@@ -53,7 +53,8 @@ def result_tables(
     rows = read_experiments(experiments, dataset, study)
     _, counts = read_masks(masks)
     pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)
-    rare = results.rare_labels({label: int(pixels[label]) for label in LabelSpace.read(label_space).ids})
+    space = LabelSpace.read(label_space)
+    rare = results.rare_labels({label: int(pixels[label]) for label in space.ids})
     metrics, ious = results.read_results(training, rows, rare, best or [])
     how = results.describe_evaluations(metrics)
     summary = results.summarize(rows, metrics, results.resample_mious(training, rows))
@@ -61,7 +62,7 @@ def result_tables(
     if reported:
         summary = results.add_reported(summary, results.read_reported(reported, dataset), reported_set)
         remarks.append(results.describe_synthetic_only(results.read_reported(reported, "synthetic_only"), dataset))
-    classes = results.class_means(ious)
+    classes = space.named(results.class_means(ious))
     note = layout.note(summary, how, remarks)
     text = layout.markdown(summary, dataset, note)
     write_atomic(markdown, text.encode())

@@ -31,7 +31,7 @@ def synthetic_set(
         shard_shares: Output: the same for each shard: shard, label, name, pixels, filtered, share.
     """
     from freemask.data.label_space import LabelSpace
-    from freemask.filtering.shards import filtered_shares, in_plan_order
+    from freemask.filtering.shards import filter_warnings, filtered_shares, in_plan_order
     from freemask.tables import write_table
 
     shares, parts = filtered_shares(class_shards, LabelSpace.read(label_space))
@@ -41,6 +41,8 @@ def synthetic_set(
     if shard_shares:
         write_table(shard_shares, parts, counted=True)
     cli.tell(f"{train}: {len(rows)} images, {shares.filtered.sum() / shares.pixels.sum():.1%} filtered")
+    for warning in filter_warnings(shares):
+        cli.tell(f"warning: {train}: {warning}")
 
 
 if __name__ == "__main__":

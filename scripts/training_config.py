@@ -30,11 +30,16 @@ def training_config(
     gpus: cli.NotNegative = 0,
     precision: Literal["fp32", "fp16", "bf16"] = "fp32",
     balance: str = "exact",
+    mask_size: cli.Positive | None = None,
+    train_sizes: Path | None = None,
+    val_sizes: Path | None = None,
     config: Path,
 ) -> None:
     """Resolve one training into an mmengine config: model, data, regime, schedule, seeds.
 
-    Tables are named in the config, not read. Paths are written to it as given and must be relative.
+    Validation, class losses and filtering see images at the training's scale. Images that the model can't take are
+    refused by name. Tables of pairs are named in the config, not read. Paths are written to it as given and must be
+    relative.
 
     Args:
         settings: JSON of the model's entry of the models file.
@@ -53,8 +58,12 @@ def training_config(
         precision: Arithmetic of the forward passes.
         balance: Order of the pairs in a regime that mixes real and synthetic ones: exact halves in every mini-batch,
             repeat (real pairs repeated, as released), or a sampler package.module:object.
+        mask_size: Side of synthetic images [pixels], for models whose sizes follow it.
+        train_sizes: Table of the training images' sizes (check_dataset); default: they are unknown.
+        val_sizes: Table of the validation images' sizes.
         config: Output; work/ will lie beside it.
     """
+    from freemask.data.sizes import read_sizes
     from freemask.segmentation.config import Experiment, config_text, read_model, resolve
 
     def relative(path: Path | None) -> str | None:
@@ -80,6 +89,9 @@ def training_config(
         gpus=gpus,
         precision=precision,
         balance=balance,
+        mask_size=mask_size,
+        train_sizes=read_sizes(train_sizes) if train_sizes else None,
+        val_sizes=read_sizes(val_sizes) if val_sizes else None,
     )
     entry = settings or read_model(models, model)
     files.write_atomic(config, config_text(resolve(entry, experiment)).encode())

@@ -12,10 +12,10 @@ SHOWN = 10  # findings on the terminal; the table lists all
 def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cli.Positive = 1) -> None:
     """Check tables, and every square mask, synthetic image and margin map against the table that names it.
 
-    Masks and images are compared by SHA-256. A margin map must be in a pack with the stamp of its row's image and mask,
-    be readable to the last byte, and have the right size. Damaged files are set aside in <folder>/verify/damaged/, and
-    tables that name a missing or damaged file are removed, so that the next run that needs them makes exactly those
-    files again. check_dataset checks the raw data set.
+    Masks, also those written as labels, and images are compared by SHA-256. A margin map must be in a pack with the
+    stamp of its row's image and mask, be readable to the last byte, and have the right size. Damaged files are set
+    aside in <folder>/verify/damaged/, and tables that name a missing or damaged file are removed, so that the next run
+    that needs them makes exactly those files again. check_dataset checks the raw data set.
 
     Args:
         folder: results/<dataset>.
@@ -45,7 +45,8 @@ def verify(*, folder: Path, report: Path, report_only: bool = False, threads: cl
             f"{len(named)} table(s) that name them are removed, damaged files lie in {target};"
             " `snakemake synthesis_all` makes exactly these again: run it before any other target"
         )
-        if broken := [finding.path for finding in findings if finding.path.endswith(".tsv")]:
+        broken = [finding.path for finding in findings if finding.path.endswith(".tsv")]
+        if broken := broken + [str(table) for table in named if table.parent.name == "index"]:
             # Snakemake makes no missing table again whose results are there
             cli.tell(f"before it, make the tables among them: snakemake {shlex.join(broken)}")
 

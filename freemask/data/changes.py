@@ -1,8 +1,9 @@
 """Raw data that changed after they were indexed: noticed by size and time of change, and then by content.
 
 An index leaves a record of the files that it read. Later, files are compared with it. Only a file of the same size and
-another time of change is read, since a copy or a touch changes nothing. What was noticed becomes a `state`, a small file
-that is rewritten only where it differs. An index depends on it.
+another time of change is read, since a copy or a touch changes nothing. A mask that was saved again with the same labels
+is no change either. What was noticed becomes a `state`, a small file that is rewritten only where it differs. An index
+depends on it.
 """
 
 import json
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from freemask.data.check import State
+from freemask.data.check import State, read_file
 from freemask.files import digest, read_json, sha256, write_atomic
 from freemask.parallel import some
 
@@ -37,7 +38,7 @@ class Changes:
 
 def write_record(path: Path, pairs: Iterable[tuple[State, State]], state: Path | None) -> None:
     """Record the files that an index was made of, and the state that they were in."""
-    files = {file.path: [file.size, file.changed, file.sha256] for pair in pairs for file in pair}
+    files = {file.path: [file.size, file.changed, file.sha256, file.values] for pair in pairs for file in pair}
     text = state.read_text() if state else FIRST
     write_atomic(path, json.dumps({"state": text, "files": files}).encode())
 
@@ -45,7 +46,7 @@ def write_record(path: Path, pairs: Iterable[tuple[State, State]], state: Path |
 def compare(record: Path | None, paths: Sequence[str], state: Path) -> Changes:
     """Compare raw data with the record of their index, and rewrite `state` if it is another one.
 
-    Files that have only other times are remembered with these.
+    Files that have only other times, and masks with the same labels in other bytes, are remembered as they are now.
 
     Args:
         record: File that write_record wrote; None or no such file: nothing is compared.
@@ -57,28 +58,35 @@ def compare(record: Path | None, paths: Sequence[str], state: Path) -> Changes:
         return Changes()
     found = read_json(record)
     known, changes = found["files"], Changes()
-    times, now = {}, []  # new times of equal files; what is there instead of what was indexed
+    equal, now = {}, []  # how equal files are now; what is there instead of what was indexed
     for path, (size, changed) in zip(paths, _stat(paths), strict=True):
         if path not in known:
             changes.new.append(path)
             now.append((path, size))
             continue
-        old_size, old_changed, old_digest = known[path]
+        old_size, old_changed, old_digest, *values = known[path]  # earlier records lack the values of masks
         if (size, changed) == (old_size, old_changed):
             continue
         content = sha256(path) if size == old_size else ""
         if content == old_digest:
-            times[path] = changed
+            equal[path] = [size, changed, old_digest, *values]
+        elif values and _holds(path, values[0]):
+            equal[path] = [size, changed, content or sha256(path), *values]
         else:
             changes.changed.append(path)
             now.append((path, content or (size, changed)))
     changes.gone = sorted(known.keys() - set(paths))
     _write_state(state, digest([now, changes.gone]) if now or changes.gone else found["state"])
-    for path, changed in times.items():
-        known[path][1] = changed
-    if times:
+    if equal:
+        known.update(equal)
         write_atomic(record, json.dumps(found).encode())
     return changes
+
+
+def _holds(path: str, values: str) -> bool:
+    """Whether a mask holds the values of a record, kind:digest; empty for an image."""
+    kind, _, known = values.partition(":")
+    return bool(known) and read_file(kind, path).digest == known
 
 
 def _write_state(path: Path, text: str) -> None:

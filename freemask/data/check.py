@@ -7,6 +7,7 @@ Everything else doesn't hold one label per pixel and is refused.
 A cache remembers what was found in a file. The file is read again only if its size or its time of change differs.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ import pandas as pd
 from PIL import Image
 
 from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
+from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.files import sha256
 from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
 from freemask.parallel import map_files
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 4"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 5"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
 MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
@@ -42,7 +44,8 @@ class Content(NamedTuple):
     """What a file holds, or why it can't be used.
 
     width and height: as shown [pixels]. counts: pixels of every value of a mask (label, or color as a number), as
-    "value:pixels value:pixels ...", values ascending. what: the problem, or "". remedy: what to do about it.
+    "value:pixels value:pixels ...", values ascending. what: the problem, or "". remedy: what to do about it. digest: of
+    a mask's values in their places, whatever file holds them, or "".
     """
 
     width: int = 0
@@ -50,6 +53,7 @@ class Content(NamedTuple):
     counts: str = ""
     what: str = ""
     remedy: str = ""
+    digest: str = ""
 
 
 class Checked(NamedTuple):
@@ -74,12 +78,13 @@ class Job(NamedTuple):
 
 
 class State(NamedTuple):
-    """A file without its content, see Checked."""
+    """A file without its content, see Checked; of a mask its kind and the digest of its values, "mask:<digest>"."""
 
     path: str
     size: int
     changed: int
     sha256: str
+    values: str = ""
 
 
 class Offender(NamedTuple):
@@ -99,6 +104,7 @@ class Report:
         read: Number of files that were read; the others were cached.
         offenders: Files that can't be used.
         files: Image and mask of each pair.
+        sizes: Sizes of the readable images.
         pixels: Pixels of each raw label, (256,).
         images: Masks that show each raw label, (256,).
     """
@@ -107,6 +113,7 @@ class Report:
     read: int = 0
     offenders: list[Offender] = field(default_factory=list)
     files: list[tuple[State, State]] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
@@ -128,6 +135,7 @@ def check_split(
     masks = "colors" if mask_format.colors else "mask"
     kinds = [(("image", image), (masks, mask)) for image, mask in pairs]
     jobs = [Job((*image, known.get(image)), (*mask, known.get(mask))) for image, mask in kinds]
+    sizes: dict[tuple[int, int], Size] = {}
     with open(cache or os.devnull, "a", buffering=1) as file:  # line by line: a killed run loses only the pairs in work
         for job, (image, mask) in zip(jobs, map_files(_examine, jobs, processes, description, "pair"), strict=True):
             for found, cached in ((image, job.image[2]), (mask, job.mask[2])):
@@ -137,12 +145,17 @@ def check_split(
                         file.write(json.dumps(found) + "\n")
             report.pairs += 1
             report.offenders += judge(image, mask, mask_format)
-            report.files.append((State(*image[1:5]), State(*mask[1:5])))
+            report.files.append((State(*image[1:5]), State(*mask[1:5], f"{mask.kind}:{mask.content.digest}")))
+            width, height, *_ = image.content
+            if width:
+                size = sizes.get((width, height), Size(width, height, 0, image.path))
+                sizes[width, height] = size._replace(images=size.images + 1)
             for value, pixels in _parse_counts(mask.content.counts):
                 if value in mask_format.values:
                     label = mask_format.values[value]
                     report.pixels[label] += pixels
                     report.images[label] += 1
+    report.sizes = list(sizes.values())
     return report
 
 
@@ -255,14 +268,16 @@ def _label_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
 
 def _read_mask(image: Image.Image, path: str, colors: bool) -> Content:
     decode(image, path)
+    values = np.asarray(image.convert("RGB")) if colors else np.asarray(image, dtype=np.uint8)
     if colors:
         counts = list(count_colors(image))
         if len(counts) > MOST_COLORS:
             return Content(what=f"{len(counts)} colours, so many that it can't be a mask", remedy=UNSMOOTHED)
     else:
-        pixels = np.bincount(np.asarray(image, dtype=np.uint8).ravel())
+        pixels = np.bincount(values.ravel())
         counts = [(int(label), int(pixels[label])) for label in np.flatnonzero(pixels)]
-    return Content(*image.size, counts=" ".join(f"{value}:{pixels}" for value, pixels in counts))
+    digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
+    return Content(*image.size, counts=" ".join(f"{value}:{pixels}" for value, pixels in counts), digest=digest)
 
 
 def judge(image: Checked, mask: Checked, mask_format: MaskFormat) -> list[Offender]:

@@ -115,6 +115,11 @@ class LabelSpace:
         """The word of each raw label."""
         return dict(zip(self.ids, self.words, strict=True))
 
+    def named(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of label, name, ... with the classes' present names: a table isn't made again if one is renamed."""
+        names = table.label.map(dict(zip(self.ids, self.names, strict=True)))
+        return table.assign(name=names.fillna(table.name))
+
     def to_train(self, raw: np.ndarray, source: str = "mask") -> np.ndarray:
         """Map raw labels (any shape, uint8) to train ids (uint8).
 

@@ -18,6 +18,8 @@ from freemask.parallel import map_files, some
 from freemask.selection.plans import read_plan
 from freemask.tables import read_table
 
+MOST = 0.6  # share of all pixels beyond which a filter is warned of
+MOST_OF_CLASS = 0.8  # of a class
 KEY = ["mask_id", "seed"]
 MARGINS = [*KEY, "image", "mask", "margin", "stamp"]
 SET = ["image", "mask", "margin", "stamp", "filter", "alpha", *KEY, "filtered", "digest"]
@@ -143,3 +145,23 @@ def filtered_shares(shards: Sequence[Path], label_space: LabelSpace) -> tuple[pd
     columns = ["label", "name", "pixels", "filtered", "share"]
     whole, parts = (table.assign(share=table.filtered / table.pixels) for table in (whole, parts))
     return whole[columns], parts[["shard", *columns]]
+
+
+def filter_warnings(shares: pd.DataFrame) -> list[str]:
+    """What is doubtful in what a filter takes, a sentence each; [] if nothing is.
+
+    Args:
+        shares: name or label, pixels, filtered [pixels] of each class.
+    """
+    found, total = [], shares.filtered.sum() / max(shares.pixels.sum(), 1)
+    if total > MOST:
+        found.append(
+            f"the filter takes {total:.0%} of the pixels, so little is left to train on; raise alpha, or look whether "
+            "generator and scorer fit the data set"
+        )
+    names = shares.get("name", shares.label)
+    share = shares.filtered / shares.pixels.clip(lower=1)
+    classes = [f"{name} ({part:.0%})" for name, part in zip(names, share, strict=True) if part > MOST_OF_CLASS]
+    if classes and total <= MOST:
+        found.append(f"the filter takes most pixels of {len(classes)} class(es): {some(classes)}")
+    return found

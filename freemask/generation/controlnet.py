@@ -95,7 +95,7 @@ class ControlNetGenerator(Generator):
         return to_pixels(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
 
     def controls(self, masks: np.ndarray) -> torch.Tensor:
-        """Masks in the palette of the class table, ignored pixels black: (B, 3, H, W) float32 in 0..1."""
+        """Masks in the palette of the class table, ignored pixels in their own color: (B, 3, H, W) float32 in 0..1."""
         colors = np.stack([self.label_space.colorize(mask) for mask in masks])
         return torch.from_numpy(colors).permute(0, 3, 1, 2).float() / 255
 

@@ -22,14 +22,16 @@ from freemask.tables import read_table
 
 # tables below results/{dataset}, and the columns that name files made there
 TABLES = {
+    "index/*.tsv": ("mask",),  # where masks are written as labels
     "masks.tsv": ("mask",),
     "synthesis/*/*/*.tsv": ("image",),
     "margins/*/*/*.tsv": ("image", "mask", "margin"),
     "filtered/*/*/*/*.tsv": ("image", "mask", "margin"),
     "synthetic/*/train.tsv": ("image", "mask", "margin"),
 }
+LABELS = "source"  # a column of an index whose masks are written as labels
 OTHERS = ("*.tsv", "[!v]*/*.tsv", "synthetic/*/*.tsv")  # tables that name no files but must be whole; not verify/
-DIGESTS = {"masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
+DIGESTS = {"index": ("mask", "mask_sha256"), "masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,16 @@ def tables(folder: Path, broken: Container[str] = ()) -> Iterator[tuple[Path, tu
     """Tables below results/{dataset} that name made files, but for broken ones, and the columns that do."""
     for pattern, columns in TABLES.items():
         for path in sorted(folder.glob(pattern)):
-            if not path.name.endswith(".classes.tsv") and str(path) not in broken:
+            if not path.name.endswith(".classes.tsv") and str(path) not in broken and _names_made(path):
                 yield path, columns
+
+
+def _names_made(table: Path) -> bool:
+    """Whether a table names made files; an index may name the data set's own masks, which check_dataset checks."""
+    if table.parent.name != "index":
+        return True
+    with open(table, encoding="utf-8") as file:
+        return LABELS in file.readline().rstrip("\n").split("\t")
 
 
 def broken_tables(folder: Path) -> Iterator[Finding]:
@@ -184,7 +194,9 @@ def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]
     for table in named:
         table.unlink()
     for finding in findings:
-        aside = target / Path(finding.path).relative_to(folder)
+        path = Path(finding.path)
+        own = path.is_relative_to(folder)  # else an image that the runs of a data set share
+        aside = target / (path.relative_to(folder) if own else path.name)
         if finding.place:
             write_atomic(aside, packs.read(finding.place))
         elif finding.damaged:

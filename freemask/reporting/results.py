@@ -16,6 +16,7 @@ import yaml
 from freemask.errors import InputError
 from freemask.files import read_json
 from freemask.reporting.intervals import Interval, SameImages, gain_interval, resampled_ious
+from freemask.segmentation.experiments import own_id
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
@@ -369,11 +370,11 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_reported(path: str | Path, key: str) -> Any:
-    """Read one list (or other entry) of the authors' numbers; an empty list if they report nothing under `key`.
+    """Read one list (or other entry) of the authors' numbers, without the name of a run; an empty list if there is none.
 
     Raises: as `read_all_reported`.
     """
-    return read_all_reported(path).get(key, [])
+    return read_all_reported(path).get(own_id(key), [])
 
 
 def read_all_reported(path: str | Path) -> dict[str, Any]:

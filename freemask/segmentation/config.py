@@ -12,9 +12,12 @@ import yaml
 
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
+from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.segmentation.experiments import check_training
+from freemask.segmentation.limits import refuse_unsuitable
 from freemask.segmentation.regimes import SAMPLERS, Regime, find_regime
+from freemask.segmentation.scales import at_one_scale, fill_in, resize_of, seen_as
 
 CURVES = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]  # as JSON, and for TensorBoard
 CHECKPOINT_EVERY = 2000  # maximum number of iterations; mmsegmentation's configs save none for up to two hours
@@ -37,6 +40,8 @@ class Experiment:
     gpus: processes of one step, a divisor of the entry's number (gradients are accumulated); 0: one, on the CPU.
     precision: fp32, fp16 or bf16.
     balance: sampler of a regime that mixes real and synthetic pairs: exact, repeat, or "package.module:object".
+    mask_size: side of synthetic images [pixels], for models whose sizes follow it.
+    train_sizes, val_sizes: sizes of the real images of both splits; None: unknown.
     """
 
     name: str
@@ -54,6 +59,9 @@ class Experiment:
     gpus: int = 0
     precision: str = "fp32"
     balance: str = "exact"
+    mask_size: int | None = None
+    train_sizes: list[Size] | None = None
+    val_sizes: list[Size] | None = None
 
 
 def read_model(models: str | Path, name: str) -> dict[str, Any]:
@@ -73,17 +81,21 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     Args:
         entry: The model's entry of the models file.
         experiment: The other settings.
-    Raises: InputError for a regime without its inputs, a data set without iterations, or unsuitable GPUs.
+    Raises: InputError for a regime without its inputs, a data set without iterations, unsuitable GPUs, scales that
+        differ between training and evaluation, or images that the model can't take.
     """
     regime = _check(entry, experiment)
     base = base_config(entry["base"])
-    base.merge_from_dict(_overrides(entry.get("overrides", {})))
+    base.merge_from_dict(_overrides(fill_in(entry.get("overrides", {}), experiment.mask_size)))
     config = base.to_dict()
+    _agree_on_scales(config, experiment)
     accumulate = entry["gpus"] // max(experiment.gpus, 1)  # steps of one update, which sees as many images
     iterations = entry["iterations"][experiment.dataset] * experiment.schedule
     steps = iterations * accumulate
     weights = _initial_weights(entry, experiment)
-    classes = len(LabelSpace.read(experiment.label_space))
+    model = _model(config["model"], len(LabelSpace.read(experiment.label_space)), weights)
+    resize = resize_of(config["val_dataloader"]["dataset"]["pipeline"])
+    refuse_unsuitable(experiment.name, model, resize, [*(experiment.train_sizes or []), *(experiment.val_sizes or [])])
     return {
         "custom_imports": {"imports": _imports(config), "allow_failed_imports": False},
         "default_scope": "mmseg",
@@ -101,7 +113,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "load_from": experiment.initial,
         "resume": False,
         "initial_weights": weights,
-        "model": _model(config["model"], classes, weights),
+        "model": model,
         "optim_wrapper": _optimizer(config["optim_wrapper"], regime, experiment.precision, accumulate),
         "param_scheduler": _schedule(config, steps, accumulate, entry, experiment),
         **_data(config, regime, entry, accumulate, experiment),
@@ -165,6 +177,19 @@ def _overrides(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return tuple(value) if key in ("scale", "ratio_range", "crop_size") else [_overrides(item) for item in value]
     return value
+
+
+def _agree_on_scales(config: dict[str, Any], experiment: Experiment) -> None:
+    """Let the evaluation see images at the training's scale, one by one where they have several sizes; in place."""
+    val = config["val_dataloader"]
+    known = experiment.train_sizes is not None and experiment.val_sizes is not None
+    sizes = [*experiment.train_sizes, *experiment.val_sizes] if known else None
+    pipeline = at_one_scale(
+        experiment.name, config["train_dataloader"]["dataset"]["pipeline"], val["dataset"]["pipeline"], sizes
+    )
+    val["dataset"]["pipeline"] = pipeline
+    if len({seen_as(size, resize_of(pipeline)) for size in experiment.val_sizes or []}) > 1:
+        val["batch_size"] = 1  # a batch is one array
 
 
 def _imports(config: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from freemask.segmentation.regimes import find_regime
 from freemask.tables import read_table
 
 COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
+RUN = "@"  # between a data set's id and the name of a run, see workflow.named_runs
 OPTIONAL_COLUMNS = {"balance": "exact", "study": "main"}  # and the value of an empty cell or a missing column
 
 
@@ -46,6 +47,11 @@ def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: column.fillna(OPTIONAL_COLUMNS[name]) for name, column in columns.items()})
 
 
+def own_id(dataset: str) -> str:
+    """Id of a data set, as the user's tables have it: without the name of a run."""
+    return dataset.partition(RUN)[0]
+
+
 def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
     """Rows of one study: main leaves ablations out; ablation takes them and what they are compared with.
 
@@ -65,7 +71,7 @@ def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.
     Raises: InputError where there are none.
     """
     table = read_all_experiments(path)
-    table = of_study(table[table.dataset == dataset], study).reset_index(drop=True)
+    table = of_study(table[table.dataset == own_id(dataset)], study).reset_index(drop=True)
     if not len(table):
         raise InputError(f"{path}: no experiment on data set {dataset!r} in study {study}; add a row")
     return table

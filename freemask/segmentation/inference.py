@@ -9,6 +9,8 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmseg.models.utils import resize
+from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch.nn import functional
 
@@ -17,6 +19,7 @@ from freemask.errors import InputError
 from freemask.images import read_mask
 from freemask.parallel import map_ahead
 from freemask.segmentation.checkpoints import build_model, load_strictly, read_checkpoint
+from freemask.segmentation.scales import resize_of
 from freemask.selection.class_loss import BLOCK
 
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 BGR, (H, W) uint8 train ids
@@ -26,12 +29,15 @@ PIXELS = 512 * 512  # of an image, up to which a batch is full
 def load_segmentor(config: Config, weights: str | Path, device: str) -> torch.nn.Module:
     """Build the config's model with trained weights (a state_dict, or a checkpoint that holds one), ready to predict.
 
+    Its `resize` brings images to the scale of the config's evaluation; None where that leaves their size.
     Loading executes nothing that the file holds.
     Raises: InputError where keys or shapes differ from the model's.
     """
     model = build_model(config)
     state, _ = read_checkpoint(weights)
     load_strictly(model, state, weights)
+    step = resize_of(config.test_dataloader.dataset.pipeline)
+    model.resize = TRANSFORMS.build(dict(step)) if step else None
     return model.eval().to(device)
 
 
@@ -54,13 +60,20 @@ def read_pair(image: str, mask: str, label_space: LabelSpace) -> Pair:
 
 @torch.no_grad()
 def predict_logits(model: torch.nn.Module, images: Sequence[np.ndarray]) -> torch.Tensor:
-    """Full-resolution logits (N, K, H, W) of N images (H, W, 3) uint8 BGR, all one size, on the model's device."""
+    """Full-resolution logits (N, K, H, W) of N images (H, W, 3) uint8 BGR, all one size, on the model's device.
+
+    As the evaluation predicts: the network sees resized images, and its logits are resized to the images' own size.
+    """
+    own = images[0].shape[:2]
+    if model.resize:
+        images = [model.resize({"img": image})["img"] for image in images]
     height, width = images[0].shape[:2]
     samples = [SegDataSample(metainfo={"ori_shape": (height, width), "img_shape": (height, width)}) for _ in images]
     inputs = [torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in images]
     batch = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, False)
     metas = [{"pad_shape": batch["inputs"].shape[2:], **sample.metainfo} for sample in batch["data_samples"]]
-    return model.inference(batch["inputs"], metas)[:, :, :height, :width]  # padding is below and to the right
+    logits = model.inference(batch["inputs"], metas)[:, :, :height, :width]  # padding is below and to the right
+    return logits if (height, width) == own else resize(logits, own, None, "bilinear", model.align_corners)
 
 
 def pair_losses(

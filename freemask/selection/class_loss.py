@@ -116,3 +116,20 @@ def read_class_loss(path: str | Path, held: Collection[int] = (), label_space: L
     class_loss = np.full(256, np.nan)
     class_loss[table.label] = table.class_loss
     return class_loss
+
+
+def class_loss_warnings(table: pd.DataFrame) -> list[str]:
+    """A sentence on the classes whose mean loss on real images is that of a guess, or more; [] if there are none.
+
+    Args:
+        table: name, pixels, class_loss [nats].
+    """
+    guess = math.log(max(len(table), 1))
+    lost = table[(table.pixels > 0) & (table.class_loss >= guess)]
+    if lost.empty:
+        return []
+    classes = [f"{name} ({loss:.2f})" for name, loss in zip(lost.name, lost.class_loss, strict=True)]
+    return [
+        f"the scorer knows {len(lost)} class(es) no better than a guess ({guess:.2f} nats): {some(classes)}; their "
+        "limits are so high that the filter keeps what is wrong, so train the scorer longer or join classes"
+    ]

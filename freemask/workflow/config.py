@@ -26,7 +26,7 @@ from freemask.generation.schedulers import SCHEDULERS, WHOLE_INTERVALS
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
 from freemask.segmentation.regimes import REGIMES, SAMPLERS, find_regime
 from freemask.selection.strategies import STRATEGIES
-from freemask.workflow import imported
+from freemask.workflow import imported, named_runs
 from freemask.workflow.places import ROOT, place
 
 # What a schema's keyword "choices" names: the names of a table, or package.module:object.
@@ -81,6 +81,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
         imported.check(config, experiments, base)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+    datasets, experiments = named_runs.name(config, datasets, models, experiments)
     return datasets, models, experiments
 
 

@@ -156,6 +156,7 @@ CASES = {
     "index without a column": ("check_dataset", "", replace("index.tsv", "\tmask", "\tlabels"), "index.tsv: column"),
     "index is no table": ("check_dataset", "", write("index.tsv", os.urandom(64) + b"\xff"), "index.tsv"),
     "no index": ("check_dataset", "--index gone.tsv", None, "gone.tsv: no such table"),
+    "more pictures than images": ("check_dataset", "--pictures 99", None, "evaluation.pictures is 99; lower it"),
     "no label space": ("check_dataset", "--label-space gone.json", None, "gone.json: no such file"),
     "broken label space": ("check_dataset", "", write("label_space.json", "{"), "label_space.json: not valid JSON"),
     "other JSON": ("check_dataset", "", write("label_space.json", "[1]"), "label_space.json: not a label space"),
@@ -246,7 +247,7 @@ def write_scorer():
     Path("models.yaml").write_text(yaml.safe_dump({"tiny": entry}))
     run_script("training_config", models="models.yaml", model="tiny", dataset="toy",
                label_space="label_space.json", regime="real", train_seed=0, train="index.tsv", val="index.tsv",
-               config="config.py")  # fmt: skip
+               mask_size=64, config="config.py")  # fmt: skip
     torch.save(build_model(read_config("config.py")).state_dict(), "weights.pth")
 
 

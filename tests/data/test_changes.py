@@ -4,12 +4,14 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from freemask.data import changes as library
 from freemask.data.changes import FIRST, compare, write_record
-from freemask.data.check import State, equal_images
+from freemask.data.check import State, equal_images, read_file
 
 RECORD, STATE = Path("train.files.json"), Path("train.state")
 PATHS = ["a.png", "b.png", "c.png", "d.png"]
@@ -67,6 +69,33 @@ def test_a_change_taken_back_is_none(files):
     compare(RECORD, PATHS, STATE)
     other_bytes("a.png", "a.png")
     assert not str(compare(RECORD, PATHS, STATE)) and STATE.read_text() == FIRST
+
+
+@pytest.mark.parametrize("kind", ["mask", "colors"])
+def test_a_mask_saved_again_with_the_same_labels_is_no_change(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    values = np.zeros((6, 5, 3) if kind == "colors" else (6, 5), np.uint8)
+
+    def save(**options) -> State:
+        Image.fromarray(values).save("m.png", **options)
+        return State(*state_of("m.png")[:4], f"{kind}:{read_file(kind, 'm.png').digest}")
+
+    Path("i.jpg").write_text("an image")
+    compare(None, ["i.jpg", "m.png"], STATE)
+    write_record(RECORD, [(state_of("i.jpg"), save())], STATE)
+    size = os.stat("m.png").st_size
+    save(compress_level=0)
+    assert os.stat("m.png").st_size != size
+    assert str(compare(RECORD, ["i.jpg", "m.png"], STATE)) == "" and STATE.read_text() == FIRST
+    known = RECORD.read_text()
+    assert str(compare(RECORD, ["i.jpg", "m.png"], STATE)) == "" and RECORD.read_text() == known  # not read again
+    values[2, 3] = 1
+    save()
+    assert str(compare(RECORD, ["i.jpg", "m.png"], STATE)) == "1 changed (m.png)"
+    values = values.reshape(5, 6, *values.shape[2:])  # the same bytes in another shape
+    values[...] = 0
+    save()
+    assert str(compare(RECORD, ["i.jpg", "m.png"], STATE)) == "1 changed (m.png)"
 
 
 def test_two_changes_one_after_the_other_are_two_states(files):

@@ -145,6 +145,23 @@ def test_a_file_is_judged_by_the_newest_table_that_names_it(world):
     assert len(verify()) == 0
 
 
+def test_a_damaged_mask_that_was_written_as_labels(world, capfd):
+    """Its index is made again; an index that names the data set's own masks is none of verify's business."""
+    label = Path("results/toy/labels/val/m.png")
+    files.write_atomic(label, images.png_bytes(np.full((4, 4), 3, np.uint8)))
+    row = {"mask_id": ["m"], "image": ["raw/m0.jpg"], "mask": [str(label)], "image_sha256": ["0"]}
+    row |= {"mask_sha256": [files.sha256(label)], "source": ["raw/m.tif"]}
+    write_table(FOLDER / "index/val.tsv", pd.DataFrame(row))
+    write_table(FOLDER / "index/train.tsv", read_table("index.tsv", []).assign(mask_sha256="0"))
+    assert len(verify()) == 0
+    label.write_bytes(label.read_bytes()[:-3])
+    table = verify()
+    assert table[["path", "tables"]].to_numpy().tolist() == [[str(label), "results/toy/index/val.tsv"]]
+    assert (FOLDER / "verify/damaged/labels/val/m.png").exists() and not label.exists()
+    assert not (FOLDER / "index/val.tsv").exists() and (FOLDER / "index/train.tsv").exists()
+    assert "make the tables among them: snakemake results/toy/index/val.tsv" in capfd.readouterr().err
+
+
 def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, capfd):
     before = contents(SYNTHESIS)
     flipped, cut, gone = (image(mask_id, 42) for mask_id in ("m0", "m2", "m4"))

@@ -71,6 +71,7 @@ def configure(folder: str | Path, regime: str = "real", model: str = "tiny", **o
     tables = {"train": "real.tsv", "val": "val.tsv", "synthetic": "synthetic.tsv"}
     if regime == "finetune":
         options.setdefault("initial", "synthetic/seed-0/weights.pth")
+    given = tables | options
     call(
         "training_config",
         models="models.yaml",
@@ -80,7 +81,6 @@ def configure(folder: str | Path, regime: str = "real", model: str = "tiny", **o
         regime=regime,
         train_seed=0,
         config=config,
-        **tables,
-        **options,
+        **given,
     )
     return config

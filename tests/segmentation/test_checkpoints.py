@@ -76,7 +76,8 @@ def write_config(path, **overrides):
     entry["overrides"]["model"]["data_preprocessor"]["size"] = [32, 32]
     entry["overrides"]["model"]["decode_head"].update(overrides)
     experiment = Experiment(name="row", dataset="tiny", label_space="label_space.json", regime="real", schedule=1,
-                            validation="val.tsv", train_seed=0, work_dir="work", real="real.tsv")  # fmt: skip
+                            validation="val.tsv", train_seed=0, work_dir="work", real="real.tsv",
+                            mask_size=32)  # fmt: skip
     Path(path).write_text(config_text(resolve(entry, experiment)))
 
 

@@ -79,7 +79,7 @@ def made(spaces, model, dataset, regime="real", **options):
         "schedule": 2 if regime == "joint" else 1, "validation": "val.tsv", "train_seed": 7, "work_dir": "run/work",
         "real": "real.tsv", "synthetic": "synthetic.tsv" if regime in ("joint", "synthetic") else None,
         "initial": "pretrained.pth" if regime == "finetune" else None, "gpus": 0 if model == "segformer_mini" else 8,
-        **options,
+        "mask_size": 64, **options,
     }  # fmt: skip
     path = spaces / "config.py"
     path.write_text(config_text(resolve(read_model(MODELS, model), Experiment(**given))))
@@ -91,7 +91,7 @@ def test_a_training_shorter_than_the_logs_interval_logs_its_loss(spaces):
     interval = made(spaces, "segformer_mini", "miniworld").default_hooks.logger.interval
     options = {"name": "a", "dataset": "miniworld", "label_space": str(spaces / "miniworld.json"), "gpus": 0,
                "regime": "real", "schedule": 1, "validation": "v.tsv", "train_seed": 0, "work_dir": "w",
-               "real": "r.tsv", "synthetic": None, "initial": None}  # fmt: skip
+               "real": "r.tsv", "synthetic": None, "initial": None, "mask_size": 64}  # fmt: skip
     for iterations in (3, interval, 10 * interval):
         config = resolve(entry | {"iterations": {"miniworld": iterations}}, Experiment(**options))
         assert config["default_hooks"]["logger"]["interval"] == min(iterations, interval)

@@ -44,7 +44,7 @@ def test_the_chain_leaves_everything(chain):
     figures |= {"contact_sheet.png", "predictions.png"}
     assert {path.name for path in (results / "figures").iterdir()} == figures
     tables = {"miou.html", "miou.md", "miou.csv", "miou.tex", "per_class_iou.tsv", "most_improved.tsv"}
-    tables |= {"cost.tsv", "cost.html"}
+    tables |= {"cost.tsv", "cost.html", "warnings.tsv", "warnings.html"}
     assert {path.name for path in (results / "tables").iterdir()} == tables
     table = pd.read_csv(results / "tables/miou.csv")
     assert len(table) == len(ROWS)
@@ -88,6 +88,7 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
     jobs = planned(snakemake(rerun, "-n"))
     assert set(rules(jobs)) == {
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
+        "list_warnings",
         "plot_most_improved", "plot_filtered_share", "plot_training", "plot_contact_sheet", "plot_confusion",
         "plot_predictions", "training_cost",
     }  # fmt: skip

@@ -12,6 +12,7 @@ LOCAL = {
     "fetch_weights_file",
     "gather_class_loss",
     "import_log",
+    "list_warnings",
     "mask_hardness",
     "most_improved",
     "paper",
@@ -28,7 +29,7 @@ LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.
 CLUSTER = {"check_dataset", "filter_masks", "import_checkpoint", "index_dataset", "make_miniworld"}
 CLUSTER |= {"prepare_generator", "resize_masks"}
-CLUSTER_KINDS = ("verify_",)
+CLUSTER_KINDS = ("verify_", "unused_", "prune_")
 RULES = {name: rule for name, rule in load_rules().items() if rule.shellcmd or name in LOCAL}
 
 

@@ -10,7 +10,8 @@ from freemask.workflow.code import code_digest, code_files
 from rules import ROOT, load_rules
 
 JOBS = {name: rule for name, rule in load_rules().items() if rule.shellcmd}
-BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify)_|(cost|paper)$", name)}  # no outputs
+# no outputs: they run whenever asked for
+BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify|unused|prune)_|(cost|paper)$", name)}
 
 
 def script_of(name: str) -> str:
@@ -60,4 +61,4 @@ def test_a_fix_of_the_label_space_reruns_what_reads_labels(tmp_path):
     readers = {path.stem for path in (ROOT / "scripts").glob("*.py") if "label_space.py" in
                {file.name for file in code_files(path.stem)}}  # fmt: skip
     assert {"resize_masks", "check_dataset", "filter_masks", "synthetic_set", "gather_class_loss"} <= readers
-    assert not {"fetch_dataset", "fetch_weights", "plot_class_loss"} & readers
+    assert not {"fetch_dataset", "fetch_weights", "plot_hardness"} & readers
