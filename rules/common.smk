@@ -443,6 +443,16 @@ def set_plan(wildcards):
     return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
 
 
+def set_settings(wildcards):
+    """How a synthetic set is made, for the card of its export (JSON); no paths of this machine."""
+    chosen = config["synthetic_sets"][wildcards.synthetic_set]
+    generator = config["generators"][chosen["generator"]]
+    shown = {key: value for key, value in generator.items() if key not in ("path", "address", "sha256", "training")}
+    plan, rule = config["plans"][chosen["plan"]], chosen.get("filter", "margin")
+    made = {"generator": {"id": chosen["generator"], **shown}, "plan": {"id": chosen["plan"], **plan}}
+    return json.dumps(made | {"filter": {"rule": rule, "alpha": set_alpha(wildcards.synthetic_set)}})
+
+
 def margins_to_filter(wildcards):
     """The margin maps of a shard; nothing if there is no filter."""
     if wildcards.filter == "alpha-inf":
