@@ -139,6 +139,46 @@ rule resize_masks:
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 
 
+for dataset, facts in DATASETS.items():
+
+    # Without output, so that it runs whenever it is requested, and has a page where the check fails.
+    rule:
+        """One page about a data set as it is: the check's findings, classes, sizes, images with their masks."""
+        name:
+            f"look_{dataset}"
+        input:
+            f"results/{dataset}/raw.tsv" if "miniworld" in facts else [],
+            label_space=f"results/{dataset}/label_space.json",
+        log:
+            f"logs/{dataset}/look_at_dataset.log",
+        conda:
+            "../envs/cpu.yaml"
+        threads: config["threads"]
+        params:
+            title=facts["title"],
+            splits=json.dumps(
+                {
+                    split: [f"{facts['root']}/{facts[kind][split]}" for kind in ("images", "masks")]
+                    for split in facts["images"]
+                }
+            ),
+            image_suffix=facts["image_suffix"],
+            mask_suffix=facts["mask_suffix"],
+            ignored_suffixes=" ".join(
+                f"--ignored-suffixes={shlex.quote(end)}" for end in facts.get("ignored_suffixes", [])
+            ),
+            ids_from=facts.get("ids_from", "name"),
+            mask_format=json.dumps(facts["mask_format"].to_json()),
+            cache_dir=f"results/{dataset}/check",
+            page=f"results/{dataset}/check/look.html",
+        shell:
+            f"python {SCRIPTS}/look_at_dataset.py"
+            " --title {params.title:q} --splits {params.splits:q} --image-suffix={params.image_suffix:q}"
+            " --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes} --ids-from {params.ids_from}"
+            " --mask-format {params.mask_format:q} --label-space {input.label_space:q}"
+            " --cache-dir {params.cache_dir:q} --page {params.page:q} --threads {threads} --log {log:q}"
+
+
 # These rules have no outputs: they run only on request, and Snakemake never deletes a data set's folder.
 for dataset, facts in DATASETS.items():
     if "archives" not in facts:
