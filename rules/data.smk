@@ -64,7 +64,7 @@ rule index_dataset:
         masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
-        ignored_suffixes=ignored_suffixes,
+        options=index_options,
         ids_from=lambda wildcards: DATASETS[wildcards.dataset].get("ids_from", "name"),
         mask_format=mask_format,
         labels_dir="results/{dataset}/labels/{split}",
@@ -75,7 +75,7 @@ rule index_dataset:
     shell:
         f"python {SCRIPTS}/index_dataset.py"
         " --images {params.images:q} --masks {params.masks:q}"
-        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.options}"
         " --ids-from {params.ids_from}"
         " --mask-format {params.mask_format:q} --labels-dir {params.labels_dir:q}"
         " --index {output.index:q} --state {input.state:q} --files {params.files:q}"
@@ -168,13 +168,14 @@ for dataset, facts in DATASETS.items():
                 f"--ignored-suffixes={shlex.quote(end)}" for end in facts.get("ignored_suffixes", [])
             ),
             ids_from=facts.get("ids_from", "name"),
+            share=option("--validation-share", facts.get("validation_share", "")),
             mask_format=json.dumps(facts["mask_format"].to_json()),
             cache_dir=f"results/{dataset}/check",
             page=f"results/{dataset}/check/look.html",
         shell:
             f"python {SCRIPTS}/look_at_dataset.py"
             " --title {params.title:q} --splits {params.splits:q} --image-suffix={params.image_suffix:q}"
-            " --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes} --ids-from {params.ids_from}"
+            " --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes} --ids-from {params.ids_from} {params.share}"
             " --mask-format {params.mask_format:q} --label-space {input.label_space:q}"
             " --cache-dir {params.cache_dir:q} --page {params.page:q} --threads {threads} --log {log:q}"
 
@@ -197,7 +198,7 @@ for dataset, facts in DATASETS.items():
             dataset=dataset,
             root=facts["root"],
             archives=json.dumps(facts["archives"]),
-            folders=[*facts["images"].values(), *facts["masks"].values()],
+            folders=list(dict.fromkeys([*facts["images"].values(), *facts["masks"].values()])),
         shell:
             f"python {SCRIPTS}/fetch_dataset.py"
             " --dataset {params.dataset} --root {params.root:q}"

@@ -10,6 +10,7 @@ def evaluate(
     *,
     config: Path,
     weights: Path,
+    table: Path | None = None,
     checkpoint: Literal["last", "best", "imported"] = "last",
     scales: list[float] | None = None,
     flip: bool = False,
@@ -19,7 +20,7 @@ def evaluate(
     predictions: list[Path] | None = None,
     threads: cli.Positive | None = None,
 ) -> None:
-    """Evaluate a trained segmentor on the validation set.
+    """Evaluate a trained segmentor on the validation set, or on the images of another table.
 
     Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
     matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
@@ -29,6 +30,7 @@ def evaluate(
     Args:
         config: Config of the training.
         weights: Weights of the training.
+        table: Table of image, mask, e.g. of the test split (default: the validation table of the config).
         checkpoint: What the weights are.
         scales: Average over these scales (default: 1.0).
         flip: Average over each image and its mirror image.
@@ -52,6 +54,8 @@ def evaluate(
     iterations = best_iterations(weights) if checkpoint == "best" else settings.experiment.iterations
     scales, predictions = scales or [1.0], predictions or []
     data = settings.test_dataloader.dataset
+    if table:
+        data.lists = [str(table)]
     label_space = LabelSpace.read(data.label_space)
     images = read_table(data.lists[0], ["image", "mask"])["image"].tolist()
     shown = [images[position] for position in outputs.spread(len(images), len(predictions), data.lists[0])]

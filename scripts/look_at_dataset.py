@@ -14,6 +14,7 @@ def look_at_dataset(
     mask_suffix: str,
     ignored_suffixes: list[str] | None = None,
     ids_from: Literal["name", "path"] = "name",
+    validation_share: float | None = None,
     mask_format: cli.Json,
     label_space: Path,
     pictures: cli.Positive = 24,
@@ -33,6 +34,7 @@ def look_at_dataset(
         mask_suffix: End of the masks' file names.
         ignored_suffixes: Ends of file names that are neither.
         ids_from: Whether a mask_id is the file's name or its path below the folder.
+        validation_share: Share of the training images that is the validation split; default: it has its own.
         mask_format: What masks may hold (JSON).
         label_space: The data set's label space.
         pictures: Pairs of each split to show; a quarter as many more have the lowest fit.
@@ -44,6 +46,7 @@ def look_at_dataset(
     from freemask.data.label_space import LabelSpace
     from freemask.data.mask_format import MaskFormat
     from freemask.data.masks import match_files
+    from freemask.data.splits import take
     from freemask.files import write_atomic
     from freemask.reporting.dataset_page import Split, findings, render
 
@@ -52,6 +55,9 @@ def look_at_dataset(
     for name, (images, masks) in splits.items():
         found = match_files(Path(images), Path(masks), image_suffix, mask_suffix, ignored_suffixes or [], ids_from)
         pairs, unpaired = found
+        if validation_share is not None and name != "test":
+            pairs = [pairs[position] for position in take(pairs, name, validation_share)]
+            unpaired = unpaired if name == "train" else []
         paths = [pair[1:] for pair in pairs]
         report = check_split(paths, accepted, cache_dir / f"{name}.cache", threads, f"read {name}")
         split = Split(name, pairs, [Offender(*one) for one in unpaired], report, accepted)

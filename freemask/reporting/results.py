@@ -17,13 +17,14 @@ from freemask.files import read_json
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
+TEST_METRICS = ["test_mIoU", "best_test_mIoU"]  # of a data set with a test split
 DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan}  # of a metrics.json without
 BASELINES = {"real": 1, "real_2x": 2}  # regime real at one and at twice the model's schedule
 RARE = 0.25  # the rare group: this share of the classes, those with the fewest pixels in the real training masks
 
 
 def read_results(
-    training: Path, experiments: pd.DataFrame, rare: list[int], best: list[str]
+    training: Path, experiments: pd.DataFrame, rare: list[int], best: list[str], tested: list[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, list[pd.DataFrame]]]:
     """Read the metrics of every experiment and train seed, and their tables of IoU per class.
 
@@ -32,6 +33,7 @@ def read_results(
         experiments: experiment, train_seeds.
         rare: Labels of the rare group.
         best: Experiments whose best checkpoint was evaluated as well: best/metrics.json.
+        tested: Experiments that were evaluated on the test split: test/metrics.json, and best/test/metrics.json.
     Returns: One row per training, as `summarize` takes them; of each experiment, a table per train seed.
     Raises: InputError for a file that isn't there or lacks a metric.
     """
@@ -47,11 +49,20 @@ def read_results(
                 raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
             if experiment in best:
                 metrics["best_mIoU"] = read_json(folder / "best/metrics.json")["mIoU"]
+            if tested:
+                metrics |= _read_test(folder, experiment in tested, experiment in best)
             per_class = read_ious(folder / "per_class_iou.tsv")
             ious[experiment].append(per_class)
             metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # without absent classes
             rows.append({"experiment": experiment, "train_seed": seed} | metrics)
     return pd.DataFrame(rows), ious
+
+
+def _read_test(folder: Path, tested: bool, best: bool) -> dict[str, float]:
+    """TEST_METRICS of a training; NaN where a checkpoint wasn't evaluated on the test split."""
+    last = read_json(folder / "test/metrics.json")["mIoU"] if tested else math.nan
+    chosen = read_json(folder / "best/test/metrics.json")["mIoU"] if tested and best else math.nan
+    return {"test_mIoU": last, "best_test_mIoU": chosen}
 
 
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
@@ -81,20 +92,26 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     Args:
         experiments: experiment, model, regime, schedule, synthetic_set, balance.
         metrics: experiment, train_seed, METRICS, iterations, checkpoint. All metrics are of that checkpoint (last or
-            best), but best_mIoU is of the best one, NaN without one.
+            best), but best_mIoU is of the best one, NaN without one. With a test split TEST_METRICS.
     Returns: These columns of experiments, seeds (their number), iterations, checkpoint, mean and <metric>_std of
-        METRICS, gain_over_real(_std) and gain_over_real_2x(_std) [points of mIoU], mIoU_seed_<s>.
+        METRICS, gain_over_real(_std) and gain_over_real_2x(_std) [points of mIoU], mIoU_seed_<s>. With a test split
+        mean and _std of TEST_METRICS, and test_gain_over_real(_std).
     """
     of_each = metrics.groupby("experiment")
     columns = {"seeds": of_each.size(), "iterations": of_each.iterations.first()}
     columns["checkpoint"] = of_each.checkpoint.agg(lambda checkpoints: "/".join(sorted(set(checkpoints))))
-    mean, std = of_each[METRICS].mean(skipna=False), of_each[METRICS].std(skipna=False)
-    for metric in METRICS:
+    names = [*METRICS, *(name for name in TEST_METRICS if name in metrics)]
+    mean, std = of_each[names].mean(skipna=False), of_each[names].std(skipna=False)
+    for metric in names:
         columns |= {metric: mean[metric], f"{metric}_std": std[metric]}
     miou = metrics.pivot(index="train_seed", columns="experiment", values="mIoU")
     for key in BASELINES:
         gains = gains_over(key, experiments, miou)
         columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
+    if "test_mIoU" in metrics:
+        on_test = metrics.pivot(index="train_seed", columns="experiment", values="test_mIoU")
+        gains = gains_over("real", experiments, on_test)
+        columns |= {"test_gain_over_real": gains.mean(), "test_gain_over_real_std": gains.std()}
     columns |= {f"mIoU_seed_{seed}": row for seed, row in miou.iterrows()}
     own = experiments[["experiment", "model", "regime", "schedule", "synthetic_set", "balance"]]
     own = own.astype({"schedule": float}).set_index("experiment", drop=False)
