@@ -63,6 +63,12 @@ for dataset in DATASETS:
         input:
             f"results/{dataset}/tables/miou.md",
 
+    rule:
+        name:
+            f"export_{dataset}"
+        input:
+            [f"results/{dataset}/export/{name}/metadata.jsonl" for name in sets_of(dataset)],
+
     if experiments_of(dataset, "ablation"):
 
         rule:

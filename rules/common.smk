@@ -139,7 +139,7 @@ def any_of(names):
 
 wildcard_constraints:
     dataset=any_of(DATASETS),
-    split="train|val",
+    split="train|val|test",
     generator=any_of(config["generators"]),
     plan=any_of(config["plans"]),
     synthetic_set=any_of(config["synthetic_sets"]),
@@ -168,7 +168,11 @@ def dataset_setting(key, split=None):
 
     def value(wildcards):
         found = DATASETS[wildcards.dataset][key]
-        return found[split or wildcards.split] if isinstance(found, dict) else found
+        if not isinstance(found, dict):
+            return found
+        if (split or wildcards.split) not in found:
+            raise WorkflowError(f"config/datasets/{wildcards.dataset}.yaml: {key} has no {split or wildcards.split}")
+        return found[split or wildcards.split]
 
     return value
 
@@ -252,7 +256,7 @@ def preflight_options(wildcards, output):
         f"synthesis/{one['generator']}/{one['plan']}": preflight.images_per_mask(config["plans"][one["plan"]])
         for one in chosen
     }
-    folders = [Path(facts["root"]) / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val")]
+    folders = [Path(facts["root"]) / facts[kind][split] for kind in ("images", "masks") for split in facts["images"]]
     weights = [*generator_files(wildcards.dataset), *(sources.initial_weights(MODELS[row.model]) for row in rows)]
     missing = [source["url"] for name, source in WEIGHTS.items() if not Path(f"weights/{name}").exists()]
     return [
@@ -340,6 +344,13 @@ def ignored_suffixes(wildcards):
     return " ".join(f"--ignored-suffixes={shlex.quote(end)}" for end in ends)
 
 
+def index_options(wildcards):
+    """Which files a split leaves out, as options: of other conventions, and the other part of a shared folder."""
+    share = DATASETS[wildcards.dataset].get("validation_share") if wildcards.split != "test" else None
+    part = f" --validation-share {share} --split {wildcards.split}" if share else ""
+    return ignored_suffixes(wildcards) + part
+
+
 def mask_format(wildcards):
     """What a data set's masks may hold; labels and colors of classes, not their names and words."""
     return json.dumps(DATASETS[wildcards.dataset]["mask_format"].to_json())
@@ -364,7 +375,7 @@ def notice_data():
     """Bring states of raw data and parts of classes up to date: once a run, before Snakemake looks for files."""
     for dataset, facts in DATASETS.items():
         classes.notice(facts["label_space"], Path(f"results/{dataset}/classes"))
-        for split in ("train", "val"):
+        for split in facts["images"]:
             state = Path(f"results/{dataset}/index/{split}.state")
             if changes := raw.notice(facts, split, state, config.get("watch_raw_data", True)):
                 sys.stderr.write(f"raw data of {dataset}, {split}, differ from their index: {changes}\n")
@@ -499,6 +510,16 @@ def set_plan(wildcards):
     return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
 
 
+def set_settings(wildcards):
+    """How a synthetic set is made, for the card of its export (JSON); no paths of this machine."""
+    chosen = config["synthetic_sets"][wildcards.synthetic_set]
+    generator = config["generators"][chosen["generator"]]
+    shown = {key: value for key, value in generator.items() if key not in ("path", "address", "sha256", "training")}
+    plan, rule = config["plans"][chosen["plan"]], chosen.get("filter", "margin")
+    made = {"generator": {"id": chosen["generator"], **shown}, "plan": {"id": chosen["plan"], **plan}}
+    return json.dumps(made | {"filter": {"rule": rule, "alpha": set_alpha(wildcards.synthetic_set)}})
+
+
 def margins_to_filter(wildcards):
     """The margin maps of a shard; nothing if there is no filter."""
     if wildcards.filter == "alpha-inf":
@@ -525,6 +546,11 @@ def model_settings(wildcards):
         if wildcards.dataset in entry.get(key, {})
     }
     return json.dumps(entry | by_dataset)
+
+
+def has_test(dataset):
+    """Whether a data set has a test split."""
+    return "test" in DATASETS[dataset]["images"]
 
 
 def synthetic_pairs(wildcards):
@@ -597,10 +623,16 @@ def imported_file(wildcards):
 # ---- reporting -------------------------------------------------------------------------------------------------------
 
 
-def validated(dataset, study="main"):
+def validated(dataset, study="main", rows_of=experiments_of):
     """The data set's experiments trained here whose models validate during training: they have a best checkpoint."""
-    rows = [row for row in experiments_of(dataset, study) if experiments.validates(MODELS[row.model])]
+    rows = [row for row in rows_of(dataset, study) if experiments.validates(MODELS[row.model])]
     return [row for row in rows if not any(is_imported(row, seed) for seed in row.train_seeds)]
+
+
+def tested(dataset, study="main"):
+    """The data set's experiments that are evaluated on its test split; an imported log's can't be."""
+    rows = experiments_of(dataset, study) if has_test(dataset) else []
+    return [row for row in rows if not any(is_imported(row, seed, "log") for seed in row.train_seeds)]
 
 
 def of_trainings(name, study="main", rows_of=experiments_of):

@@ -64,7 +64,7 @@ rule index_dataset:
         masks=lambda wildcards: f"{dataset_setting('root')(wildcards)}/{dataset_setting('masks')(wildcards)}",
         image_suffix=dataset_setting("image_suffix"),
         mask_suffix=dataset_setting("mask_suffix"),
-        ignored_suffixes=ignored_suffixes,
+        options=index_options,
         ids_from=lambda wildcards: DATASETS[wildcards.dataset].get("ids_from", "name"),
         mask_format=mask_format,
         labels_dir="results/{dataset}/labels/{split}",
@@ -75,7 +75,7 @@ rule index_dataset:
     shell:
         f"python {SCRIPTS}/index_dataset.py"
         " --images {params.images:q} --masks {params.masks:q}"
-        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes}"
+        " --image-suffix={params.image_suffix:q} --mask-suffix={params.mask_suffix:q} {params.options}"
         " --ids-from {params.ids_from}"
         " --mask-format {params.mask_format:q} --labels-dir {params.labels_dir:q}"
         " --index {output.index:q} --state {input.state:q} --files {params.files:q}"
@@ -142,6 +142,47 @@ rule resize_masks:
         " --masks {output.masks:q} --threads {threads} --log {log:q}"
 
 
+for dataset, facts in DATASETS.items():
+
+    # Without output, so that it runs whenever it is requested, and has a page where the check fails.
+    rule:
+        """One page about a data set as it is: the check's findings, classes, sizes, images with their masks."""
+        name:
+            f"look_{dataset}"
+        input:
+            f"results/{dataset}/raw.tsv" if "miniworld" in facts else [],
+            label_space=f"results/{dataset}/label_space.json",
+        log:
+            f"logs/{dataset}/look_at_dataset.log",
+        conda:
+            "../envs/cpu.yaml"
+        threads: config["threads"]
+        params:
+            title=facts["title"],
+            splits=json.dumps(
+                {
+                    split: [f"{facts['root']}/{facts[kind][split]}" for kind in ("images", "masks")]
+                    for split in facts["images"]
+                }
+            ),
+            image_suffix=facts["image_suffix"],
+            mask_suffix=facts["mask_suffix"],
+            ignored_suffixes=" ".join(
+                f"--ignored-suffixes={shlex.quote(end)}" for end in facts.get("ignored_suffixes", [])
+            ),
+            ids_from=facts.get("ids_from", "name"),
+            share=option("--validation-share", facts.get("validation_share", "")),
+            mask_format=json.dumps(facts["mask_format"].to_json()),
+            cache_dir=f"results/{dataset}/check",
+            page=f"results/{dataset}/check/look.html",
+        shell:
+            f"python {SCRIPTS}/look_at_dataset.py"
+            " --title {params.title:q} --splits {params.splits:q} --image-suffix={params.image_suffix:q}"
+            " --mask-suffix={params.mask_suffix:q} {params.ignored_suffixes} --ids-from {params.ids_from} {params.share}"
+            " --mask-format {params.mask_format:q} --label-space {input.label_space:q}"
+            " --cache-dir {params.cache_dir:q} --page {params.page:q} --threads {threads} --log {log:q}"
+
+
 # These rules have no outputs: they run only on request, and Snakemake never deletes a data set's folder.
 for dataset, facts in DATASETS.items():
     if "archives" not in facts:
@@ -160,7 +201,7 @@ for dataset, facts in DATASETS.items():
             dataset=dataset,
             root=facts["root"],
             archives=json.dumps(facts["archives"]),
-            folders=[*facts["images"].values(), *facts["masks"].values()],
+            folders=list(dict.fromkeys([*facts["images"].values(), *facts["masks"].values()])),
         shell:
             f"python {SCRIPTS}/fetch_dataset.py"
             " --dataset {params.dataset} --root {params.root:q}"

@@ -1,4 +1,4 @@
-# Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/ (tables), synthetic/{synthetic_set}/train.tsv.
+# Needs: synthetic images, masks, the scorer. Makes: margins/, filtered/ (tables), synthetic/{synthetic_set}/train.tsv, export/.
 
 
 rule measure_margins:
@@ -89,3 +89,33 @@ rule synthetic_set:
         " --class-shards {input.class_shards:q} --label-space {input.label_space[0]:q}"
         " --train {output.train:q}"
         " --class-shares {output.class_shares:q} --shard-shares {output.shard_shares:q} --log {log:q}"
+
+
+rule export_synthetic_set:
+    """A synthetic set as a folder that other programs read: images as links, filtered masks, metadata, a card."""
+    input:
+        synthetic="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
+        class_shares="results/{dataset}/synthetic/{synthetic_set}/classes.tsv",
+        label_space="results/{dataset}/label_space.json",
+    output:
+        # images and masks beside them are no outputs: they outlive an interrupted job
+        metadata="results/{dataset}/export/{synthetic_set}/metadata.jsonl",
+        card="results/{dataset}/export/{synthetic_set}/README.md",
+        classes="results/{dataset}/export/{synthetic_set}/classes.tsv",
+    log:
+        "logs/{dataset}/export_synthetic_set/{synthetic_set}.log",
+    benchmark:
+        "logs/{dataset}/export_synthetic_set/{synthetic_set}.benchmark.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: config["threads"]
+    params:
+        code=code_of("export_synthetic_set"),
+        title=dataset_setting("title"),
+        settings=set_settings,
+    shell:
+        f"python {SCRIPTS}/export_synthetic_set.py"
+        " --synthetic {input.synthetic:q} --class-shares {input.class_shares:q} --label-space {input.label_space:q}"
+        " --title {params.title:q} --settings {params.settings:q}"
+        " --metadata {output.metadata:q} --card {output.card:q} --classes {output.classes:q}"
+        " --threads {threads} --log {log:q}"

@@ -18,6 +18,10 @@ for name, table, study, prefix in [
             metrics=of_trainings("metrics.json", study),
             per_class=of_trainings("per_class_iou.tsv", study),
             best=of_trainings("best/metrics.json", study, validated),
+            test=of_trainings("test/metrics.json", study, tested),
+            best_test=of_trainings(
+                "best/test/metrics.json", study, lambda dataset, study: validated(dataset, study, tested)
+            ),
             experiments=config["experiments"],
             masks="results/{dataset}/masks.tsv",
             label_space=label_space("labels", "names"),
@@ -49,13 +53,20 @@ for name, table, study, prefix in [
             best=partial(
                 lambda study, wildcards: [row.experiment for row in validated(wildcards.dataset, study)], study
             ),
+            # with `input`, so that Snakemake records it for no data set without a test split
+            test=partial(
+                lambda study, wildcards, input: options(
+                    "--test", [row.experiment for row in tested(wildcards.dataset, study)]
+                ),
+                study,
+            ),
         shell:
             f"python {SCRIPTS}/result_tables.py"
             " --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
             " --training {params.training:q} --masks {input.masks:q} --label-space {input.label_space[0]:q}"
             " --reported {input.reported:q} {params.reported_set}"
             " --html {output.html:q} --markdown {output.markdown:q} --csv {output.csv:q} --latex {output.latex:q}"
-            " --per-class {output.per_class:q} --best {params.best:q} --log {log:q}"
+            " --per-class {output.per_class:q} --best {params.best:q} {params.test} --log {log:q}"
 
 
 rule training_cost:

@@ -150,6 +150,50 @@ use rule evaluate as evaluate_best with:
         more="",
 
 
+use rule evaluate as evaluate_test with:
+    input:
+        config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
+        weights="results/{dataset}/training/{experiment}/seed-{train_seed}/weights.pth",
+        index="results/{dataset}/index/test.tsv",
+        check="results/{dataset}/check/test.tsv",
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/test/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/test/per_class_iou.tsv",
+    log:
+        "logs/{dataset}/evaluate_test/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/evaluate_test/{experiment}/seed-{train_seed}.benchmark.tsv"
+    params:
+        weights=lambda wildcards, input: [
+            option("--weights", input.weights),
+            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
+        ],
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more=lambda wildcards, input: option("--table", input.index),
+
+
+use rule evaluate_test as evaluate_best_test with:
+    # the best checkpoint, chosen by the validations, on images that it wasn't chosen on
+    output:
+        metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/best/test/metrics.json",
+        per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/best/test/per_class_iou.tsv",
+    log:
+        "logs/{dataset}/evaluate_best_test/{experiment}/seed-{train_seed}.log",
+    benchmark:
+        "logs/{dataset}/evaluate_best_test/{experiment}/seed-{train_seed}.benchmark.tsv"
+    wildcard_constraints:
+        dataset=except_imported("checkpoint", "log"),
+    params:
+        weights=lambda wildcards, input: [
+            option("--weights", Path(input.weights).with_name("best.pth")),
+            "--checkpoint best",
+        ],
+        scales=EVALUATION["scales"],
+        flip="--flip" if EVALUATION["flip"] else "",
+        more=lambda wildcards, input: option("--table", input.index),
+
+
 rule import_checkpoint:
     """Check a checkpoint against the row's model, executing nothing in it, and write its weights as a training does."""
     input:

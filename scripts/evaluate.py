@@ -10,6 +10,7 @@ def evaluate(
     *,
     config: Path,
     weights: Path,
+    table: Path | None = None,
     checkpoint: Literal["last", "best", "imported"] = "last",
     scales: list[float] | None = None,
     flip: bool = False,
@@ -20,7 +21,7 @@ def evaluate(
     predictions: list[Path] | None = None,
     threads: cli.Positive | None = None,
 ) -> None:
-    """Evaluate a trained segmentor on the validation set.
+    """Evaluate a trained segmentor on the validation set, or on the images of another table.
 
     Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), the areas of
     each class in each image (pixels), a confusion matrix (pixels; rows: classes of the masks, columns: labels of the
@@ -30,6 +31,7 @@ def evaluate(
     Args:
         config: Config of the training.
         weights: Weights of the training.
+        table: Table of image, mask, e.g. of the test split (default: the validation table of the config).
         checkpoint: What the weights are.
         scales: Average over these scales (default: 1.0).
         flip: Average over each image and its mirror image.
@@ -57,6 +59,8 @@ def evaluate(
     iterations = best_iterations(weights) if checkpoint == "best" else settings.experiment.iterations
     scales, predictions = scales or [1.0], predictions or []
     data = settings.test_dataloader.dataset
+    if table:
+        data.lists = [str(table)]
     label_space = LabelSpace.read(data.label_space)
     validation = read_table(data.lists[0], ["mask_id", "image", "mask"])
     images = validation["image"].tolist()

@@ -14,6 +14,8 @@ def index_dataset(
     mask_suffix: str,
     ignored_suffixes: list[str] | None = None,
     ids_from: Literal["name", "path"] = "name",
+    validation_share: float | None = None,
+    split: Literal["train", "val"] = "train",
     mask_format: cli.Json = None,
     labels_dir: Path | None = None,
     index: Path,
@@ -40,6 +42,8 @@ def index_dataset(
         mask_suffix: End of the masks' file names, e.g. .png.
         ignored_suffixes: Ends of file names that are neither, e.g. _color.png.
         ids_from: Whether the mask_id is the file's name, or its path below the folder, "__" for each slash.
+        validation_share: Share of these images that is the validation split; default: all are of the split.
+        split: With a share: which part to take.
         mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: any labels.
         labels_dir: Output: folder of masks written as labels, <mask_id>.png.
         index: Output: the table.
@@ -55,6 +59,7 @@ def index_dataset(
     from freemask.data.check import Offender, check_split, refuse
     from freemask.data.mask_format import ANY_LABELS, MaskFormat, store
     from freemask.data.masks import match_files
+    from freemask.data.splits import take
     from freemask.errors import InputError
     from freemask.parallel import some
     from freemask.tables import write_table
@@ -74,6 +79,8 @@ def index_dataset(
     table = pd.DataFrame(pairs, columns=["mask_id", "image", "mask"])
     for column, position in (("image_sha256", 0), ("mask_sha256", 1)):
         table[column] = [pair[position].sha256 for pair in report.files]
+    if validation_share is not None:
+        table = table.iloc[take(pairs, split, validation_share)].reset_index(drop=True)
     if not table["mask"].map(accepted.is_stored).all():
         if labels_dir is None:
             raise InputError("masks must be written as labels first: give --labels-dir")
@@ -81,7 +88,7 @@ def index_dataset(
     write_table(index, table, counted=True)
     if files:
         write_record(files, report.files, state)
-    cli.tell(f"{index}: {len(pairs)} images with their masks")
+    cli.tell(f"{index}: {len(table)} images with their masks")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def result_tables(
     reported: Path | None = None,
     reported_set: str | None = None,
     best: list[str] | None = None,
+    test: list[str] | None = None,
     markdown: Path,
     csv: Path,
     latex: Path,
@@ -35,6 +36,7 @@ def result_tables(
         reported: YAML file of the authors' numbers, shown beside ours.
         reported_set: The synthetic set that corresponds to the authors' (default: any).
         best: Experiments that have <training>/.../best/metrics.json.
+        test: Experiments that have <training>/.../test/metrics.json, and best/test/metrics.json if they are in `best`.
         markdown: Output, mIoU table.
         csv: Output, mIoU table with every column, also by train seed.
         latex: Output, mIoU table for booktabs.
@@ -55,7 +57,7 @@ def result_tables(
     pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)
     space = LabelSpace.read(label_space)
     rare = results.rare_labels({label: int(pixels[label]) for label in space.ids})
-    metrics, ious = results.read_results(training, rows, rare, best or [])
+    metrics, ious = results.read_results(training, rows, rare, best or [], test or [])
     how = results.describe_evaluations(metrics)
     summary = results.summarize(rows, metrics, results.resample_mious(training, rows))
     remarks = [results.describe_absent(ious)]

@@ -107,6 +107,7 @@ class Report:
         sizes: Sizes of the readable images.
         pixels: Pixels of each raw label, (256,).
         images: Masks that show each raw label, (256,).
+        contents: What the image and the mask of each pair hold.
     """
 
     pairs: int = 0
@@ -116,6 +117,7 @@ class Report:
     sizes: list[Size] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    contents: list[tuple[Content, Content]] = field(default_factory=list)
 
 
 def check_split(
@@ -143,6 +145,7 @@ def check_split(
                     report.read += 1
                     if found.changed:
                         file.write(json.dumps(found) + "\n")
+            report.contents.append((image.content, mask.content))
             report.pairs += 1
             report.offenders += judge(image, mask, mask_format)
             report.files.append((State(*image[1:5]), State(*mask[1:5], f"{mask.kind}:{mask.content.digest}")))

@@ -26,6 +26,10 @@ NOTE_BEST = (
     " Best: mIoU of the checkpoint that had the highest single-scale mIoU on these same images during training, so"
     " it flatters; gains don't use it."
 )
+NOTE_TEST = (
+    " Test: mIoU of the row's checkpoint on the test split, on which nothing was chosen, and its gain over real images"
+    " at 1x there: the numbers to report. Best, test: of the checkpoint that was best in the validations."
+)
 NOTE_IMPORTED = (
     " Imported: not trained here, a public checkpoint that was evaluated here; imported log: what the log of a run says"
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
@@ -91,6 +95,11 @@ def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
     }
     if summary.best_mIoU.notna().any():
         columns["Best"] = numbers("best_mIoU")
+    if "test_mIoU" in summary:
+        columns["Test"] = numbers("test_mIoU")
+        columns["Test, over real 1x"] = numbers("test_gain_over_real", sign=True)
+        if summary.best_test_mIoU.notna().any():
+            columns["Best, test"] = numbers("best_test_mIoU")
     columns["Rare"] = numbers("rare_mIoU")
     for key, text in {"gain_over_real": "1x", "gain_over_real_2x": "2x"}.items():
         ends = (summary[f"{key}_{end}"] for end in ("low", "high", "interval"))
@@ -116,6 +125,7 @@ def note(summary: pd.DataFrame, how: str, remarks: list[str] | None = None) -> s
     table = cells(summary)
     text = NOTE.format(how=how, images=validation_images(summary.images)) + note_on_intervals(table)
     text += NOTE_BEST if "Best" in table else ""
+    text += NOTE_TEST if "Test" in table else ""
     text += NOTE_IMPORTED if table.Checkpoint.str.contains("imported").any() else ""
     text += NOTE_REPORTED if "Authors" in table else ""
     return text + "".join(f" {remark}" for remark in remarks or [] if remark)

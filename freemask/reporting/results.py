@@ -20,6 +20,7 @@ from freemask.segmentation.experiments import own_id
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
+TEST_METRICS = ["test_mIoU", "best_test_mIoU"]  # of a data set with a test split
 # of a metrics.json without
 DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan, "images": math.nan}
 BASELINES = {"real": 1, "real_2x": 2}  # regime real at one and at twice the model's schedule
@@ -27,7 +28,7 @@ RARE = 0.25  # the rare group: this share of the classes, those with the fewest 
 
 
 def read_results(
-    training: Path, experiments: pd.DataFrame, rare: list[int], best: list[str]
+    training: Path, experiments: pd.DataFrame, rare: list[int], best: list[str], tested: list[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, list[pd.DataFrame]]]:
     """Read the metrics of every experiment and train seed, and their tables of IoU per class.
 
@@ -36,6 +37,7 @@ def read_results(
         experiments: experiment, train_seeds.
         rare: Labels of the rare group.
         best: Experiments whose best checkpoint was evaluated as well: best/metrics.json.
+        tested: Experiments that were evaluated on the test split: test/metrics.json, and best/test/metrics.json.
     Returns: One row per training, as `summarize` takes them; of each experiment, a table per train seed.
     Raises: InputError for a file that isn't there or lacks a metric.
     """
@@ -51,6 +53,8 @@ def read_results(
                 raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
             if experiment in best:
                 metrics["best_mIoU"] = read_json(folder / "best/metrics.json")["mIoU"]
+            if tested:
+                metrics |= _read_test(folder, experiment in tested, experiment in best)
             per_class = read_ious(folder / "per_class_iou.tsv")
             ious[experiment].append(per_class)
             metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # without absent classes
@@ -73,6 +77,13 @@ def resample_mious(training: Path, experiments: pd.DataFrame) -> dict[str, dict[
             areas = images.read(training / experiment / f"seed-{seed}" / "per_class_iou.tsv")
             found[experiment][seed] = None if areas is None else np.nanmean(resampled_ious(areas), axis=1)
     return found
+
+
+def _read_test(folder: Path, tested: bool, best: bool) -> dict[str, float]:
+    """TEST_METRICS of a training; NaN where a checkpoint wasn't evaluated on the test split."""
+    last = read_json(folder / "test/metrics.json")["mIoU"] if tested else math.nan
+    chosen = read_json(folder / "best/test/metrics.json")["mIoU"] if tested and best else math.nan
+    return {"test_mIoU": last, "best_test_mIoU": chosen}
 
 
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
@@ -106,19 +117,21 @@ def summarize(
     Args:
         experiments: experiment, model, regime, schedule, synthetic_set, balance.
         metrics: experiment, train_seed, METRICS, iterations, checkpoint. All metrics are of that checkpoint (last or
-            best), but best_mIoU is of the best one, NaN without one.
+            best), but best_mIoU is of the best one, NaN without one. With a test split TEST_METRICS.
         resampled: As `resample_mious` gives it (default: no areas).
     Returns: These columns of experiments, seeds (their number), images (validation images), iterations, checkpoint,
         mean and <metric>_std of METRICS, clearly_best (see `clearly_best`), mIoU_seed_<s>, and of gain_over_real and
         gain_over_real_2x [points of mIoU]: mean, _std, _low and _high (the interval's ends), _interval (over what).
+        With a test split mean and _std of TEST_METRICS, and test_gain_over_real(_std).
     """
     resampled = resampled or {name: dict.fromkeys(part.train_seed) for name, part in metrics.groupby("experiment")}
     of_each = metrics.groupby("experiment")
     images = of_each.images.first() if "images" in metrics else math.nan
     columns = {"seeds": of_each.size(), "images": images, "iterations": of_each.iterations.first()}
     columns["checkpoint"] = of_each.checkpoint.agg(lambda checkpoints: "/".join(sorted(set(checkpoints))))
-    mean, std = of_each[METRICS].mean(skipna=False), of_each[METRICS].std(skipna=False)
-    for metric in METRICS:
+    names = [*METRICS, *(name for name in TEST_METRICS if name in metrics)]
+    mean, std = of_each[names].mean(skipna=False), of_each[names].std(skipna=False)
+    for metric in names:
         columns |= {metric: mean[metric], f"{metric}_std": std[metric]}
     miou = metrics.pivot(index="train_seed", columns="experiment", values="mIoU")
     for key in BASELINES:
@@ -126,6 +139,10 @@ def summarize(
         columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
         columns |= interval_columns(f"gain_over_{key}", intervals_over(key, experiments, resampled))
     columns["clearly_best"] = clearly_best(experiments, mean.mIoU, resampled)
+    if "test_mIoU" in metrics:
+        on_test = metrics.pivot(index="train_seed", columns="experiment", values="test_mIoU")
+        gains = gains_over("real", experiments, on_test)
+        columns |= {"test_gain_over_real": gains.mean(), "test_gain_over_real_std": gains.std()}
     columns |= {f"mIoU_seed_{seed}": row for seed, row in miou.iterrows()}
     own = experiments[["experiment", "model", "regime", "schedule", "synthetic_set", "balance"]]
     own = own.astype({"schedule": float}).set_index("experiment", drop=False)
@@ -370,7 +387,7 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_reported(path: str | Path, key: str) -> Any:
-    """Read one list (or other entry) of the authors' numbers, without the name of a run; an empty list if there is none.
+    """Read one list (or other entry) of the authors' numbers, without the name of a run; [] if there is none.
 
     Raises: as `read_all_reported`.
     """

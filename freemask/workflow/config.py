@@ -164,6 +164,7 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
     _known("datasets", "data set", name, _datasets(base), f" in {DATASETS}")
     facts = read_yaml(path)
     check_schema(facts, "dataset", path)
+    _complete_splits(facts, path)
     facts["root"] = expand(config.get("data_roots", {}).get(name, facts["root"]), path)
     colors = facts.get("masks_are") == "colors"
     ignored = facts.get("ignored_label")
@@ -187,6 +188,22 @@ def read_dataset(name: str, config: dict, base: Path = Path()) -> dict:
     if "ignored_color" in facts and not colors:
         raise InputError(f"{path}: ignored_color is for masks_are: colors; masks of labels have an ignored_label")
     return facts
+
+
+def _complete_splits(facts: dict, path: Path) -> None:
+    """Give a data set without a validation split the folders of the training split, of which a share validates."""
+    images, masks = facts["images"], facts["masks"]
+    if images.keys() != masks.keys():
+        only = sorted(images.keys() ^ masks.keys())[0]
+        raise InputError(f"{path}: images and masks have different splits; give {only} for both, or for none")
+    if ("val" in images) == ("validation_share" in facts):
+        raise InputError(
+            f"{path}: {'two validation splits' if 'val' in images else 'no validation split'}; give either folders, "
+            "val in images and masks, or validation_share, the share of the training images that validates, e.g. 0.1"
+        )
+    for kind, folders in (("images", images), ("masks", masks)):
+        complete = {"val": folders["train"], **folders}
+        facts[kind] = {split: complete[split] for split in ("train", "val", "test") if split in complete}
 
 
 def _listed_class(row: dict, number: int, colors: bool, path: Path) -> dict:

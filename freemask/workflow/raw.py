@@ -11,7 +11,7 @@ def notice(facts: dict, split: str, state: Path, watch: bool = True) -> Changes 
 
     Args:
         facts: Settings of the data set.
-        split: train or val.
+        split: train, val or test.
         state: The state of its raw data, made if there is none and rewritten if it changed.
         watch: Whether to compare.
     Returns: What changed; None if nothing did, or nothing is compared: no index yet, or no folders.

@@ -46,7 +46,7 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
     lines = {}
     for name, facts in datasets.items():
         root = Path(facts["root"])
-        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in ("train", "val"))]
+        wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in facts["images"])]
         absent = [str(folder) for folder in wanted if not folder.is_dir()]
         if absent and "miniworld" not in facts:
             lines["data set", name] = (

@@ -12,6 +12,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
 from freemask.reporting import figures, sheets
+from freemask.reporting.choice import choose_masks
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
 SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
@@ -242,7 +243,6 @@ def test_masks_are_chosen_by_hand():
     # pixels: 1 (10 in all) and 7 (30) are rare, 2 (265) is not; mask 0 holds most of 1 but isn't usable
     counts = LabelCounts.parse(["1:8 2:92", "1:2 2:98", "7:30 2:60", "2:15"])
     usable = np.array([False, True, True, True])
-    choose_masks = load("plot_contact_sheet").choose_masks
     assert choose_masks(counts, usable, rows=2) == [1, 2]
     # second round: 1 and 7 are in no mask that is left, so the largest of 2
     assert choose_masks(counts, usable, rows=9) == [1, 2, 3]

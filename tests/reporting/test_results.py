@@ -100,6 +100,25 @@ def test_gains_are_paired_by_seed():
     assert math.isnan(table.gain_over_real["real"]) and table.gain_over_real_2x.isna().all()
 
 
+def test_numbers_of_a_test_split_by_hand(folder):
+    """Test: one point less than validation, two for joint; the best checkpoint has one point more there."""
+    for (experiment, seed), miou in MIOU.items():
+        for kind, value in (("test", miou - 1 - (experiment == "joint")), ("best", miou + 3), ("best/test", miou)):
+            made = folder / "training" / experiment / f"seed-{seed}" / kind / "metrics.json"
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.write_text(json.dumps({"mIoU": value}))
+    tested = ["real", "real-2x", "joint"]
+    table = tabulate(folder, test=tested, best=["joint"])
+    np.testing.assert_allclose(table.test_mIoU, [40, 43.5, 46.5, math.nan])
+    np.testing.assert_allclose(table.best_test_mIoU, [math.nan, math.nan, 48.5, math.nan])
+    np.testing.assert_allclose(table.test_gain_over_real, [math.nan, 3.5, 6.5, math.nan])
+    np.testing.assert_allclose(table.mIoU, [41, 44.5, 48.5, 50.5])  # the comparison stays on validation
+    text = (folder / "miou.md").read_text()
+    assert "| Test | Test, over real 1x | Best, test |" in text and "the numbers to report" in text
+    assert "| 46.50 ± 0.71 | +6.50 ± 0.71 | 48.50 ± 0.71 |" in text
+    assert "test" not in "".join(tabulate(folder).columns)
+
+
 def test_the_rare_group_is_the_quarter_with_the_fewest_pixels():
     assert results.rare_labels({1: 90, 2: 5, 3: 7, 4: 1, 5: 5}) == [4, 2]  # ceil(5 / 4) = 2; tie 2, 5: the lower label
 

@@ -42,8 +42,8 @@ def test_keys_are_found_at_any_depth():
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 def test_every_key_is_explained(path):
     required = keys(json.loads(path.read_text()))
-    # `train` and `val` of a data set's folders share the rows of `images` and `masks`
-    explained = documented(SECTIONS[path.name.partition(".")[0]]) | {"train", "val"}
+    # the splits of a data set's folders share the rows of `images` and `masks`
+    explained = documented(SECTIONS[path.name.partition(".")[0]]) | {"train", "val", "test"}
     assert required
     assert required - explained == set()
 

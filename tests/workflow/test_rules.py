@@ -11,7 +11,7 @@ from rules import ROOT, load_rules
 
 JOBS = {name: rule for name, rule in load_rules().items() if rule.shellcmd}
 # no outputs: they run whenever asked for
-BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify|unused|prune)_|(cost|paper)$", name)}
+BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|look|verify|unused|prune)_|(cost|paper)$", name)}
 
 
 def script_of(name: str) -> str:

@@ -1,0 +1,326 @@
+"""One page about a data set as it is: the check's findings, classes, sizes, suspicious pairs, images with masks."""
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from freemask.data.check import Offender, Report, equal_images
+from freemask.data.label_space import LabelSpace
+from freemask.data.mask_format import MaskFormat
+from freemask.data.masks import LabelCounts, Pairs, resize_nearest
+from freemask.errors import InputError
+from freemask.images import jpeg_bytes, png_bytes, read_image
+from freemask.parallel import map_files, some
+from freemask.reporting.choice import choose_masks
+
+SIDE = 96  # of the images whose edges are compared with those of their masks [pixels]
+TILE = 320  # longer side of a picture [pixels]
+LISTED = 50  # rows of a table
+FEW = 3  # training images of a class; fewer are mentioned
+LABELLED = 0.1  # share of labelled pixels; less is mentioned
+BETTER = 1.5  # times that a turned mask fits better than the mask itself
+NO_FIT = 1.15  # median of a split whose masks may be those of other images (then it is about 1)
+TURNED = {"mirrored": np.s_[:, ::-1], "upside down": np.s_[::-1], "turned by 180°": np.s_[::-1, ::-1]}
+
+
+class Fit(NamedTuple):
+    """How well a mask's borders lie on its image's edges.
+
+    ratio: Mean contrast of the image at the borders, over its mean contrast; NaN without borders or contrast. 1: as if
+        the mask were another image's.
+    turned: How the mask fits clearly better than as it is, or "".
+    """
+
+    ratio: float
+    turned: str
+
+
+class Picture(NamedTuple):
+    """An image and its mask, both as data of a page, and what is said of them."""
+
+    image: str
+    mask: str
+    width: int
+    caption: str
+
+
+@dataclass
+class Split:
+    """A split: name; its pairs, files without a partner; what the check found in them; labels; how the masks fit."""
+
+    name: str
+    pairs: Pairs
+    unpaired: list[Offender]
+    report: Report
+    mask_format: MaskFormat
+
+    def __post_init__(self) -> None:
+        bad = {found.path for found in self.report.offenders}
+        self.offenders = [*self.unpaired, *self.report.offenders]
+        self.good = np.array([image not in bad and mask not in bad for _, image, mask in self.pairs], bool)
+        values = self.mask_format.values
+        counts = []
+        for (_, mask), good in zip(self.report.contents, self.good, strict=True):
+            found: Counter[int] = Counter()
+            for entry in mask.counts.split() if good else ():
+                value, _, pixels = entry.partition(":")
+                found[values[int(value)]] += int(pixels)
+            counts.append(found)
+        self.ignored = np.array([found.pop(self.mask_format.ignored, 0) for found in counts])
+        self.counts = LabelCounts.parse([" ".join(f"{k}:{v}" for k, v in sorted(one.items())) for one in counts])
+        self.labelled = self.counts.sum_by_mask(self.counts.pixels)
+        self.fits: list[Fit] = []
+
+    def measure_fits(self, processes: int) -> None:
+        """See how well the masks of good pairs fit their images."""
+        jobs = [pair[1:] if good else None for pair, good in zip(self.pairs, self.good, strict=True)]
+        work = partial(fit, mask_format=self.mask_format)
+        self.fits = list(map_files(work, jobs, processes, f"compare {self.name}", "pair"))
+
+    def names(self, which: np.ndarray) -> str:
+        """The mask ids of a selection (N,) bool, shortened."""
+        return some([self.pairs[position][0] for position in np.flatnonzero(which)])
+
+
+def fit(pair: tuple[str, str] | None, mask_format: MaskFormat) -> Fit:
+    """How well the borders in a mask lie on the edges of its image (paths; None: not looked at)."""
+    if pair is None:
+        return Fit(np.nan, "")
+    with Image.open(pair[0]) as image:
+        image.draft("L", (2 * SIDE, 2 * SIDE))
+        grey = ImageOps.exif_transpose(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    return fit_edges(np.asarray(grey, np.float32), resize_nearest(mask_format.read(pair[1]), SIDE), mask_format.ignored)
+
+
+def fit_edges(grey: np.ndarray, labels: np.ndarray, ignored: int) -> Fit:
+    """Compare the contrast of an image (S, S) float32 at the borders of labels (S, S) with its mean contrast."""
+    rows, columns = np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1]
+    contrast = np.hypot(rows, columns)  # (S - 1, S - 1)
+    here, below, right = labels[:-1, :-1], labels[1:, :-1], labels[:-1, 1:]
+    seen = (here != ignored) & (below != ignored) & (right != ignored)
+    borders = seen & ((here != below) | (here != right))
+    if not borders.any() or not contrast.any():
+        return Fit(np.nan, "")
+    mean = contrast.mean()
+    ratio = float(contrast[borders].mean() / mean)
+    turned = {how: float(contrast[borders[index]].mean() / mean) for how, index in TURNED.items()}
+    best = max(turned, key=turned.__getitem__)
+    return Fit(ratio, best if turned[best] > BETTER * max(ratio, 1) else "")
+
+
+def findings(splits: list[Split], space: LabelSpace) -> list[tuple[str, str]]:
+    """What people should look at before they train: what, and where, for each kind of finding."""
+    found = []
+    for split in splits:
+        found += [(f"{split.name}: {what}", where) for what, where in _of_split(split, splits[0]) if where]
+    missing = [(split, split.report.images[list(space.ids)] == 0) for split in splits]
+    for split, unseen in missing:
+        if unseen.any():
+            names = some([name for name, gone in zip(space.names, unseen, strict=True) if gone])
+            found.append((f"{split.name}: no pixel of {unseen.sum()} class(es)", names))
+    images = splits[0].report.images[list(space.ids)]
+    rare = [name for name, number in zip(space.names, images, strict=True) if 0 < number < FEW]
+    return [*found, *([(f"train: classes in fewer than {FEW} images", some(rare))] if rare else [])]
+
+
+def _of_split(split: Split, train: Split) -> list[tuple[str, str]]:
+    """Findings about the pairs of a split; a place is empty where there are none."""
+    equal = equal_images(_images(split), None if split is train else _images(train))
+    twins = [f"{row.image} = {row.equal_to}" for row in equal.itertuples()]
+    by_mask: dict[str, list[str]] = {}
+    for (_, _, mask), (_, state) in zip(split.pairs, split.report.files, strict=True):
+        by_mask.setdefault(state.sha256 or mask, []).append(mask)
+    same = [" = ".join(masks[:3]) for masks in by_mask.values() if len(masks) > 1]
+    pixels = split.labelled + split.ignored
+    classes = np.bincount(split.counts.row, minlength=split.counts.masks)
+    turned = np.array([bool(one.turned) for one in split.fits], bool)
+    hows = ", ".join(sorted({one.turned for one in split.fits if one.turned}))
+    ratios = [one.ratio for one in split.fits if np.isfinite(one.ratio)]
+    median = float(np.median(ratios)) if ratios else np.inf
+    few = split.good & (split.labelled < LABELLED * pixels)
+    doubt = "borders in masks lie on no edges of images: do they belong together?" if median < NO_FIT else ""
+    return [
+        (f"files that can't be used ({len(split.offenders)})", some([one.path for one in split.offenders])),
+        ("images of the same bytes", some(twins)),
+        ("masks of the same bytes beside several images", some(same)),
+        (f"masks that fit their images better {hows}", split.names(turned)),
+        ("masks of a single class", split.names(split.good & (classes == 1))),
+        (f"masks with less than {LABELLED:.0%} labelled", split.names(few)),
+        (f"median fit {median:.2f}", doubt),
+    ]
+
+
+def _images(split: Split) -> pd.DataFrame:
+    """The images that can be opened, as equal_images takes them."""
+    rows = [(image.path, image.sha256) for image, _ in split.report.files if image.sha256]
+    return pd.DataFrame(rows, columns=["image", "image_sha256"])
+
+
+def class_rows(splits: list[Split], space: LabelSpace) -> list[dict[str, Any]]:
+    """A row for each class, most frequent first: its share of each split's labelled pixels, and its images."""
+    shares = [split.report.pixels / max(split.report.pixels[list(space.ids)].sum(), 1) for split in splits]
+    rows = [
+        {
+            "label": label,
+            "name": name,
+            "word": word,
+            "color": "#{:02x}{:02x}{:02x}".format(*color),
+            "splits": [(share[label], split.report.images[label]) for share, split in zip(shares, splits, strict=True)],
+        }
+        for label, name, word, color in zip(space.ids, space.names, space.words, space.colors, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["splits"][0][0])
+
+
+def size_rows(split: Split) -> list[tuple[str, int]]:
+    """Sizes of a split's images, width x height [pixels], and how many have each; most frequent first."""
+    sizes = Counter((image.width, image.height) for image, _ in split.report.contents if image.width)
+    return [(f"{width} x {height}", number) for (width, height), number in sizes.most_common()]
+
+
+def pictures(split: Split, space: LabelSpace, number: int) -> tuple[list[Picture], list[Picture]]:
+    """Pairs to look at: those whose masks fit worst (a quarter of the number), and those that show the rare classes."""
+    ratios = np.array([one.ratio for one in split.fits])
+    worst = [int(position) for position in np.argsort(ratios)[: number // 4] if np.isfinite(ratios[position])]
+    usable = split.good.copy()
+    usable[worst] = False
+    chosen = choose_masks(split.counts, usable, number)
+    return [_picture(split, one, space) for one in worst], [_picture(split, one, space) for one in chosen]
+
+
+def _picture(split: Split, position: int, space: LabelSpace) -> Picture:
+    mask_id, image_path, mask_path = split.pairs[position]
+    image, labels = read_image(image_path), split.mask_format.read(mask_path)
+    height, width = labels.shape
+    scale = TILE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    shown = np.asarray(Image.fromarray(image).resize(size, how))
+    mask = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+    names = dict(zip(space.ids, space.names, strict=True))
+    own = split.counts.label[split.counts.row == position]
+    fit = split.fits[position]
+    note = f", fits better {fit.turned}" if fit.turned else ""
+    caption = f"{mask_id}, {width} x {height}, fit {fit.ratio:.2f}{note}: {', '.join(names[label] for label in own)}"
+    return Picture(
+        _data("jpeg", jpeg_bytes(shown, 85)), _data("png", png_bytes(mask, space.palette())), size[0], caption
+    )
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> str:
+    """The page, which needs no other file.
+
+    Args:
+        splits: The training split first; measured.
+        space: Label space of the data set.
+        title: Name of the data set.
+        number: Pictures of each split.
+    Raises: InputError if an image or mask vanished meanwhile.
+    """
+    offenders = [found for split in splits for found in split.offenders]
+    try:
+        shown = [(split, *pictures(split, space, number)) for split in splits]
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; run again") from None
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["share"] = lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}"
+    return environment.from_string(PAGE).render(
+        title=title,
+        space=space,
+        splits=[(split, len(split.pairs), size_rows(split)) for split in splits],
+        findings=findings(splits, space),
+        offenders=offenders[:LISTED],
+        left=max(len(offenders) - LISTED, 0),
+        classes=class_rows(splits, space),
+        largest=max((share for row in class_rows(splits, space) for share, _ in row["splits"]), default=1) or 1,
+        shown=shown,
+        listed=LISTED,
+        ignored="#{:02x}{:02x}{:02x}".format(*space.ignored_color),
+    )
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ title }}: images and masks</title><style>
+:root { --mask: 0.5 }
+body { font: 15px sans-serif; color: #222; background: #fff; margin: 2em; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wrap { overflow-x: auto; }
+.color { display: inline-block; width: 1em; height: 1em; border: 1px solid #888; vertical-align: -0.15em; }
+.bar { display: inline-block; height: 0.7em; background: #6b8fb3; margin-right: 0.5em; }
+.finding td:first-child { font-weight: bold; }
+.pairs { display: flex; flex-wrap: wrap; gap: 1em; }
+figure { margin: 0; }
+.pair { position: relative; line-height: 0; }
+.pair img:last-child { position: absolute; left: 0; top: 0; opacity: var(--mask); image-rendering: pixelated; }
+figcaption { font-size: 12px; color: #555; padding-top: 0.3em; overflow-wrap: anywhere; }
+.opacity { position: sticky; top: 0; background: #fff; padding: 0.5em 0; z-index: 1; border-bottom: 1px solid #ddd; }
+p { max-width: 60em; color: #555; }
+</style></head><body>
+<h1>{{ title }}: images and masks</h1>
+<p>{% for split, number, sizes in splits %}{{ split.name }}: {{ number }} pairs. {% endfor %}
+{{ space | length }} classes. Label {{ space.ignored }} is ignored:
+<span class="color" style="background: {{ ignored }}"></span>.</p>
+<h2>What the check finds</h2>
+{% if findings %}
+<div class="wrap"><table class="findings">
+{% for what, where in findings %}<tr class="finding"><td>{{ what }}</td><td>{{ where }}</td></tr>
+{% endfor %}</table></div>
+{% else %}<p>Nothing: every file can be used.</p>{% endif %}
+{% if offenders %}
+<h2>Files that can't be used</h2>
+<div class="wrap"><table><tr><th>file</th><th>what</th><th>remedy</th></tr>
+{% for path, what, remedy in offenders %}<tr><td>{{ path }}</td><td>{{ what }}</td><td>{{ remedy }}</td></tr>
+{% endfor %}</table></div>
+{% if left %}<p>And {{ left }} more.</p>{% endif %}
+{% endif %}
+<h2>Classes</h2>
+<p>Shares are of the labelled pixels; images: those that show the class.</p>
+<div class="wrap"><table><tr><th></th><th class="number">label</th><th>name</th><th>word</th>
+{% for split, _, _ in splits %}<th>{{ split.name }}: pixels</th><th class="number">images</th>{% endfor %}</tr>
+{% for row in classes %}<tr><td><span class="color" style="background: {{ row.color }}"></span></td>
+<td class="number">{{ row.label }}</td><td>{{ row.name }}</td><td>{{ row.word }}</td>
+{% for share, images in row.splits %}
+<td><span class="bar" style="width: {{ (120 * share / largest) | round(1) }}px"></span>{{ share | share }}</td>
+<td class="number">{{ images }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+<h2>Sizes</h2>
+{% for split, _, sizes in splits %}
+<table><tr><th>{{ split.name }}: width x height</th><th class="number">images</th></tr>
+{% for size, number in sizes[:10] %}<tr><td>{{ size }}</td><td class="number">{{ number }}</td></tr>
+{% endfor %}</table>
+{% if sizes | length > 10 %}<p>And {{ sizes | length - 10 }} other sizes.</p>{% endif %}
+{% endfor %}
+<h2>Images and masks</h2>
+<p>Fit: the image's contrast at the borders in its mask, over its mean contrast. Masks that lie on their images have
+more than 1. Pairs with the lowest fit come first; look whether mask and image belong together. The others are chosen
+to show the rare classes.</p>
+<label class="opacity">mask <input type="range" min="0" max="1" step="0.05" value="0.5"
+oninput="document.documentElement.style.setProperty('--mask', this.value)"></label>
+{% for split, worst, chosen in shown %}
+{% for heading, some in [("lowest fit", worst), ("rare classes", chosen)] %}
+{% if some %}
+<h3>{{ split.name }}: {{ heading }}</h3>
+<div class="pairs">
+{% for picture in some %}<figure style="width: {{ picture.width }}px"><div class="pair">
+<img src="{{ picture.image }}" alt=""><img src="{{ picture.mask }}" alt=""></div>
+<figcaption>{{ picture.caption }}</figcaption></figure>
+{% endfor %}</div>
+{% endif %}
+{% endfor %}
+{% endfor %}
+</body></html>
+"""
