@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
@@ -54,7 +55,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Paper:
-    """The authors' figures; `figures` is resources/costs/v100.yaml, `seconds` is seconds_per_image of the run."""
+    """The authors' figures, as `read_paper` reads them; `seconds` is seconds_per_image of the run."""
 
     figures: dict
     seconds: float
@@ -79,6 +80,20 @@ class Paper:
     def scored(self) -> float | None:
         """Of SegFormer-B4."""
         return self.figures["seconds_per_scored_image"]
+
+
+def read_paper(reported: Path, more: Path, seconds: float) -> Paper:
+    """The authors' figures on V100s.
+
+    Args:
+        reported: config/reported.yaml: cost, and logs (hours of joint trainings, on ADE20K unless said).
+        more: resources/costs/v100.yaml: what the first lacks.
+        seconds: Of an image.
+    """
+    authors, figures = (yaml.safe_load(path.read_text()) for path in (reported, more))
+    for log in authors["logs"]:
+        figures["hours"].setdefault(log.get("dataset", "ade20k"), {})[log["model"]] = log["hours"]
+    return Paper(figures | {"gpus": authors["cost"]["training_gpus"]}, seconds)
 
 
 @dataclass(frozen=True)

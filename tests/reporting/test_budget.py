@@ -3,13 +3,16 @@
 import copy
 import math
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from test_cost import segment
 
 from freemask import files
 from freemask.reporting import budget
 
+ROOT = Path(__file__).parents[2]
 FIGURES = {
     "gpu": "V100",
     "gpus": 8,
@@ -143,6 +146,20 @@ def test_what_is_saved():
     run["datasets"]["world"]["plans"] = [PLAN | {"images": 1000, "n_max": 20}]
     assert 3600 * budget.savings(run, CARD, PAPER)["compiled generators"] == pytest.approx(1000 * 0.2 - 2 * 30)
     assert list(budget.savings(RUN, PAPER, PAPER).values())[1:] == [None] * 3
+
+
+def test_the_shipped_figures():
+    """Swin-T has no hours on ADE20K: twice those of COCO-Stuff for twice the updates. Rates: docs/benchmarks.md."""
+    authors = budget.read_paper(ROOT / "config/reported.yaml", ROOT / "resources/costs/v100.yaml", 5.8)
+    assert authors.training("mask2former_swin-t", "ade20k", 320_000, "merged") == pytest.approx(8 * 33.0 * 3600)
+    assert authors.training("segformer_mit-b4", "ade20k", 160_000, "merged") == pytest.approx(8 * 33.3 * 3600 / 2)
+    assert authors.training("segformer_mit-b4", "cocostuff164k", 80_000, "merged") == pytest.approx(8 * 17.2 * 1800)
+    models = yaml.safe_load((ROOT / "config/models.yaml").read_text())
+    assert authors.figures["weights"].keys() == models.keys() - {"segformer_mini"}
+    h200 = budget.Card(files.read_json(ROOT / "resources/costs/h200.json"), authors, dict.fromkeys(models, 8))
+    assert h200.name == "NVIDIA H200" and h200.scored() == pytest.approx(2.16 / 128)
+    assert h200.images(GENERATOR) == pytest.approx((0.331, 0.235), abs=1e-3)
+    assert h200.training("segformer_mit-b4", "ade20k", 1000, "captured") == pytest.approx(8000 / 15.9, rel=1e-2)
 
 
 def test_plans_of_one_generator_share_images():
