@@ -25,7 +25,7 @@ NUMBERS = {
     "machine": {"gpu": "Card"},
     "eager": {"image_float16_8": 0.4},
     "compiled": {"image_8": 0.2, "first_call": 20.0, "vae_first_call": 10.0},
-    "scoring": {"seconds": 2.0, "images": 20},
+    "scoring_tf32_on_batch_8": {"seconds": 2.0, "images": 20},
     "training_small_a": {
         "theirs_iterations_a_second": 2.0,
         "ours-launched_iterations_a_second": 4.0,
@@ -179,5 +179,10 @@ def test_the_report_names_stages_and_cards(tmp_path):
     text = budget.report(RUN, CARD, [PAPER, CARD], PAPER, budget.Done(tmp_path, tmp_path))
     assert text.startswith("world as configured, on 4 GPUs, Card\n")
     assert re.search(r"\ngeneration, synthesize +2 +0\.03 +1\.0 min +68\.2 MB +551  Card\n", text), text
+    unknown = copy.deepcopy(RUN)
+    unknown["datasets"]["world"]["pairs"] = {"train": 0, "val": 0}
+    assert "\nworld: number of pairs not known" in budget.report(
+        unknown, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path)
+    )
     on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path))
     assert "CPU hours" in on_cpu and "Card" not in on_cpu and "not known" in on_cpu
