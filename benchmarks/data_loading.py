@@ -119,7 +119,9 @@ def loader(model: str, table: str, workers: int = 0, steps: int = 1) -> dict[str
         real=table,
         gpus=entry["gpus"],
     )
-    config = resolve(entry | {"workers": workers, "iterations": {"miniworld": steps}}, experiment)
+    overrides = {**entry.get("overrides", {}), "train_cfg": {"val_interval": 0}}
+    changed = {"workers": workers, "iterations": {"miniworld": steps}, "overrides": overrides}
+    config = resolve(entry | changed, experiment)
     init_default_scope("mmseg")
     return config["train_dataloader"]
 

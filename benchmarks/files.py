@@ -17,7 +17,7 @@ from freemask.generation.shard import image_path
 from freemask.selection.strategies import STRATEGIES, Masks
 
 ROOT = Path(__file__).resolve().parents[1]
-MASKS = {"ade20k": (20_210, "ADE_train_{:08d}"), "cocostuff164k": (118_287, "{:012d}")}  # number, names
+NAMES = {"ade20k": "ADE_train_{:08d}", "cocostuff164k": "{:012d}"}  # of masks
 ALPHAS = ("1", "1.5", "1.75", "2")  # of the ablations
 
 
@@ -27,7 +27,7 @@ def files() -> None:
     Paths come from the code that writes the files, and from a dry run. Makes none of them.
     """
     once, folders = count(declared(dry_run("all")))
-    tables = [f"results/{dataset}/synthetic/{dataset}-alpha-{alpha}/train.tsv" for dataset in MASKS for alpha in ALPHAS]
+    tables = [f"results/{dataset}/synthetic/{dataset}-alpha-{alpha}/train.tsv" for dataset in NAMES for alpha in ALPHAS]
     again, _ = count(declared(dry_run("all", *tables)))
     for what, number in once.items():
         cli.tell(f"{what}: {number:,}")
@@ -54,7 +54,8 @@ def count(paths: set[str]) -> tuple[dict[str, int], Counter]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     folders = Counter(os.path.dirname(path) for path in paths)
     number = {"images": 0, "square masks": 0, "packs and indexes of margin maps": 0}
-    for dataset, (masks, name) in MASKS.items():
+    for dataset, name in NAMES.items():
+        masks = yaml.safe_load((ROOT / f"config/datasets/{dataset}.yaml").read_text())["pairs"]["train"]
         chosen = config["synthetic_sets"][f"{dataset}-filtered"]
         plan, results = config["plans"][chosen["plan"]], Path("results", dataset)
         images_dir, packs = results / "synthesis" / chosen["generator"] / "images", 2 * config["shards"]

@@ -868,10 +868,9 @@ def cost_of_run(wildcards):
     return json.dumps(run)
 
 
-def card_of_run(wildcards):
-    """Type of the run's GPUs as an option: a profile's default resource gpu_model, if it has one."""
-    defaults = workflow.resource_settings.default_resources
-    return option("--card", defaults.parsed.get("gpu_model") if defaults else "")
+def card_of_run(wildcards, resources):
+    """Type of the run's GPUs as an option: the profile's default resource gpu_model, if there is one."""
+    return option("--card", resources.get("gpu_model"))
 
 
 def measured_cards(wildcards):

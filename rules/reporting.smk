@@ -106,10 +106,12 @@ rule cost:
         run=cost_of_run,
         card=card_of_run,
         cards=measured_cards,
+        reported=REPORTED,
         paper=place("resources/costs/v100.yaml"),
     shell:
         f"python {SCRIPTS}/cost.py"
-        " --run {params.run:q} {params.card} --cards {params.cards:q} --paper {params.paper:q} --log {log:q}"
+        " --run {params.run:q} {params.card} --cards {params.cards:q} --reported {params.reported:q} --paper {params.paper:q}"
+        " --log {log:q}"
 
 
 rule list_warnings:

@@ -8,6 +8,7 @@ from freemask import cli
 def cost(
     *,
     run: cli.Json,
+    reported: Path,
     paper: Path,
     cards: list[Path] | None = None,
     card: str = "",
@@ -21,19 +22,18 @@ def cost(
     Args:
         run: What is configured, JSON: gpus, training_gpus, shards, views (of an image in an evaluation),
             seconds_per_image, rules (stage, files, gpus), generators, models, datasets (pairs, jobs, plans, trainings).
-        paper: The authors' figures, YAML.
+        reported: The authors' figures, config/reported.yaml.
+        paper: More of their card, resources/costs/v100.yaml.
         cards: Files that benchmarks/gpu.sh wrote.
         card: Type of the run's GPUs, e.g. h200 (default: as the preflight found it, else the first of cards if it was
             measured in this folder, else the authors').
         results: Folder of results.
         logs: Folder of logs.
     """
-    import yaml
-
     from freemask.files import read_json
-    from freemask.reporting.budget import Card, Done, Paper, report
+    from freemask.reporting.budget import Card, Done, read_paper, report
 
-    authors = Paper(yaml.safe_load(paper.read_text()), run["seconds_per_image"])
+    authors = read_paper(reported, paper, run["seconds_per_image"])
     steps = {name: model["gpus"] for name, model in run["models"].items()}
     measured = [Card(read_json(path), authors, steps) for path in cards or []]
     found = [read_json(path).get("gpu", "") for path in sorted(results.glob("*/preflight/*.json"))]

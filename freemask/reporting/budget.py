@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
@@ -54,7 +55,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Paper:
-    """The authors' figures; `figures` is resources/costs/v100.yaml, `seconds` is seconds_per_image of the run."""
+    """The authors' figures, as `read_paper` reads them; `seconds` is seconds_per_image of the run."""
 
     figures: dict
     seconds: float
@@ -79,6 +80,20 @@ class Paper:
     def scored(self) -> float | None:
         """Of SegFormer-B4."""
         return self.figures["seconds_per_scored_image"]
+
+
+def read_paper(reported: Path, more: Path, seconds: float) -> Paper:
+    """The authors' figures on V100s.
+
+    Args:
+        reported: config/reported.yaml: cost, and logs (hours of joint trainings, on ADE20K unless said).
+        more: resources/costs/v100.yaml: what the first lacks.
+        seconds: Of an image.
+    """
+    authors, figures = (yaml.safe_load(path.read_text()) for path in (reported, more))
+    for log in authors["logs"]:
+        figures["hours"].setdefault(log.get("dataset", "ade20k"), {})[log["model"]] = log["hours"]
+    return Paper(figures | {"gpus": authors["cost"]["training_gpus"]}, seconds)
 
 
 @dataclass(frozen=True)
@@ -136,9 +151,9 @@ class Card:
         return self.numbers.get(f"training_{model}", {}).get(f"{key}_iterations_a_second")
 
     def scored(self) -> float | None:
-        """With margin maps or class losses."""
-        found = next((part for name, part in self.numbers.items() if name.startswith("scoring") and part), None)
-        return found["seconds"] / found["images"] if found and found.get("images") else None
+        """With its filter; SegFormer-B4 in batches of eight, with TF32, as jobs score by default."""
+        found = self.numbers.get("scoring_tf32_on_batch_8", {})
+        return found["seconds"] / found["images"] if "images" in found else None
 
 
 @dataclass(frozen=True)
@@ -391,6 +406,12 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
     rows.append(["all, one after another", *_cells(estimate.rows_of(), run["gpus"]), ""])
     on = f", {source.name}" if unit == "GPU" else ""
     lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *columns(rows)]
+    for dataset, facts in run["datasets"].items():
+        if not facts["pairs"]["train"]:
+            lines.append(
+                f"{dataset}: number of pairs not known, counted as none; give `pairs` in config/datasets/{dataset}.yaml"
+                ", or put its raw data where that file says"
+            )
     if unit == "GPU":
         lines += ["", *columns(compared(run, others, paper)), "", *columns(saved(run, others, paper))]
     return "\n".join(lines)

@@ -3,13 +3,16 @@
 import copy
 import math
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from test_cost import segment
 
 from freemask import files
 from freemask.reporting import budget
 
+ROOT = Path(__file__).parents[2]
 FIGURES = {
     "gpu": "V100",
     "gpus": 8,
@@ -22,7 +25,7 @@ NUMBERS = {
     "machine": {"gpu": "Card"},
     "eager": {"image_float16_8": 0.4},
     "compiled": {"image_8": 0.2, "first_call": 20.0, "vae_first_call": 10.0},
-    "scoring": {"seconds": 2.0, "images": 20},
+    "scoring_tf32_on_batch_8": {"seconds": 2.0, "images": 20},
     "training_small_a": {
         "theirs_iterations_a_second": 2.0,
         "ours-launched_iterations_a_second": 4.0,
@@ -145,6 +148,20 @@ def test_what_is_saved():
     assert list(budget.savings(RUN, PAPER, PAPER).values())[1:] == [None] * 3
 
 
+def test_the_shipped_figures():
+    """Swin-T has no hours on ADE20K: twice those of COCO-Stuff for twice the updates. Rates: docs/benchmarks.md."""
+    authors = budget.read_paper(ROOT / "config/reported.yaml", ROOT / "resources/costs/v100.yaml", 5.8)
+    assert authors.training("mask2former_swin-t", "ade20k", 320_000, "merged") == pytest.approx(8 * 33.0 * 3600)
+    assert authors.training("segformer_mit-b4", "ade20k", 160_000, "merged") == pytest.approx(8 * 33.3 * 3600 / 2)
+    assert authors.training("segformer_mit-b4", "cocostuff164k", 80_000, "merged") == pytest.approx(8 * 17.2 * 1800)
+    models = yaml.safe_load((ROOT / "config/models.yaml").read_text())
+    assert authors.figures["weights"].keys() == models.keys() - {"segformer_mini"}
+    h200 = budget.Card(files.read_json(ROOT / "resources/costs/h200.json"), authors, dict.fromkeys(models, 8))
+    assert h200.name == "NVIDIA H200" and h200.scored() == pytest.approx(2.16 / 128)
+    assert h200.images(GENERATOR) == pytest.approx((0.331, 0.235), abs=1e-3)
+    assert h200.training("segformer_mit-b4", "ade20k", 1000, "captured") == pytest.approx(8000 / 15.9, rel=1e-2)
+
+
 def test_plans_of_one_generator_share_images():
     run = copy.deepcopy(RUN)
     run["datasets"]["world"]["plans"] += [PLAN | {"strategy": "all"}]
@@ -162,5 +179,10 @@ def test_the_report_names_stages_and_cards(tmp_path):
     text = budget.report(RUN, CARD, [PAPER, CARD], PAPER, budget.Done(tmp_path, tmp_path))
     assert text.startswith("world as configured, on 4 GPUs, Card\n")
     assert re.search(r"\ngeneration, synthesize +2 +0\.03 +1\.0 min +68\.2 MB +551  Card\n", text), text
+    unknown = copy.deepcopy(RUN)
+    unknown["datasets"]["world"]["pairs"] = {"train": 0, "val": 0}
+    assert "\nworld: number of pairs not known" in budget.report(
+        unknown, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path)
+    )
     on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path))
     assert "CPU hours" in on_cpu and "Card" not in on_cpu and "not known" in on_cpu
