@@ -802,10 +802,9 @@ def jobs_of(dataset):
 
 
 def way_of(model):
-    """How a model's training steps are computed: captured where AtomicRunner and `accelerate` capture, else merged."""
-    ways = model.get("acceleration", ["captured_backbone"] if config["training_gpus"] <= 1 else [])
-    accumulated = model["gpus"] > max(config["training_gpus"], 1)
-    return "captured" if "captured_backbone" in ways and not accumulated else "merged"
+    """How a model's training steps are computed: captured, or launched with merged groups."""
+    captured = "captured_backbone" in experiments.acceleration(model, config["training_gpus"])
+    return "captured" if captured else "merged"
 
 
 def cost_of_dataset(dataset):

@@ -109,6 +109,17 @@ def capture_backbone(model: nn.Module, shape: Sequence[int], dtype: torch.dtype)
     backbone.forward = forward
 
 
+def own_gradients(network: nn.Module) -> None:
+    """Let parameters keep copies of the gradients that they receive, in place.
+
+    torch adopts the tensor that a backward pass returns as `grad`. A graph's is overwritten by its next replay, which
+    would spoil a sum over several passes.
+    """
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(torch.clone)
+
+
 def accelerate(model: nn.Module, ways: Sequence[str], config: Mapping[str, Any]) -> None:
     """Compute a model's training steps otherwise, in place: the same numbers but for rounding.
 
@@ -124,7 +135,8 @@ def accelerate(model: nn.Module, ways: Sequence[str], config: Mapping[str, Any])
     wrapper = config.get("optim_wrapper")
     if wrapper is None:  # an evaluation: nothing to capture, and its images have many sizes
         return
-    # Accumulated gradients would be added to a graph's own memory, which the next step overwrites.
-    if "captured_backbone" in ways and torch.cuda.is_available() and wrapper.get("accumulative_counts", 1) == 1:
+    if "captured_backbone" in ways and torch.cuda.is_available():
         shape = (config["train_dataloader"]["batch_size"], 3, *config["model"]["data_preprocessor"]["size"])
         capture_backbone(model, shape, AUTOCAST.get(wrapper["type"], torch.float32))
+        if wrapper.get("accumulative_counts", 1) > 1:
+            own_gradients(model.backbone)

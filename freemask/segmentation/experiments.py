@@ -1,6 +1,6 @@
 """The experiments table: one row per model trained in a regime, on some train seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,12 @@ def pretraining_of(row: pd.Series, experiments: pd.DataFrame) -> str:
 def precision(entry: dict[str, Any], config: dict[str, Any]) -> str:
     """The arithmetic that a model trains in: its own if the models file gives one, else the run's, else fp32."""
     return entry.get("precision", config.get("training_precision", "fp32"))
+
+
+def acceleration(settings: Mapping[str, Any], processes: int) -> list[str]:
+    """How training steps are computed: as a model's entry or a training's config says, else as suits the processes."""
+    default = ["captured_backbone"] if processes <= 1 else []  # not tried with several GPUs
+    return settings.get("acceleration", default)
 
 
 def validates(entry: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, init_dist, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, init_dist, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -17,6 +17,7 @@ from freemask import files, plugins, watchdog
 from freemask.errors import InputError
 from freemask.segmentation import initial_weights
 from freemask.segmentation.arithmetic import accelerate, keep_in_float32
+from freemask.segmentation.experiments import acceleration
 from freemask.segmentation.interruptions import latest_checkpoint, start_over
 from freemask.segmentation.optimizers import adapt_state, merge_groups, with_fused_steps
 from freemask.weights import refuse_emulated_bfloat16
@@ -38,8 +39,7 @@ class AtomicRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
         """Accelerate the model's training steps, on its device, and wrap it if there are several processes."""
         model = model.to(get_device())
-        default = [] if self.distributed else ["captured_backbone"]  # not tried with several GPUs
-        accelerate(model, self.cfg.get("acceleration", default), self.cfg)
+        accelerate(model, acceleration(self.cfg, get_world_size()), self.cfg)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:

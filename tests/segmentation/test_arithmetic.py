@@ -107,10 +107,32 @@ def test_training_steps_of_the_configs_shape_are_captured(graphed):
     assert graphed["call"] == [(2, 3, 8, 16)]
 
 
-def test_accumulated_gradients_are_not_captured(graphed):
-    accumulated = {**CONFIG, "optim_wrapper": {"type": "OptimWrapper", "accumulative_counts": 2}}
-    accelerate(with_backbone(torch.nn.Conv2d(3, 4, 1)), ["captured_backbone"], accumulated)
-    assert not graphed["sample"]
+class Replay(torch.autograd.Function):
+    """Multiplies by a weight; like a replayed graph, it returns the weight's gradient in the same memory each time."""
+
+    memory = torch.zeros(1)
+
+    @staticmethod
+    def forward(ctx, images, weight):
+        ctx.save_for_backward(images)
+        return images * weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        Replay.memory.copy_((grad * ctx.saved_tensors[0]).sum())
+        return None, Replay.memory.detach()
+
+
+@pytest.mark.parametrize(("passes", "wanted"), [(1, 10.0), (2, 7.0)])  # without copies the second is added to itself
+def test_accumulated_gradients_are_copies(graphed, passes, wanted):
+    model = with_backbone(torch.nn.Conv2d(3, 4, 1))
+    weight = torch.nn.Parameter(torch.ones(1))
+    model.backbone.register_parameter("weight", weight)
+    wrapper = {"type": "OptimWrapper", "accumulative_counts": passes}
+    accelerate(model, ["captured_backbone"], {**CONFIG, "optim_wrapper": wrapper})
+    for value in (2.0, 5.0):
+        Replay.apply(torch.full((1,), value), weight).sum().backward()
+    assert graphed["sample"] and weight.grad.item() == wanted
 
 
 def test_batch_norm_is_not_captured(graphed):
