@@ -661,27 +661,36 @@ def compared_row(dataset, role):
     return rows.loc[config["report"][dataset][role]]
 
 
-def shared_seeds(dataset):
-    """Train seeds that both sides of the comparison have."""
-    baseline, improved = (compared_row(dataset, role).train_seeds for role in ("baseline", "improved"))
-    return sorted(set(baseline) & set(improved))
+def has_control(dataset):
+    """Whether the comparison has a control: real images at twice the schedule."""
+    return "control" in config["report"][dataset]
 
 
-def control_seeds(dataset):
-    """Train seeds that the control shares with the improved segmentor; none if the comparison has no control."""
-    control = "control" in config["report"][dataset]
-    seeds = compared_row(dataset, "control").train_seeds if control else ()
-    return sorted(set(seeds) & set(compared_row(dataset, "improved").train_seeds))
+def shared_seeds(dataset, role="baseline"):
+    """Train seeds that the improved segmentor shares with the other side of the comparison (baseline or control)."""
+    other, improved = (compared_row(dataset, one).train_seeds for one in (role, "improved"))
+    return sorted(set(other) & set(improved))
 
 
-def compared(role, *names, seeds=None):
-    """Files of a side of the comparison, for each shared train seed (or the first `seeds` of them)."""
-    seeds_of = control_seeds if role == "control" else shared_seeds
+def compared(role, *names, seeds=None, against="baseline"):
+    """Files of a side of the comparison with `against`, for each shared train seed (or the first `seeds` of them)."""
     return lambda wildcards: [
         f"{experiment_folder(compared_row(wildcards.dataset, role), seed)}/{name}"
-        for seed in seeds_of(wildcards.dataset)[:seeds]
+        for seed in shared_seeds(wildcards.dataset, against)[:seeds]
         for name in names
     ]
+
+
+def control_files(name):
+    """A file of the control, for each train seed that it shares with the improved segmentor; nothing without one."""
+    found = compared("control", name, against="control")
+    return lambda wildcards: found(wildcards) if has_control(wildcards.dataset) else []
+
+
+def control_seeds(wildcards):
+    """Train seeds of control_files, as an option."""
+    chosen = shared_seeds(wildcards.dataset, "control") if has_control(wildcards.dataset) else []
+    return options("--control-seeds", chosen)
 
 
 def comparison_of(dataset):

@@ -91,7 +91,8 @@ rule training_cost:
     shell:
         f"python {SCRIPTS}/training_cost.py"
         " --experiments {input.experiments:q} --dataset {wildcards.dataset}"
-        " --training {params.training:q} --reported {input.reported:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
+        " --training {params.training:q} --reported {input.reported:q}"
+        " --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
 # Without output, so that it runs whenever it is requested; without input, since it needs none.
@@ -147,7 +148,7 @@ rule most_improved:
     input:
         real=compared("baseline", "per_class_iou.tsv"),
         joint=compared("improved", "per_class_iou.tsv"),
-        control=compared("control", "per_class_iou.tsv"),
+        control=control_files("per_class_iou.tsv"),
         label_space=label_space("names"),
         reported=REPORTED,
     output:
@@ -166,11 +167,11 @@ rule most_improved:
     params:
         code=code_of("most_improved"),
         train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
-        control_seeds=lambda wildcards: options("--control-seeds", control_seeds(wildcards.dataset)),
+        control_seeds=control_seeds,
     shell:
         f"python {SCRIPTS}/most_improved.py"
         " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
-        " --control {input.control:q} {params.control_seeds} --label-space {input.label_space[0]:q}"
+        " {params.control_seeds} --control {input.control:q} --label-space {input.label_space[0]:q}"
         " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 
