@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from freemask import cli, files, images, packs, tables
+from freemask.data.label_space import LabelSpace
 from freemask.data.masks import mask_path
 from freemask.generation.shard import image_path
 
@@ -19,7 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SIDE, CLASSES = 32, 12  # side of the masks [pixels]; labels 1 to CLASSES, all of them in every mask
 SPACE = "--label-space label_space.json"
 COMMANDS = {
-    "write_label_space": f"--class-table classes.tsv --ignored-label 0 {SPACE}",
     "index_dataset": "--images images --masks masks --image-suffix .jpg --mask-suffix .png --index index.tsv",
     "check_dataset": f"--index index.tsv {SPACE} --frequencies check.tsv --offenders offenders.tsv --cache cache",
     "resize_masks": f"--index index.tsv {SPACE} --mask-size {SIDE} --masks-dir r/masks --masks r/masks.tsv",
@@ -75,6 +75,7 @@ def write_data(masks: int) -> None:
     random = np.random.default_rng(0)
     lines = [f"{label}\tclass {label}\tword\t#8080{label:02x}" for label in range(1, CLASSES + 1)]
     Path("classes.tsv").write_text("\n".join(["label\tname\tword\tcolor", *lines]) + "\n")
+    LabelSpace.of_class_table("classes.tsv", 0).write("label_space.json")
     files.write_atomic("one.jpg", images.jpeg_bytes(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95))
     files.write_atomic("one.png", images.png_bytes(random.integers(0, CLASSES + 1, (SIDE, SIDE), np.uint8)))
     sums = " ".join(f"{label}:80:{label / 7}" for label in range(1, CLASSES + 1))

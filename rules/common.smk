@@ -296,27 +296,12 @@ def generator_files(dataset):
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def class_table(wildcards):
-    """The data set's class table; nothing where its YAML file lists the classes."""
-    classes = DATASETS[wildcards.dataset]["classes"]
-    return str(place(classes)) if isinstance(classes, str) else []
-
-
-def listed_classes(wildcards):
-    """Where the classes of a data set come from, as an option: a table, or rows listed in its YAML file."""
-    classes = DATASETS[wildcards.dataset]["classes"]
-    return (
-        option("--class-table", place(classes))
-        if isinstance(classes, str)
-        else option("--classes", json.dumps(classes))
-    )
-
-
 def label_space(*parts, output=None):
     """The label space, and files that change only if these parts of it do: labels, words, colors, names.
 
-    The label space itself is ancient, since any part changes it. An `output` that was made before there were such files
-    depends on all of it, until it is made again: other inputs would make it again now.
+    No rule makes them (see freemask.workflow.classes). The label space itself is ancient, since any part changes it. An
+    `output` that was made before there were such files depends on all of it, until it is made again: other inputs would
+    make it again now.
     """
 
     def files(wildcards):
@@ -374,7 +359,7 @@ def raw_state(wildcards):
 def notice_data():
     """Bring states of raw data and parts of classes up to date: once a run, before Snakemake looks for files."""
     for dataset, facts in DATASETS.items():
-        classes.notice(facts["label_space"], Path(f"results/{dataset}/classes"))
+        classes.notice(facts["label_space"], Path(f"results/{dataset}"))
         for split in facts["images"]:
             state = Path(f"results/{dataset}/index/{split}.state")
             if changes := raw.notice(facts, split, state, config.get("watch_raw_data", True)):

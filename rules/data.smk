@@ -1,4 +1,4 @@
-# Needs: the raw data set, or its addresses. Makes: raw data below its root, weights/, index/, check/, label_space.json, masks/ + masks.tsv.
+# Needs: the raw data set, or its addresses. Makes: raw data below its root, weights/, index/, check/, masks/ + masks.tsv.
 
 
 rule make_miniworld:
@@ -19,29 +19,6 @@ rule make_miniworld:
         f"python {SCRIPTS}/make_miniworld.py"
         " --root {params.root:q} --world {params.world:q} --manifest {output.manifest:q}"
         " --log {log:q}"
-
-
-rule write_label_space:
-    """The data set's label space as one file: classes with label, name, word and color, and the ignored label."""
-    input:
-        classes=class_table,
-    output:
-        label_space="results/{dataset}/label_space.json",
-    log:
-        "logs/{dataset}/write_label_space.log",
-    benchmark:
-        "logs/{dataset}/write_label_space.benchmark.tsv"
-    localrule: True
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("write_label_space"),
-        ignored_label=lambda wildcards: DATASETS[wildcards.dataset]["label_space"].ignored,
-        classes=listed_classes,
-    shell:
-        f"python {SCRIPTS}/write_label_space.py"
-        " {params.classes} --ignored-label {params.ignored_label}"
-        " --label-space {output.label_space:q} --log {log:q}"
 
 
 rule index_dataset:
@@ -86,7 +63,7 @@ rule check_dataset:
     """Check every image and mask of a split; stops the workflow with a table of all files that can't be used."""
     input:
         index="results/{dataset}/index/{split}.tsv",
-        label_space=label_space("labels", "names"),
+        label_space=label_space("labels"),
         training_index=training_index,
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
@@ -120,7 +97,7 @@ rule resize_masks:
     """Resize the training masks to squares, nearest neighbour; the table counts the pixels of every label."""
     input:
         index="results/{dataset}/index/train.tsv",
-        check=ancient("results/{dataset}/check/train.tsv"),  # only that it passed
+        check="results/{dataset}/check/train.tsv",
         label_space=label_space("labels"),
     output:
         masks="results/{dataset}/masks.tsv",

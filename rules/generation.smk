@@ -5,7 +5,7 @@ rule train_generator:
     """Train a mask-to-image generator: the miniature from scratch, or Stable Diffusion 1.x on the data set's pairs."""
     input:
         index="results/{dataset}/index/train.tsv",
-        check=ancient("results/{dataset}/check/train.tsv"),  # only that it passed
+        check="results/{dataset}/check/train.tsv",
         label_space=label_space(
             "labels",
             "words",

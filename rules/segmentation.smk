@@ -10,9 +10,9 @@ rule training_config:
     input:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
-        # ancient: the indexes change if images do; class names change the tables beside
-        train_sizes=ancient("results/{dataset}/check/train.sizes.tsv"),
-        val_sizes=ancient("results/{dataset}/check/val.sizes.tsv"),
+        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
+        train_sizes="results/{dataset}/check/train.sizes.tsv",
+        val_sizes="results/{dataset}/check/val.sizes.tsv",
         synthetic=pairs_to_train_on,
         label_space=label_space("labels"),
     output:

@@ -40,7 +40,7 @@ def synthesize(
         plan: Table of mask_id, seed (plan_synthesis).
         shard: Which part of the plan: i-of-n.
         masks: Table of mask_id, mask (resize_masks).
-        label_space: Classes and ignored label (write_label_space).
+        label_space: Classes and ignored label (label_space.json).
         generator: model_index.json of the pipeline folder (prepare_generator).
         method: Generator that the folder holds: freestyle, controlnet or package.module:Class.
         scheduler: Sampler: plms, ddim, dpmsolver++ or package.module:Class.

@@ -25,7 +25,7 @@ def train_generator(
     Args:
         settings: JSON: the generator's `training` entry of the configuration.
         index: Table of image, mask: the real training pairs.
-        label_space: Classes and ignored label (write_label_space).
+        label_space: Classes and ignored label (label_space.json).
         image_size: Side of the images [pixels].
         folder: Output: pipeline/, weights.json, loss.jsonl, samples/, and the states to resume from.
         threads: CPU threads.

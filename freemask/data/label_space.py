@@ -7,6 +7,7 @@ to train ids (0..K-1, 255 = ignored) when a batch is built.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,18 +51,22 @@ class LabelSpace:
         """
         found = read_json(path)
         if not (isinstance(found, dict) and found.keys() == {"ignored", "classes"}):
-            raise InputError(f"{path}: not a label space (ignored, classes); make it again with write_label_space")
+            raise InputError(f"{path}: not a label space (ignored, classes); delete it, the next run writes it")
         columns = ["label", "name", "word", "color"]
         return cls.of_table(pd.DataFrame(found["classes"], columns=columns), found["ignored"], path)
 
     def write(self, path: str | Path) -> None:
-        """Write the label space as JSON: the ignored label, and label, name, word and color of each class."""
+        """Write the label space as JSON, see `to_json`."""
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The ignored label, and label, name, word and color of each class."""
         rows = zip(self.ids, self.names, self.words, self.colors, strict=True)
         classes = [
             {"label": label, "name": name, "word": word, "color": "#{:02x}{:02x}{:02x}".format(*color)}
             for label, name, word, color in rows
         ]
-        write_json(path, {"ignored": self.ignored, "classes": classes})
+        return {"ignored": self.ignored, "classes": classes}
 
     @classmethod
     def of_class_table(cls, classes: str | Path, ignored: int | None) -> "LabelSpace":

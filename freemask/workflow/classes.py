@@ -1,7 +1,7 @@
-"""Parts of a data set's classes in files of their own, so that a job depends on those that it uses and on no others.
+"""A data set's classes as files: label_space.json, and parts of it, so that a job depends on those that it uses.
 
-Written before jobs are planned, and only where they differ. A rule's output would start every job that reads it in the
-same run, even with the same content.
+They are written before jobs are planned, and only where they differ. A rule's output would start every job that reads
+it in the same run, even with the same content; and Snakemake doesn't look at other reasons of the jobs behind it.
 """
 
 from pathlib import Path
@@ -21,12 +21,19 @@ def parts(space: LabelSpace) -> dict[str, Any]:
 
 
 def notice(space: LabelSpace, folder: Path) -> None:
-    """Bring <folder>/<part>.json up to date; a file that holds the right values stays."""
+    """Bring label_space.json and classes/<part>.json of a data set up to date; files that are right stay."""
     for part, value in parts(space).items():
-        path = folder / f"{part}.json"
-        try:
-            same = path.exists() and read_json(path) == value
-        except InputError:
-            same = False
-        if not same:
+        path = folder / "classes" / f"{part}.json"
+        if _read(path) != value:
             write_json(path, value)
+    whole = folder / "label_space.json"
+    if _read(whole) != space.to_json():
+        space.write(whole)
+
+
+def _read(path: Path) -> Any:
+    """A JSON file; None for one that is missing or broken."""
+    try:
+        return read_json(path)
+    except InputError:
+        return None

@@ -21,7 +21,6 @@ from freemask.data.mask_format import ANY_LABELS
 
 OWN = "--label-space label_space.json"
 COMMANDS = {
-    "write_label_space": "--class-table classes.tsv --ignored-label 0 --label-space out/label_space.json",
     "index_dataset": "--images images --masks masks --image-suffix .jpg --mask-suffix .png --index out/index.tsv",
     "check_dataset": f"--index index.tsv {OWN} --frequencies out/check.tsv --offenders out/offenders.tsv"
     " --cache out/cache",
@@ -160,16 +159,7 @@ CASES = {
     "no label space": ("check_dataset", "--label-space gone.json", None, "gone.json: no such file"),
     "broken label space": ("check_dataset", "", write("label_space.json", "{"), "label_space.json: not valid JSON"),
     "other JSON": ("check_dataset", "", write("label_space.json", "[1]"), "label_space.json: not a label space"),
-    "no class table": ("write_label_space", "--class-table gone.tsv", None, "gone.tsv: no such table"),
-    "label twice": ("write_label_space", "", last_row_twice("classes.tsv"), "classes.tsv: label 9"),
-    "label above 255": ("write_label_space", "", replace("classes.tsv", "\n9\t", "\n300\t"), "classes.tsv: label 300"),
-    "label is a word": ("write_label_space", "", replace("classes.tsv", "\n9\t", "\nx\t"), "classes.tsv: label"),
-    "class is ignored": ("write_label_space", "--ignored-label 9", None, "classes.tsv: label 9 is also"),
-    "no word": ("write_label_space", "", replace("classes.tsv", "ship\tship\t", "ship\t\t"), "label 9 has no word"),
-    "bad colour": ("write_label_space", "", replace("classes.tsv", "#ff3d00", "red"), "classes.tsv: color 'red'"),
     "index of two columns": ("check_dataset", "", write("index.tsv", "image\tmask\na.jpg\n"), "index.tsv, line 2: 1"),
-    "ignored label 300": ("write_label_space", "--ignored-label 300", None, "ignored_label = 300"),
-    "no class": ("write_label_space", "", write("classes.tsv", "label\tname\tword\tcolor\n"), "classes.tsv: no class"),
     "mask size 0": ("resize_masks", "--mask-size 0", None, '"0" for --mask-size'),
     "mask gone since": ("resize_masks", "", unlink("masks/m01.png"), "masks/m01.png: no such mask"),
     "truncated mask since": ("resize_masks", "", cut("masks/m01.png"), "masks/m01.png: cannot be read"),

@@ -1,13 +1,11 @@
 """Raw labels, train ids, colours; strictness."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from command_line import run_script
 from mmseg.datasets import ADE20KDataset, COCOStuffDataset
 
 from freemask.data.label_space import IGNORE_INDEX, LabelSpace
@@ -109,21 +107,43 @@ def test_a_data_set_may_list_its_classes_itself(tmp_path, classes, error):
     facts = read_dataset("harbour", {}, tmp_path)
     label_space = facts["label_space"]
     assert (label_space.ids, label_space.words) == ((10, 9), ("sea", "ship"))
-    written = tmp_path / "label_space.json"
-    run_script("write_label_space", classes=json.dumps(facts["classes"]), ignored_label=255, label_space=written)
-    assert LabelSpace.read(written) == label_space
 
 
 def test_a_label_space_is_written_and_read(tmp_path):
     path = tmp_path / "label_space.json"
-    run_script("write_label_space", class_table="config/datasets/ade20k.tsv", ignored_label=0, label_space=path)
-    assert LabelSpace.read(path) == LabelSpace.of_class_table("config/datasets/ade20k.tsv", 0)
-    with pytest.raises(InputError, match="given twice"):
-        run_script("write_label_space", class_table="config/datasets/ade20k.tsv", classes="[]", ignored_label=0,
-                   label_space=path)  # fmt: skip
+    space = LabelSpace.of_class_table("config/datasets/ade20k.tsv", 0)
+    space.write(path)
+    assert LabelSpace.read(path) == space
     path.write_text("[]")
     with pytest.raises(InputError, match="label_space.json: not a label space"):
         LabelSpace.read(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "ignored", "message"),
+    [
+        ("9\tgull\tgull\t#010203", 0, "label 9 stands on more than one line"),
+        ("300\tgull\tgull\t#010203", 0, "label 300, want a whole number"),
+        ("x\tgull\tgull\t#010203", 0, "label 'x', want a whole number|label '9'"),
+        ("7\tgull\tgull\t#010203", 9, "label 9 is also"),
+        ("7\tgull\t\t#010203", 0, "label 7 has no word"),
+        ("7\tgull\tgull\tred", 0, "color 'red'"),
+        ("7\tgull\tgull\t#010203", 300, "ignored_label = 300"),
+    ],
+)
+def test_class_tables_that_are_refused(tmp_path, row, ignored, message):
+    path = tmp_path / "classes.tsv"
+    path.write_text(f"label\tname\tword\tcolor\n9\tship\tship\t#ff3d00\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        LabelSpace.of_class_table(path, ignored)
+
+
+def test_a_class_table_without_a_class_is_refused(tmp_path):
+    (tmp_path / "classes.tsv").write_text("label\tname\tword\tcolor\n")
+    with pytest.raises(InputError, match="classes.tsv: no class"):
+        LabelSpace.of_class_table(tmp_path / "classes.tsv", 0)
+    with pytest.raises(InputError, match="gone.tsv: no such table"):
+        LabelSpace.of_class_table(tmp_path / "gone.tsv", 0)
 
 
 def test_ade20k_is_1_to_150_and_0_is_ignored():

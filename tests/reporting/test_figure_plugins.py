@@ -64,7 +64,7 @@ def test_a_script_from_outside_is_a_figure_of_the_report(script, tmp_path):
     assert {("plot_toy", "dataset=miniworld"), ("plot_hardness", "dataset=miniworld")} <= jobs
     target = "results/miniworld/figures/toy.png"
     assert rules(planned(run(target, "--report", "report.html", "--report-after-run"))) == {
-        "write_label_space": 1, "plot_toy": 1
+        "plot_toy": 1
     }  # fmt: skip
     assert (tmp_path / target).exists() and (tmp_path / target).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     assert "--plan-names hardness-8 '--title=Miniature world'" in (tmp_path / "logs/miniworld/plot_toy.log").read_text()

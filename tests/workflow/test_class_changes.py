@@ -13,9 +13,9 @@ from freemask.data.label_space import LabelSpace
 from freemask.workflow import classes
 
 CLASSES = "config/datasets/miniworld.tsv"
-OF_LABEL_SPACE = {"write_label_space", "plot_class_loss", "plot_confusion", "plot_contact_sheet", "plot_filtered_share",
+OF_LABEL_SPACE = {"plot_class_loss", "plot_confusion", "plot_contact_sheet", "plot_filtered_share",
                   "plot_predictions"}  # fmt: skip
-OF_NAMES = OF_LABEL_SPACE | {"check_dataset", "result_tables", "most_improved", "plot_most_improved", "list_warnings"}
+OF_NAMES = OF_LABEL_SPACE | {"result_tables", "most_improved", "plot_most_improved", "list_warnings"}
 GPU_ON_REAL = {"class_loss", "train_generator"}
 
 
@@ -37,8 +37,8 @@ def test_each_part_of_a_class_starts_what_uses_it(rerun):
     assert set(rules(planned(snakemake(rerun, "-n")))) == OF_LABEL_SPACE
     change_class(rerun, "name", "heaven")
     counts = rules(planned(snakemake(rerun)))  # and the names stand in the tables
-    assert set(counts) == OF_NAMES and counts["check_dataset"] == 2
-    for table in ("tables/per_class_iou.tsv", "tables/most_improved.tsv", "check/train.tsv"):
+    assert set(counts) == OF_NAMES
+    for table in ("tables/per_class_iou.tsv", "tables/most_improved.tsv"):
         assert "heaven" in (rerun / "results/miniworld" / table).read_text(), table
     assert "Nothing to be done" in snakemake(rerun, "-n")
     change_class(rerun, "word", "heaven")
@@ -84,9 +84,10 @@ def test_colors_count_where_a_generator_sees_them(fresh, tmp_path):
 def test_a_part_that_stays_keeps_its_file(tmp_path):
     space = LabelSpace((7, 3), ("a", "b"), ("a", "b"), ((1, 2, 3), (4, 5, 6)), ignored=0)
     classes.notice(space, tmp_path)
-    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
-    (tmp_path / "words.json").write_text("{")  # cut off
+    folder = tmp_path / "classes"
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    (folder / "words.json").write_text("{")  # cut off
     classes.notice(LabelSpace((7, 3), ("a", "c"), ("a", "b"), ((1, 2, 3), (4, 5, 6)), ignored=0), tmp_path)
-    after = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    after = {path.name: path.stat().st_ino for path in folder.iterdir()}
     assert {name for name in after if after[name] != before[name]} == {"names.json", "words.json"}
-    assert json.loads((tmp_path / "names.json").read_text()) == [[7, "a"], [3, "c"]]
+    assert json.loads((folder / "names.json").read_text()) == [[7, "a"], [3, "c"]]

@@ -69,7 +69,7 @@ def test_rows_are_trained_or_imported_never_both(fresh, clone):
 def test_an_imported_matrix_needs_no_training_and_no_synthetic_image_but_for_figures(fresh, clone):
     fill(clone, dict.fromkeys(EVERY - {"joint"}, {"checkpoint": "run.pth"}) | {"joint": {"log": "run.log"}})
     jobs = plan(fresh, clone, "results/miniworld/tables/miou.md")
-    expected = ["make_miniworld", "write_label_space", "index_dataset", "check_dataset", "resize_masks"]
+    expected = ["make_miniworld", "index_dataset", "check_dataset", "resize_masks"]
     expected += ["training_config", "import_checkpoint", "import_log", "evaluate", "result_tables"]
     assert set(rules(jobs)) == set(expected)
     jobs = plan(fresh, clone)

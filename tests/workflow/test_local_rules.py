@@ -23,7 +23,6 @@ LOCAL = {
     "synthetic_set",
     "training_config",
     "training_cost",
-    "write_label_space",
 }
 LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.

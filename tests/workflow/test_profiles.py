@@ -223,7 +223,7 @@ case "${{@: -1}}" in "[ -d "*) ;; *) exec bash -c "${{@: -1}}";; esac"""
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile/config.yaml").write_text(edited("slurm", {"SOFTWARE": "apptainer"}))
     command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profile", "--executor", "local"]
-    command += ["--cores", "1", "results/miniworld/label_space.json", "--configfile", ROOT / "config/demo.yaml"]
+    command += ["--cores", "1", "results/miniworld/raw.tsv", "--configfile", ROOT / "config/demo.yaml"]
     command += ["--config", "container=freemask.sif"]
     env = environment(tmp_path)
     env["PATH"] = f"{clients}:{env['PATH']}"
@@ -232,4 +232,4 @@ case "${{@: -1}}" in "[ -d "*) ;; *) exec bash -c "${{@: -1}}";; esac"""
     asked = (tmp_path / "asked").read_text().splitlines()[-1]
     made = subprocess.run("cat envs/cpu.yaml | md5sum", shell=True, cwd=ROOT, capture_output=True, text=True).stdout
     assert re.search(rf"--nv .*freemask\.sif bash -c source \S+ '/conda-envs/{made.split()[0]}'", asked)
-    assert "scripts/write_label_space.py" in asked
+    assert "scripts/make_miniworld.py" in asked
