@@ -100,7 +100,7 @@ rule check_dataset:
     threads: config["threads"]
     params:
         code=code_of("check_dataset"),
-        mask_format=mask_format,
+        mask_format=checked_format,
         training_index=lambda wildcards, input: option("--training-index", input.training_index),
         # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
         offenders="results/{dataset}/check/{split}.offenders.tsv",
