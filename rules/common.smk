@@ -14,6 +14,7 @@ import pandas as pd
 from snakemake.io import IOFile
 
 from freemask import watchdog
+from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
@@ -330,15 +331,30 @@ def ignored_suffixes(wildcards):
 
 
 def index_options(wildcards):
-    """Which files a split leaves out, as options: of other conventions, and the other part of a shared folder."""
-    share = DATASETS[wildcards.dataset].get("validation_share") if wildcards.split != "test" else None
-    part = f" --validation-share {share} --split {wildcards.split}" if share else ""
-    return ignored_suffixes(wildcards) + part
+    """How a split's files become pairs, as options: which are left out, which windows images are cut into."""
+    facts, split = DATASETS[wildcards.dataset], wildcards.split
+    given = [ignored_suffixes(wildcards)]
+    if "validation_share" in facts and split != "test":
+        given.append(f"--validation-share {facts['validation_share']}")
+    if "windows" in facts:
+        given.append(f"--windows {shlex.quote(json.dumps(facts['windows']))}")
+        given.append(f"--windows-dir {shlex.quote(f'results/{wildcards.dataset}/windows/{split}')}")
+    return " ".join([*given, f"--split {split}"] if len(given) > 1 else given)
 
 
 def mask_format(wildcards):
     """What a data set's masks may hold; labels and colors of classes, not their names and words."""
     return json.dumps(DATASETS[wildcards.dataset]["mask_format"].to_json())
+
+
+def checked_format(wildcards):
+    """What the masks of an index may hold: labels where images were cut, since ignored pixels surround what counts."""
+    facts = DATASETS[wildcards.dataset]
+    return (
+        json.dumps(MaskFormat.of_labels(facts["label_space"]).to_json())
+        if "windows" in facts
+        else mask_format(wildcards)
+    )
 
 
 def raw_data(wildcards):

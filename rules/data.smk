@@ -78,7 +78,7 @@ rule check_dataset:
     threads: config["threads"]
     params:
         code=code_of("check_dataset"),
-        mask_format=mask_format,
+        mask_format=checked_format,
         training_index=lambda wildcards, input: option("--training-index", input.training_index),
         # takes output, so that Snakemake doesn't record it: another number checks nothing again
         pictures=lambda wildcards, output: EVALUATION["pictures"] * (wildcards.split == "val"),

@@ -15,7 +15,9 @@ def index_dataset(
     ignored_suffixes: list[str] | None = None,
     ids_from: Literal["name", "path"] = "name",
     validation_share: float | None = None,
-    split: Literal["train", "val"] = "train",
+    split: Literal["train", "val", "test"] = "train",
+    windows: cli.Json = None,
+    windows_dir: Path | None = None,
     mask_format: cli.Json = None,
     labels_dir: Path | None = None,
     index: Path,
@@ -43,7 +45,9 @@ def index_dataset(
         ignored_suffixes: Ends of file names that are neither, e.g. _color.png.
         ids_from: Whether the mask_id is the file's name, or its path below the folder, "__" for each slash.
         validation_share: Share of these images that is the validation split; default: all are of the split.
-        split: With a share: which part to take.
+        split: With a share, which part to take; with windows, whether they are trained on or evaluated.
+        windows: Cut images into windows (JSON: size, overlap), see freemask.data.windows; default: they stay whole.
+        windows_dir: Output: folder of the windows.
         mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: any labels.
         labels_dir: Output: folder of masks written as labels, <mask_id>.png.
         index: Output: the table.
@@ -60,20 +64,21 @@ def index_dataset(
     from freemask.data.mask_format import ANY_LABELS, MaskFormat, store
     from freemask.data.masks import match_files
     from freemask.data.splits import take
+    from freemask.data.windows import Windows, cut
     from freemask.errors import InputError
     from freemask.parallel import some
     from freemask.tables import write_table
 
     pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix, ignored_suffixes or [], ids_from)
-    if offenders and not mask_format:
-        raise InputError("--offenders needs --mask-format; give both or none")
+    if (offenders or windows) and not mask_format:
+        raise InputError("--offenders and --windows need --mask-format; give both or none")
     if unpaired and not offenders:
         named = some([f"{path} ({what})" for path, what, _ in unpaired])
         raise InputError(f"{len(unpaired)} file(s) stand alone: {named}; {unpaired[0][2]}")
     accepted = MaskFormat.of_json(mask_format) if mask_format else ANY_LABELS
     paths = [(image, mask) for _, image, mask in pairs]
     report = check_split(paths, accepted, cache, threads, f"read {index.stem}")
-    if unpaired and offenders:
+    if offenders and (unpaired or (windows and report.offenders)):
         report.offenders[:0] = [Offender(*found) for found in unpaired]
         refuse(offenders, report)
     table = pd.DataFrame(pairs, columns=["mask_id", "image", "mask"])
@@ -81,7 +86,9 @@ def index_dataset(
         table[column] = [pair[position].sha256 for pair in report.files]
     if validation_share is not None:
         table = table.iloc[take(pairs, split, validation_share)].reset_index(drop=True)
-    if not table["mask"].map(accepted.is_stored).all():
+    if windows and windows_dir:
+        table = cut(table, accepted, Windows(**windows), split != "train", windows_dir, threads)
+    elif not table["mask"].map(accepted.is_stored).all():
         if labels_dir is None:
             raise InputError("masks must be written as labels first: give --labels-dir")
         table = store(table, accepted, {found.path for found in report.offenders}, labels_dir, threads)

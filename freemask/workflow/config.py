@@ -201,6 +201,12 @@ def _complete_splits(facts: dict, path: Path) -> None:
             f"{path}: {'two validation splits' if 'val' in images else 'no validation split'}; give either folders, "
             "val in images and masks, or validation_share, the share of the training images that validates, e.g. 0.1"
         )
+    windows = facts.get("windows", {"size": 1, "overlap": 0})
+    if 2 * windows["overlap"] > windows["size"]:
+        raise InputError(
+            f"{path}: windows.overlap = {windows['overlap']} is more than half of windows.size = {windows['size']}; "
+            "make it smaller"
+        )
     for kind, folders in (("images", images), ("masks", masks)):
         complete = {"val": folders["train"], **folders}
         facts[kind] = {split: complete[split] for split in ("train", "val", "test") if split in complete}

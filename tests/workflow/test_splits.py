@@ -36,11 +36,8 @@ def test_a_test_split_trains_nothing_again_and_is_evaluated(rerun):
 def test_a_new_training_waits_for_the_check_of_the_test_split(fresh, tmp_path):
     folder = shutil.copytree(fresh, tmp_path / "clone", symlinks=True)
     add_test(folder)
-    output = snakemake(folder, "-n", f"{TRAINED}/config.py")
-    assert "results/miniworld/check/test.tsv" in output
-    assert rules(planned(output))["check_dataset"] == 3
-    tables_made = planned(snakemake(folder, "-n", "table_miniworld"))
-    assert rules(tables_made)["evaluate_test"] == 5
+    jobs = rules(planned(snakemake(folder, "-n", f"{TRAINED}/config.py")))
+    assert (jobs["check_dataset"], jobs["evaluate_test"]) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +47,12 @@ def test_a_new_training_waits_for_the_check_of_the_test_split(fresh, tmp_path):
         ({"train": "a", "val": "c"}, {"train": "b", "val": "d"}, {"validation_share": 0.1}, "two validation splits"),
         ({"train": "a", "val": "c"}, {"train": "b"}, {}, "images and masks have different splits; give val for both"),
         ({"train": "a"}, {"train": "b"}, {"validation_share": 1}, "validation_share = 1: "),
+        (
+            {"train": "a", "val": "c"},
+            {"train": "b", "val": "d"},
+            {"windows": {"size": 64, "overlap": 33}},
+            "windows.overlap = 33 is more than half of windows.size = 64; make it smaller",
+        ),
     ],
 )
 def test_splits_that_dont_fit_are_refused(fresh, tmp_path, images, masks, more, wanted):
@@ -61,19 +64,25 @@ def test_splits_that_dont_fit_are_refused(fresh, tmp_path, images, masks, more, 
     assert wanted in str(raised.value)
 
 
-def test_a_share_of_train_validates(fresh, tmp_path):
+def test_a_share_of_train_validates_and_large_images_are_cut(fresh, tmp_path):
+    """Images of 64 pixels into 2 x 2 windows of 48; whole images are on one side."""
     folder = shutil.copytree(fresh, tmp_path / "clone", symlinks=True)
     facts = read_yaml(folder / FACTS)
     facts |= {"images": {"train": "images/training"}, "masks": {"train": "annotations/training"}}
-    write_yaml(folder / FACTS, facts | {"validation_share": 0.4})
+    write_yaml(folder / FACTS, facts | {"validation_share": 0.4, "windows": {"size": 48, "overlap": 16}})
     wanted = [f"results/miniworld/check/{split}.tsv" for split in ("train", "val")]
     snakemake(folder, *wanted)
     ids = {
         split: tables.read_table(folder / f"results/miniworld/index/{split}.tsv", ["mask_id"]).mask_id.tolist()
         for split in ("train", "val")
     }
-    assert len(ids["train"] + ids["val"]) == facts["miniworld"]["training"]
-    assert all(split_of(name, 0.4) == split for split, names in ids.items() for name in names)
+    assert len(ids["train"] + ids["val"]) == 4 * facts["miniworld"]["training"]
+    assert all(split_of(name.partition("__")[0], 0.4) == split for split, names in ids.items() for name in names)
+    pixels = {
+        split: tables.read_table(folder / f"results/miniworld/check/{split}.tsv", ["pixels"]).pixels.sum()
+        for split in ids
+    }
+    assert pixels["val"] <= len(ids["val"]) / 4 * 64**2 < pixels["train"] / len(ids["train"]) * len(ids["val"])
     assert not planned(snakemake(folder, "-n", *wanted))
     change(folder / FACTS, "validation_share", value=0.6)
     assert rules(planned(snakemake(folder, "-n", *wanted)))["index_dataset"] == 2

@@ -1,0 +1,101 @@
+"""Large images, cut into windows before anything else reads them.
+
+Trainings see windows that overlap. Images that are evaluated are covered by windows as well, but each of their pixels is
+labelled in one window only, the one in which it lies deepest; elsewhere it is ignored. So a score over all windows is
+that of sliding windows over the whole images, and needs the memory of a window.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from freemask.data.mask_format import MaskFormat
+from freemask.errors import InputError
+from freemask.files import sha256, subfolder, write_atomic
+from freemask.images import png_bytes, read_image
+from freemask.parallel import map_files
+
+COLUMNS = ["mask_id", "image", "mask", "image_sha256", "mask_sha256"]
+
+
+class Windows(NamedTuple):
+    """size: side of a window [pixels]; overlap: of neighbours [pixels], at most half a side."""
+
+    size: int
+    overlap: int
+
+
+class Span(NamedTuple):
+    """Where a window lies on an axis, and the part of it whose pixels lie deepest in it: begins and ends [pixels]."""
+
+    begin: int
+    end: int
+    core_begin: int
+    core_end: int
+
+
+def spans(length: int, windows: Windows) -> list[Span]:
+    """Windows that cover an axis: the last one ends with it, so it may overlap more; a short axis is one window."""
+    size = min(windows.size, length)
+    begins = list(range(0, max(length - size, 0), windows.size - windows.overlap)) + [length - size]
+    borders = [0, *((before + size + after) // 2 for before, after in zip(begins, begins[1:], strict=False)), length]
+    return [Span(begin, begin + size, *borders[n : n + 2]) for n, begin in enumerate(begins)]
+
+
+def cut(
+    table: pd.DataFrame, mask_format: MaskFormat, windows: Windows, evaluated: bool, folder: Path, processes: int
+) -> pd.DataFrame:
+    """Cut the images and masks of an index into windows, PNGs below a folder; files that are there already stay.
+
+    Args:
+        table: mask_id, image, mask of checked pairs.
+        mask_format: How the masks are read.
+        windows: Their size and overlap.
+        evaluated: Whether each pixel is labelled in one window only.
+        folder: Where the windows are written.
+        processes: Number of processes.
+    Returns: COLUMNS of the windows, without those that have no labelled pixel.
+    Raises: InputError if none has one.
+    """
+    folder = folder / f"{windows.size}-{windows.overlap}"
+    work = partial(_cut_pair, mask_format=mask_format, windows=windows, evaluated=evaluated, folder=folder)
+    pairs = list(table[["mask_id", "image", "mask"]].itertuples(index=False, name=None))
+    rows = [row for found in map_files(work, pairs, processes, "cut", "pair") for row in found]
+    if not rows:
+        raise InputError(f"{folder}: no window has a labelled pixel; look at the masks")
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _cut_pair(
+    pair: tuple[str, str, str], mask_format: MaskFormat, windows: Windows, evaluated: bool, folder: Path
+) -> list[tuple[str, ...]]:
+    """Write the windows of an image and its mask; their rows."""
+    mask_id, image_path, mask_path = pair
+    image, labels = read_image(image_path), mask_format.read(mask_path)
+    rows = []
+    for y in spans(labels.shape[0], windows):
+        for x in spans(labels.shape[1], windows):
+            mask = labels[y.begin : y.end, x.begin : x.end]
+            if evaluated:
+                core = np.full_like(mask, mask_format.ignored)
+                inner = (slice(y.core_begin - y.begin, y.core_end - y.begin),
+                         slice(x.core_begin - x.begin, x.core_end - x.begin))  # fmt: skip
+                core[inner] = mask[inner]
+                mask = core
+            if (mask == mask_format.ignored).all():
+                continue
+            name = f"{mask_id}__y{y.begin:05d}_x{x.begin:05d}"
+            paths = [folder / kind / subfolder(mask_id) / f"{name}.png" for kind in ("images", "masks")]
+            for path, array in zip(paths, (image[y.begin : y.end, x.begin : x.end], mask), strict=True):
+                _write(path, png_bytes(np.ascontiguousarray(array)))
+            rows.append((name, *map(str, paths), *map(sha256, paths)))
+    return rows
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file unless it has these bytes already."""
+    if not (path.exists() and path.read_bytes() == content):
+        write_atomic(path, content)
