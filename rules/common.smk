@@ -783,7 +783,6 @@ def jobs_of(dataset):
         "preflight_submitting": 1,
         **{f"preflight_{kind}": 1 for kind in PREFLIGHTS},
         "make_miniworld": int("miniworld" in DATASETS[dataset]),
-        "write_label_space": 1,
         "index_dataset": 2,
         "check_dataset": 2,
         "resize_masks": 1,
