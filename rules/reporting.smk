@@ -82,32 +82,36 @@ rule training_cost:
         " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
-rule most_improved:
-    """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
-    input:
-        real=compared("baseline", "per_class_iou.tsv"),
-        joint=compared("improved", "per_class_iou.tsv"),
-        reported=REPORTED,
-    output:
-        table=report(
-            "results/{dataset}/tables/most_improved.tsv",
-            category="Tables",
-            caption="../report/most_improved_table.rst",
-        ),
-    log:
-        "logs/{dataset}/most_improved.log",
-    benchmark:
-        "logs/{dataset}/most_improved.benchmark.tsv"
-    localrule: True
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        code=code_of("most_improved"),
-        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
-    shell:
-        f"python {SCRIPTS}/most_improved.py"
-        " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
-        " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
+for name, role in [("most_improved", "baseline"), ("most_improved_over_control", "control")]:
+
+    rule:
+        """Gain in IoU [points] of every class over real images, at one or at twice the schedule, largest first."""
+        name:
+            name
+        input:
+            real=compared(role, "per_class_iou.tsv", against=role),
+            joint=compared("improved", "per_class_iou.tsv", against=role),
+            reported=REPORTED,
+        output:
+            table=report(
+                f"results/{{dataset}}/tables/{name}.tsv",
+                category="Tables",
+                caption="../report/most_improved_table.rst",
+            ),
+        log:
+            f"logs/{{dataset}}/{name}.log",
+        benchmark:
+            f"logs/{{dataset}}/{name}.benchmark.tsv"
+        localrule: True
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            code=code_of("most_improved"),
+            train_seeds=partial(lambda role, wildcards: " ".join(map(str, shared_seeds(wildcards.dataset, role))), role),
+        shell:
+            f"python {SCRIPTS}/most_improved.py"
+            " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+            " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
 
 # ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------
@@ -182,3 +186,55 @@ for figure in FIGURES:
             values=partial(figure_values, figure),
         shell:
             "python {params.command} {params.values} --log {log:q}"
+
+
+# ---- The page: results of all data sets in one file ------------------------------------------------------------------
+
+TEMPLATES = [f"{ROOT}/freemask/reporting/templates/page.{kind}" for kind in ("html", "css", "js")]
+
+
+rule write_report:
+    """One HTML page with the results of all data sets that needs no other file; see docs/reporting.md."""
+    input:
+        tables=of_datasets(
+            "results/{dataset}/tables/miou.csv",
+            "results/{dataset}/tables/cost.tsv",
+            "results/{dataset}/tables/most_improved.tsv",
+            lambda wildcards: [f"results/{wildcards.dataset}/tables/most_improved_over_control.tsv"]
+            * has_control(wildcards.dataset),
+        ),
+        data=of_datasets(
+            "results/{dataset}/class_loss.tsv",
+            "results/{dataset}/index/train.tsv",
+            "results/{dataset}/index/val.tsv",
+            "results/{dataset}/label_space.json",
+            "results/{dataset}/masks.tsv",
+        ),
+        sets=of_datasets(
+            of_each(sets_of, "results/{dataset}/synthetic/{name}/train.tsv"),
+            FILES["synthetic"],
+            lambda wildcards: FILES["synthetic"](wildcards).replace("/train.tsv", "/classes.tsv"),
+        ),
+        trainings=of_datasets(page_trainings),
+        weights=of_datasets(trained_weights),
+        confusion=of_datasets(page_confusion),
+        predictions=of_datasets(lambda wildcards: page_pictures(wildcards.dataset)),
+        experiments=config["experiments"],
+        reported=REPORTED,
+        templates=TEMPLATES,
+    output:
+        report="results/report/report.html",
+    log:
+        "logs/write_report.log",
+    benchmark:
+        "logs/write_report.benchmark.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("write_report"),
+        facts=json.dumps(page_facts()),
+    shell:
+        f"python {SCRIPTS}/write_report.py"
+        " --facts {params.facts:q} --experiments {input.experiments:q} --results results --logs logs"
+        " --reported {input.reported:q} --report {output.report:q} --log {log:q}"

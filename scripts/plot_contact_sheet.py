@@ -7,14 +7,13 @@ import pandas as pd
 
 from freemask import cli
 from freemask.data.label_space import LabelSpace
-from freemask.data.masks import LabelCounts, read_masks
+from freemask.data.masks import read_masks
 from freemask.files import write_atomic
 from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.images import png_bytes, read_image, read_mask
+from freemask.reporting.pictures import choose_masks, colorize_filtered
 from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.tables import read_table
-
-SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
 
 
 def plot_contact_sheet(
@@ -65,35 +64,6 @@ def plot_contact_sheet(
     write_atomic(figure, png_bytes(sheet))
 
 
-def choose_masks(counts: LabelCounts, usable: np.ndarray, rows: int) -> list[int]:
-    """Choose masks that show the rare classes: rarest class first, each time the mask that shows it largest.
-
-    A class that a chosen mask already shows is passed over; when every class is shown, another round begins.
-
-    Args:
-        counts: Label counts of N masks.
-        usable: (N,) bool.
-        rows: Number of masks to choose.
-    Returns: At most `rows` indices, in the order of choice.
-    """
-    pixels = np.zeros((counts.masks, 256), np.float32)
-    pixels[counts.row, counts.label] = counts.pixels
-    share = pixels / np.maximum(pixels.sum(1, keepdims=True), 1)
-    rarest_first = sorted(np.flatnonzero(pixels.sum(0)), key=lambda label: (pixels[:, label].sum(), label))
-    left, chosen = usable.copy(), []
-    while left.any() and len(chosen) < rows:
-        shown = np.zeros(256, bool)
-        for label in rarest_first:
-            best = int(np.argmax(np.where(left, share[:, label], -1)))
-            if left[best] and share[best, label] > 0 and not shown[label] and len(chosen) < rows:
-                chosen.append(best)
-                left[best] = False
-                shown |= share[best] >= SHOWN
-        if not shown.any():
-            break
-    return chosen
-
-
 def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, columns: int) -> list[np.ndarray | None]:
     """The tiles of one row: real image, mask, filtered mask, `columns` synthetic images (None where there are fewer).
 
@@ -110,13 +80,6 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
     synthetic = [tile(read_image(path), size, smooth=True) for path in own.image]
     found = [tile(read_image(real), size, smooth=True), *(tile(one, size, smooth=False) for one in painted), *synthetic]
     return [*found, *[None] * (columns - len(synthetic))]
-
-
-def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
-    painted = label_space.colorize(filtered)
-    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
-    return painted
 
 
 if __name__ == "__main__":

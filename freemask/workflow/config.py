@@ -371,12 +371,14 @@ def _check_choices(dataset: str, config: dict, experiments: pd.DataFrame) -> Non
     for key in ("baseline", "control", "improved"):
         if key in comparison:
             _known(f"report.{dataset}", key, comparison[key], rows.index)
-    baseline, improved = (set(rows.loc[comparison[key]].train_seeds) for key in ("baseline", "improved"))
-    if not baseline & improved:
-        raise InputError(
-            f"report.{dataset}: baseline {comparison['baseline']!r} and improved {comparison['improved']!r} have no "
-            f"train seed in common in {config['experiments']}; give them one, gains are taken seed by seed"
-        )
+    for role in ("baseline", "control"):
+        if role in comparison and not set(rows.loc[comparison[role]].train_seeds) & set(
+            rows.loc[comparison["improved"]].train_seeds
+        ):
+            raise InputError(
+                f"report.{dataset}: {role} {comparison[role]!r} and improved {comparison['improved']!r} have no "
+                f"train seed in common in {config['experiments']}; give them one, gains are taken seed by seed"
+            )
     own = [name for name, chosen in config["synthetic_sets"].items() if chosen["dataset"] == dataset]
     _known(f"report.{dataset}", "contact_sheet", comparison["contact_sheet"], own)
 

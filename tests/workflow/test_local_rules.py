@@ -13,6 +13,7 @@ LOCAL = {
     "import_log",
     "mask_hardness",
     "most_improved",
+    "most_improved_over_control",
     "plan_synthesis",
     "preflight",
     "preflight_submitting",
@@ -21,6 +22,7 @@ LOCAL = {
     "training_config",
     "training_cost",
     "write_label_space",
+    "write_report",
 }
 LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.

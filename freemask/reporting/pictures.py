@@ -1,0 +1,166 @@
+"""Pictures of the page: which masks, their colors, the names of their regions, errors of predictions; as data URIs."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from freemask.data.label_space import LabelSpace
+from freemask.data.masks import LabelCounts
+from freemask.images import png_bytes
+
+SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
+NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
+NAME_WIDTH, NAME_HEIGHT = 24, 8  # of a name on a picture, percent of its sides
+GRID = 48  # cells along the longer side, on which a region's middle is looked for
+LONGEST, SHORTEST = 384, 160  # pixels of the longer side: larger pictures shrink, smaller ones grow by a whole number
+QUALITY = 85  # of JPEGs
+WRONG, RIGHT, UNKNOWN = (213, 94, 0), (233, 236, 240), (255, 255, 255)  # colors of an error map
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page.
+
+    uri: data URI. title: What it shows, a line. names: (x, y [percent of width and height], name) of regions.
+    note: A line below the title, e.g. a number.
+    """
+
+    uri: str
+    title: str
+    names: list[tuple[float, float, str]] = field(default_factory=list)
+    note: str = ""
+
+
+def choose_masks(counts: LabelCounts, usable: np.ndarray, rows: int) -> list[int]:
+    """Choose masks that show the rare classes: rarest class first, each time the mask that shows it largest.
+
+    A class that a chosen mask already shows is passed over; when every class is shown, another round begins.
+
+    Args:
+        counts: Label counts of N masks.
+        usable: (N,) bool.
+        rows: Number of masks to choose.
+    Returns: At most `rows` indices, in the order of choice.
+    """
+    pixels = np.zeros((counts.masks, 256), np.float32)
+    pixels[counts.row, counts.label] = counts.pixels
+    share = pixels / np.maximum(pixels.sum(1, keepdims=True), 1)
+    rarest_first = sorted(np.flatnonzero(pixels.sum(0)), key=lambda label: (pixels[:, label].sum(), label))
+    left, chosen = usable.copy(), []
+    while left.any() and len(chosen) < rows:
+        shown = np.zeros(256, bool)
+        for label in rarest_first:
+            best = int(np.argmax(np.where(left, share[:, label], -1)))
+            if left[best] and share[best, label] > 0 and not shown[label] and len(chosen) < rows:
+                chosen.append(best)
+                left[best] = False
+                shown |= share[best] >= SHOWN
+        if not shown.any():
+            break
+    return chosen
+
+
+def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
+    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
+    painted = label_space.colorize(filtered)
+    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
+    return painted
+
+
+def photo(picture: np.ndarray, title: str, note: str = "") -> Picture:
+    """A photograph (H, W, 3) uint8 as a JPEG."""
+    buffer = io.BytesIO()
+    shrinks = max(picture.shape[:2]) > LONGEST
+    image = _resized(picture, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
+    Image.fromarray(image).save(buffer, format="JPEG", quality=QUALITY)
+    return Picture(_uri("image/jpeg", buffer.getvalue()), title, [], note)
+
+
+def painted(
+    picture: np.ndarray, title: str, names: list[tuple[float, float, str]] | None = None, note: str = ""
+) -> Picture:
+    """A picture of few colors (H, W, 3) uint8 as a palette PNG."""
+    image = _resized(picture, Image.Resampling.NEAREST)
+    colors, index = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colors)] = colors
+    content = png_bytes(index.reshape(image.shape[:2]).astype(np.uint8), palette)
+    return Picture(_uri("image/png", content), title, names or [], note)
+
+
+def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
+    height, width = picture.shape[:2]
+    longer = max(height, width)
+    scale = LONGEST / longer if longer > LONGEST else -(-SHORTEST // longer)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(picture).resize(size, how))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def region_names(labels: np.ndarray, label_space: LabelSpace) -> list[tuple[float, float, str]]:
+    """Where to write the names of a mask's large regions: (x, y) [percent], name.
+
+    Args:
+        labels: (H, W) raw labels.
+        label_space: The data set's label space.
+    Returns: One place for each class with NAMED of the pixels, deep inside a region of it; largest class first. A name
+        that would cover another is left out.
+    """
+    height, width = labels.shape
+    step = max(1, max(height, width) // GRID)
+    small = labels[step // 2 :: step, step // 2 :: step]
+    inside = [(small == label, name) for label, name in zip(label_space.ids, label_space.names, strict=True)]
+    inside = sorted((one for one in inside if one[0].mean() >= NAMED), key=lambda one: -one[0].sum())
+    found: list[tuple[float, float, str]] = []
+    for region, name in inside:
+        row, column = _deepest(region)
+        x, y = 100 * (column + 0.5) / small.shape[1], 100 * (row + 0.5) / small.shape[0]
+        if all(abs(x - other[0]) > NAME_WIDTH or abs(y - other[1]) > NAME_HEIGHT for other in found):
+            found.append((x, y, name))
+    return found
+
+
+def _deepest(inside: np.ndarray) -> tuple[int, int]:
+    """A cell of a region (H, W) bool that is farthest from its outside; borders of the picture count as outside."""
+    while True:
+        padded = np.pad(inside, 1)
+        eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        if not eroded.any():
+            rows, columns = np.nonzero(inside)
+            middle = len(rows) // 2
+            return int(rows[middle]), int(columns[middle])
+        inside = eroded
+
+
+def image_miou(labels: np.ndarray, predicted: np.ndarray, label_space: LabelSpace) -> float:
+    """Mean IoU [percent] of one image over the classes in its mask or its prediction; NaN if all of it is ignored.
+
+    Args:
+        labels: (H, W) raw labels of the mask.
+        predicted: (H, W) raw labels.
+        label_space: The data set's label space.
+    """
+    known = np.isin(labels, label_space.ids)
+    truth, guess = labels[known], predicted[known]
+    present = np.union1d(truth, guess)
+    if not len(present):
+        return float("nan")
+    both = [((truth == label) & (guess == label)).sum() for label in present]
+    either = [((truth == label) | (guess == label)).sum() for label in present]
+    return float(100 * np.mean(np.array(both) / np.array(either)))
+
+
+def errors(labels: np.ndarray, predicted: np.ndarray, label_space: LabelSpace) -> np.ndarray:
+    """Error map (H, W, 3): wrong pixels orange, right ones grey, ignored ones white."""
+    known = np.isin(labels, label_space.ids)
+    shown = np.empty((*labels.shape, 3), np.uint8)
+    shown[:] = UNKNOWN
+    shown[known & (labels == predicted)] = RIGHT
+    shown[known & (labels != predicted)] = WRONG
+    return shown
