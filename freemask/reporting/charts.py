@@ -32,7 +32,8 @@ def svg(figure: Figure, name: str, title: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         unnamed = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=unnamed)
+        tight = "tight" if figure.get_layout_engine() else None
+        figure.savefig(buffer, format="svg", bbox_inches=tight, metadata=unnamed)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -193,8 +194,12 @@ def curves(found: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]], value: 
     """
     models, regimes = ([*dict.fromkeys(key[place] for key in found)] for place in (0, 1))
     colors = regime_colors(regimes)
-    figure = new_figure(max(2.3 * len(regimes) + 1, 4), 1.75 * len(models) + 0.7)
+    width, height = 2.3 * len(regimes) + 1, 1.75 * len(models) + 0.5
+    figure = new_figure(width, height, layout=None)  # a layout that is solved for takes seconds for 35 panels
     grid = figure.subplots(len(models), len(regimes), sharey="row", squeeze=False)
+    figure.subplots_adjust(
+        left=0.9 / width, right=1 - 0.1 / width, bottom=0.35 / height, top=1 - 0.3 / height, hspace=0.3, wspace=0.12
+    )
     for line, model in zip(grid, models, strict=True):
         for axes, regime in zip(line, regimes, strict=True):
             drawn = found.get((model, regime), [])

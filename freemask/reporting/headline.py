@@ -21,7 +21,7 @@ def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
     if not (pd.isna(low) or pd.isna(high)):
         spread, sure = f"{low:+.2f} to {high:+.2f}", bool(low > 0 or high < 0)
     return {
-        "text": f"{row[key]:+.2f}",
+        "text": f"{row[key]:+.2f}".replace("-0.00", "+0.00"),
         "spread": spread,
         "value": row[key],
         "sure": sure,

@@ -9,7 +9,7 @@ from PIL import Image
 
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
-from freemask.images import png_bytes
+from freemask.images import pack, png_bytes
 
 SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
 NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
@@ -24,12 +24,13 @@ WRONG, RIGHT, UNKNOWN = (213, 94, 0), (233, 236, 240), (255, 255, 255)  # colors
 class Picture:
     """A picture of the page.
 
-    uri: data URI. title: What it shows, a line. names: (x, y [percent of width and height], name) of regions.
-    note: A line below the title, e.g. a number.
+    uri: data URI. title: What it shows, a line. size: Height and width [pixels].
+    names: (x, y [percent of width and height], name) of regions. note: A line below the title, e.g. a number.
     """
 
     uri: str
     title: str
+    size: tuple[int, ...]
     names: list[tuple[float, float, str]] = field(default_factory=list)
     note: str = ""
 
@@ -76,19 +77,18 @@ def photo(picture: np.ndarray, title: str, note: str = "") -> Picture:
     shrinks = max(picture.shape[:2]) > LONGEST
     image = _resized(picture, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
     Image.fromarray(image).save(buffer, format="JPEG", quality=QUALITY)
-    return Picture(_uri("image/jpeg", buffer.getvalue()), title, [], note)
+    return Picture(_uri("image/jpeg", buffer.getvalue()), title, image.shape[:2], [], note)
 
 
 def painted(
     picture: np.ndarray, title: str, names: list[tuple[float, float, str]] | None = None, note: str = ""
 ) -> Picture:
     """A picture of few colors (H, W, 3) uint8 as a palette PNG."""
-    image = _resized(picture, Image.Resampling.NEAREST)
-    colors, index = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
+    codes, index = np.unique(pack(picture), return_inverse=True)
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colors)] = colors
-    content = png_bytes(index.reshape(image.shape[:2]).astype(np.uint8), palette)
-    return Picture(_uri("image/png", content), title, names or [], note)
+    palette[: len(codes)] = codes[:, None] >> [16, 8, 0] & 255
+    image = _resized(index.reshape(picture.shape[:2]).astype(np.uint8), Image.Resampling.NEAREST)
+    return Picture(_uri("image/png", png_bytes(image, palette)), title, image.shape[:2], names or [], note)
 
 
 def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:

@@ -115,5 +115,5 @@ def read_versions(head: str) -> list[tuple[str, str]]:
     system = SYSTEM.search(head)
     found = dict(SETTING.findall(system[1])) if system else {}
     if packages := PACKAGES.search(head):
-        found |= dict(re.findall(r"(\S+) ([^,\s]+)", packages[1]))
+        found |= dict(re.findall(r"([^\s,]+) ([^\s,]+)", packages[1]))
     return [(name, value) for name, value in found.items() if name not in LONG]
