@@ -131,6 +131,7 @@ FILES = {
     "metrics": of_trainings("metrics.json"),
     "miou": "results/{dataset}/tables/miou.csv",
     "most_improved": "results/{dataset}/tables/most_improved.tsv",
+    "most_improved_over_control": over_control,
     "per_class_iou": "results/{dataset}/tables/per_class_iou.tsv",
     "plans": of_each(plans_of, "results/{dataset}/plans/{name}.tsv"),
     "shard_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/shards.tsv"),
@@ -200,8 +201,7 @@ rule write_report:
             "results/{dataset}/tables/miou.csv",
             "results/{dataset}/tables/cost.tsv",
             "results/{dataset}/tables/most_improved.tsv",
-            lambda wildcards: [f"results/{wildcards.dataset}/tables/most_improved_over_control.tsv"]
-            * has_control(wildcards.dataset),
+            over_control,
         ),
         data=of_datasets(
             "results/{dataset}/class_loss.tsv",

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from freemask.reporting.figures import GREY, INK, REGIME_COLORS, new_figure, regime_colors
 from freemask.reporting.layout import images
 
-JOINT, REAL, REAL_2X = REGIME_COLORS["joint", 2], REGIME_COLORS["real", 1], REGIME_COLORS["real", 2]
+JOINT, REAL = REGIME_COLORS["joint", 2], REGIME_COLORS["real", 1]
 POINTS = 120  # of a curve
 LABELLED = 8  # classes named in the plot of gain against frequency: so many at either end
 
@@ -142,7 +142,7 @@ def gains(table: pd.DataFrame, over: str) -> Figure:
         axes.scatter(table.gain_first, rows, s=34, color="white", edgecolor=INK, zorder=3, label="over real, 1x")
     if "reported_gain" in table and table.reported_gain.notna().any():
         axes.scatter(
-            table.reported_gain, rows, s=44, marker="D", color=REAL_2X, zorder=4, label="the authors, over real, 1x"
+            table.reported_gain, rows, s=44, marker="D", color=INK, zorder=4, label="the authors, over real, 1x"
         )
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(rows, table.name)

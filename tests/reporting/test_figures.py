@@ -11,7 +11,7 @@ from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
-from freemask.reporting import figures, sheets
+from freemask.reporting import figures, pictures, sheets
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
 SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
@@ -192,6 +192,21 @@ def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     axes = load("plot_most_improved").draw(table, top=9, title="t").axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [*(f"class {i}" for i in range(4)), "class 4 (1 of 2 seeds)"]
+    assert axes.get_xlabel().endswith("no IoU: class 5")
+
+
+def test_most_improved_is_drawn_against_the_control(tmp_path):
+    control, normal = improved(6), improved(6).assign(gain=30.0)
+    for name, table in (("normal", normal), ("control", control)):
+        tables.write_table(tmp_path / f"{name}.tsv", table)
+    run_script("plot_most_improved", most_improved=tmp_path / "normal.tsv", top=9, title="t",
+               most_improved_over_control=tmp_path / "control.tsv", figures=tmp_path / "a.png")  # fmt: skip
+    assert toy_chain.is_image(tmp_path / "a.png")
+    axes = load("plot_most_improved").draw(control.assign(normal=30.0), 9, "t", "real, 2x").axes[0]
+    assert sorted(bar.get_width() for bar in axes.patches) == pytest.approx(sorted(control.gain))
+    ticks = next(one for one in axes.collections if one.get_label() == "over real, 1x")
+    assert (ticks.get_offsets()[:, 0] == 30).all()
+    assert axes.get_xlabel() == "gain in IoU over real, 2x [points]"
 
 
 def draw_sheet(world, figure, rows=3):
@@ -224,7 +239,7 @@ def test_masks_are_chosen_by_hand():
     # pixels: 1 (10 in all) and 7 (30) are rare, 2 (265) is not; mask 0 holds most of 1 but isn't usable
     counts = LabelCounts.parse(["1:8 2:92", "1:2 2:98", "7:30 2:60", "2:15"])
     usable = np.array([False, True, True, True])
-    choose_masks = load("plot_contact_sheet").choose_masks
+    choose_masks = pictures.choose_masks
     assert choose_masks(counts, usable, rows=2) == [1, 2]
     # second round: 1 and 7 are in no mask that is left, so the largest of 2
     assert choose_masks(counts, usable, rows=9) == [1, 2, 3]
@@ -233,7 +248,7 @@ def test_masks_are_chosen_by_hand():
 
 def test_colors_of_filtered_and_ignored_pixels():
     mask, filtered = np.array([[1, 2, 2, 0]], np.uint8), np.array([[1, 2, 0, 0]], np.uint8)
-    painted = load("plot_contact_sheet").colorize_filtered(mask, filtered, SPACE)
+    painted = pictures.colorize_filtered(mask, filtered, SPACE)
     assert painted[0].tolist() == [[10, 20, 30], [200, 100, 0], [255, 255, 255], [0, 0, 0]]
 
 
