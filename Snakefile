@@ -43,10 +43,11 @@ onstart:
 
 
 rule all:
-    """Every table and figure of every data set in the configuration, without ablations."""
+    """Every table and figure of every data set in the configuration, without ablations, and the page of all of them."""
     default_target: True
     input:
         [report_files(dataset) for dataset in DATASETS],
+        "results/report/report.html",
 
 
 rule synthesis_all:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
@@ -23,6 +24,17 @@ from freemask import __version__, devices, disks, watchdog
 from freemask.errors import InputError
 
 T = TypeVar("T")
+RECORDED = (
+    "numpy",
+    "pandas",
+    "pillow",
+    "torch",
+    "onedl-mmcv",
+    "onedl-mmengine",
+    "onedl-mmsegmentation",
+    "diffusers",
+    "transformers",
+)
 _terminal: TextIO = sys.stderr
 _log: str | None = None  # path of the log file
 
@@ -128,7 +140,9 @@ def _start_log(path: Path | None) -> None:
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    logging.getLogger(__name__).info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
+    logger = logging.getLogger(__name__)
+    logger.info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
+    logger.info("packages: %s", ", ".join(versions()))
 
 
 def commit() -> str:
@@ -141,6 +155,15 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def versions() -> list[str]:
+    """Names and versions of the installed packages that decide results, for logs, e.g. 'torch 2.10.0'."""
+    found = []
+    for name in RECORDED:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return found
 
 
 def tell(message: str) -> None:

@@ -266,3 +266,53 @@ for figure in FIGURES:
             values=partial(figure_values, figure),
         shell:
             "python {params.command} {params.values} --log {log:q}"
+
+
+# ---- The page: results of all data sets in one file ------------------------------------------------------------------
+
+TEMPLATES = [f"{ROOT}/freemask/reporting/templates/page.{kind}" for kind in ("html", "css", "js")]
+
+
+rule write_report:
+    """One HTML page with the results of all data sets that needs no other file; see docs/reporting.md."""
+    input:
+        tables=of_datasets(
+            "results/{dataset}/tables/miou.csv",
+            "results/{dataset}/tables/cost.tsv",
+            "results/{dataset}/tables/most_improved.tsv",
+        ),
+        data=of_datasets(
+            "results/{dataset}/class_loss.tsv",
+            "results/{dataset}/index/train.tsv",
+            "results/{dataset}/index/val.tsv",
+            "results/{dataset}/label_space.json",
+            "results/{dataset}/masks.tsv",
+        ),
+        sets=of_datasets(
+            of_each(sets_of, "results/{dataset}/synthetic/{name}/train.tsv"),
+            FILES["synthetic"],
+            lambda wildcards: FILES["synthetic"](wildcards).replace("/train.tsv", "/classes.tsv"),
+        ),
+        trainings=of_datasets(page_trainings),
+        weights=of_datasets(trained_weights),
+        confusion=of_datasets(page_confusion),
+        predictions=of_datasets(lambda wildcards: page_pictures(wildcards.dataset)),
+        experiments=config["experiments"],
+        reported=REPORTED,
+        templates=TEMPLATES,
+    output:
+        report="results/report/report.html",
+    log:
+        "logs/write_report.log",
+    benchmark:
+        "logs/write_report.benchmark.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("write_report"),
+        facts=json.dumps(page_facts()),
+    shell:
+        f"python {SCRIPTS}/write_report.py"
+        " --facts {params.facts:q} --experiments {input.experiments:q} --results results --logs logs"
+        " --reported {input.reported:q} --report {output.report:q} --log {log:q}"

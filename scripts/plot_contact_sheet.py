@@ -12,6 +12,7 @@ from freemask.files import write_atomic
 from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.images import png_bytes, read_image, read_mask
 from freemask.reporting.choice import choose_masks
+from freemask.reporting.pictures import colorize_filtered
 from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.tables import read_table
 
@@ -81,13 +82,6 @@ def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, colu
     synthetic = [tile(read_image(path), size, smooth=True) for path in own.image]
     found = [tile(read_image(real), size, smooth=True), *(tile(one, size, smooth=False) for one in painted), *synthetic]
     return [*found, *[None] * (columns - len(synthetic))]
-
-
-def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
-    painted = label_space.colorize(filtered)
-    painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
-    return painted
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from freemask import cli
 from freemask.errors import InputError
-from freemask.reporting.figures import BLUE, GREY, INK, ORANGE, new_figure, save
+from freemask.reporting.figures import GREY, INK, REGIME_COLORS, new_figure, save
+from freemask.reporting.results import over_control
 from freemask.tables import read_table
 
 NAMED = 8  # classes without an IoU that the figure names
@@ -30,27 +31,17 @@ def plot_most_improved(*, most_improved: Path, top: cli.Positive = 10, title: st
         title: Name of the data set.
         figures: Outputs, .png and .pdf.
     """
-    table = compared(read_table(most_improved, ["label", "name", "real", "joint", "gain", "seeds"]))
+    table = over_control(read_table(most_improved, ["label", "name", "real", "joint", "gain", "seeds"]))
     if table.gain.isna().all():
         raise InputError(f"{most_improved}: no class has a gain; is the validation set empty?")
     save(draw(table, top, f"Most improved classes, {title}"), figures)
-
-
-def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the gain over the control as `gain`, what it is over as `before`, the one over real as `first`."""
-    if "gain_over_control" not in table:
-        return table.assign(before=table.real)
-    own = table.drop(columns=[column for column in table if column == "gain" or column.startswith("gain_seed_")])
-    own = own.drop(columns=["seeds", "gain_low", "gain_high"], errors="ignore").assign(first=table.gain)
-    names = {column: column.replace("gain_over_control", "gain") for column in own}
-    return own.rename(columns=names | {"control": "before", "gain_over_control_seeds": "seeds"})
 
 
 def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     """Draw bars of gains, largest first, a point per train seed, and a diamond where the authors report a gain.
 
     Args:
-        table: Made by `compared`: name, before, joint, gain, seeds, gain_seed_<s>, perhaps gain_low, gain_high, first
+        table: Made by `over_control`: name, before, joint, gain, seeds, gain_seed_<s>, perhaps gain_low, gain_high, first
             and reported_gain, sorted by gain.
         top: Number of classes.
         title: Line above the plot.
@@ -62,7 +53,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     axes = figure.subplots()
     figure.subplots_adjust(top=1 - 0.62 / height, bottom=1.5 / height, right=0.78)
     bars = pd.DataFrame({"gain": shown.gain, "row": [f"row {row}" for row in rows], "up": shown.gain >= 0})
-    colors = {True: BLUE, False: GREY}
+    colors = {True: REGIME_COLORS["joint", 2], False: GREY}
     sns.barplot(bars, x="gain", y="row", hue="up", palette=colors, saturation=1, width=0.68, legend=False, ax=axes)
     seeds = [column for column in shown if column.startswith("gain_seed_")]
     fewer = shown.seeds < len(seeds)
@@ -77,7 +68,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     if "first" in shown:
         axes.scatter(shown["first"], rows, s=34, marker="x", color=INK, zorder=5, label="over real, normal schedule")
     if "reported_gain" in shown and shown.reported_gain.notna().any():
-        axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=ORANGE, zorder=4, label="the authors")
+        axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=INK, zorder=4, label="the authors")
     write_gains(axes, shown)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set(xlabel=describe(table, len(shown), len(seeds)), ylabel="")

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,7 +14,16 @@ from freemask.errors import InputError
 from freemask.files import write_atomic
 from freemask.reporting import fonts
 
-BLUE, ORANGE, GREY, INK = "#3b6fa5", "#d9772b", "#c9ced6", "#2b2f36"
+BLUE, ORANGE, GREY, INK = "#0173b2", "#de8f05", "#c9ced6", "#2b2f36"
+# A training's color, the same in every figure: (regime, schedule), from seaborn's palette "colorblind".
+REGIME_COLORS = {
+    ("real", 1): "#949494",
+    ("real", 2): "#0173b2",
+    ("synthetic", 1): "#cc78bc",
+    ("finetune", 1): "#029e73",
+    ("joint", 2): "#d55e00",
+}
+FURTHER_COLORS = ("#ca9161", "#56b4e9", "#ece133", "#fbafe4")  # the palette's other ones, for other regimes
 ROWS_PER_PANEL = 44  # classes in one column; 150 or 171 classes make four columns
 
 
@@ -44,6 +53,12 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
         "ytick.labelsize": 10,
     }
     return Figure(figsize=(width, height), layout=layout)
+
+
+def regime_colors(regimes: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """A color for each (regime, schedule): those of REGIME_COLORS, and FURTHER_COLORS for others in their order."""
+    others = [one for one in dict.fromkeys(regimes) if one not in REGIME_COLORS]
+    return REGIME_COLORS | {one: FURTHER_COLORS[place % len(FURTHER_COLORS)] for place, one in enumerate(others)}
 
 
 def class_panels(classes: int, width: float, below: float = 0) -> tuple[Figure, list[Axes], list[slice]]:

@@ -346,6 +346,20 @@ def most_improved(real: Classes, joint: Classes, control: Classes | None = None)
     return table.sort_values([by, "label"], ascending=[False, True], na_position="last", ignore_index=True)
 
 
+def over_control(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `most_improved` as compared with the control if there is one: the gain over it is `gain`, its IoU
+    `before`, the gain over real images `first`. Otherwise `before` is the IoU of real images.
+    """
+    if "gain_over_control" not in table:
+        return table.assign(before=table.real)
+    own = table.drop(columns=[column for column in table if column == "gain" or column.startswith("gain_seed_")])
+    own = own.drop(columns=["seeds", "gain_low", "gain_high", "gain_interval"], errors="ignore").assign(
+        first=table.gain
+    )
+    names = {column: column.replace("gain_over_control", "gain") for column in own}
+    return own.rename(columns=names | {"control": "before", "gain_over_control_seeds": "seeds"})
+
+
 def _refuse_unknown(role: str, by_seed: dict[int, pd.DataFrame]) -> None:
     """Raise InputError for a training without the IoU of any class."""
     for seed, table in by_seed.items():

@@ -1,7 +1,7 @@
 """Files that trainings and evaluations leave: IoU per class, confusion matrices, training curves, times."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +40,30 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
     kill is skipped.
     Raises: InputError where there is no log, or none with a loss.
     """
-    logs = sorted(Path(work).glob("*/vis_data/scalars.json"))  # named by time
-    rows = {}
-    for log in logs:
-        for line in log.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if "loss" in row and "step" in row:
-                rows[row["step"]] = {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
+    rows = {
+        row["step"]: {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
+        for row in _scalars(work)
+        if "loss" in row and "step" in row
+    }
     if not rows:
         raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work folder?")
     return pd.DataFrame([rows[step] for step in sorted(rows)])
+
+
+def read_validations(work: str | Path) -> pd.DataFrame:
+    """Read the validations during a training: step, mIoU [percent]; no rows if there were none."""
+    rows = {row["step"]: row["mIoU"] for row in _scalars(work) if "mIoU" in row and "step" in row}
+    return pd.DataFrame({"step": sorted(rows), "mIoU": [rows[step] for step in sorted(rows)]})
+
+
+def _scalars(work: str | Path) -> Iterator[dict]:
+    """The lines of a work folder's logs of scalars, in the order of time; one that a kill cut off is left out."""
+    for log in sorted(Path(work).glob("*/vis_data/scalars.json")):  # named by time
+        for line in log.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
 
 
 def read_segments(work: str | Path) -> pd.DataFrame:

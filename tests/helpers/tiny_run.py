@@ -167,7 +167,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path: hashlib.sha256(content).hexdigest() for path, content in margin_maps(folder).items()} | {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)
-        if path.name != "report.html"
+        if "report" not in path.parts[-2:]
     }
 
 

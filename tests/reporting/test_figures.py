@@ -11,8 +11,9 @@ from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
-from freemask.reporting import figures, sheets
+from freemask.reporting import figures, pictures, sheets
 from freemask.reporting.choice import choose_masks
+from freemask.reporting.results import over_control
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
 SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)
@@ -191,7 +192,7 @@ def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
     table.loc[4, ["gain_seed_1", "seeds"]] = np.nan, 1
     plot = load("plot_most_improved")
-    axes = plot.draw(plot.compared(table), top=9, title="t").axes[0]
+    axes = plot.draw(over_control(table), top=9, title="t").axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [*(f"class {i}" for i in range(4)), "class 4 (1 of 2 seeds)"]
     assert axes.get_xlabel() == "gain in IoU over real [points], n = 2 train seeds\nno IoU: class 5"
@@ -204,7 +205,7 @@ def test_most_improved_draws_the_gain_over_the_control():
     table = improved(3).drop(columns="reported_gain").assign(control=30.0, gain_over_control=gain)
     table = table.assign(**{f"gain_over_control_{end}": value for end, value in more.items()})
     plot = load("plot_most_improved")
-    axes = plot.draw(plot.compared(table), top=2, title="t").axes[0]
+    axes = plot.draw(over_control(table), top=2, title="t").axes[0]
     assert [bar.get_width() for container in axes.containers for bar in container if bar.get_width()] == [6, 5]
     crosses = axes.collections[-1].get_offsets()[:, 0]
     np.testing.assert_allclose(crosses, table.gain[:2])
@@ -251,7 +252,7 @@ def test_masks_are_chosen_by_hand():
 
 def test_colors_of_filtered_and_ignored_pixels():
     mask, filtered = np.array([[1, 2, 2, 0]], np.uint8), np.array([[1, 2, 0, 0]], np.uint8)
-    painted = load("plot_contact_sheet").colorize_filtered(mask, filtered, SPACE)
+    painted = pictures.colorize_filtered(mask, filtered, SPACE)
     assert painted[0].tolist() == [[10, 20, 30], [200, 100, 0], [255, 255, 255], [0, 0, 0]]
 
 

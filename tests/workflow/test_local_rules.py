@@ -23,6 +23,7 @@ LOCAL = {
     "synthetic_set",
     "training_config",
     "training_cost",
+    "write_report",
 }
 LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.

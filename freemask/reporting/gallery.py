@@ -1,0 +1,124 @@
+"""Rows of pictures of the page: masks with what is synthesized from them, and predictions with their errors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from freemask.data.label_space import LabelSpace
+from freemask.data.masks import read_masks
+from freemask.errors import InputError
+from freemask.filtering.sets import mask_filters, read_filtered
+from freemask.images import read_image, read_mask
+from freemask.reporting import pictures
+from freemask.reporting.choice import choose_masks
+from freemask.reporting.pictures import Picture
+from freemask.segmentation.outputs import spread
+from freemask.tables import read_table
+
+ROWS, COLUMNS = 8, 4  # masks, and synthetic images of each
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of columns of pictures: a column holds one picture, or several below each other."""
+
+    title: str
+    note: str
+    columns: list[list[Picture]]
+
+
+def synthetic_rows(folder: Path, synthetic_set: str, label_space: LabelSpace) -> list[Row]:
+    """Masks that show the rare classes: real image, mask, and synthetic images, each with its own filtered mask.
+
+    Args:
+        folder: The data set's results.
+        synthetic_set: Name of a synthetic set.
+        label_space: The data set's.
+    """
+    table, counts = read_masks(folder / "masks.tsv")
+    columns = ["image", "mask", "margin", "stamp", "filter", "alpha", "mask_id", "seed", "filtered"]
+    train = read_table(folder / "synthetic" / synthetic_set / "train.tsv", columns, only=True)
+    images = train.groupby("mask_id").size().reindex(table.mask_id, fill_value=0).to_numpy()
+    shown = min(COLUMNS, int(images.max()))
+    chosen = choose_masks(counts, images >= shown, ROWS)
+    real = read_table(folder / "index/train.tsv", ["mask_id", "image"], only=True).set_index("mask_id").image
+    rows = []
+    for position in chosen:
+        one = table.iloc[position]
+        labels = read_mask(one["mask"])
+        own = train[train.mask_id == one.mask_id].sort_values("seed").head(shown)
+        first = [
+            pictures.photo(_squashed(read_image(real[one.mask_id]), labels.shape), "real image"),
+            pictures.painted(label_space.colorize(labels), "its mask", pictures.region_names(labels, label_space)),
+        ]
+        images_of_mask = [
+            _synthetic(labels, row, own.iloc[[place]], label_space) for place, row in enumerate(own.itertuples())
+        ]
+        rows.append(Row(one.mask_id, "", [first, *images_of_mask]))
+    return rows
+
+
+def _squashed(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A real image (H, W, 3) at the proportions of its square mask, as the generator and the scorer see it."""
+    height, width = picture.shape[:2]
+    side = max(min(height, width), min(shape))
+    return np.asarray(pictures.Image.fromarray(picture).resize((side * shape[1] // shape[0], side)))
+
+
+def _synthetic(labels: np.ndarray, row: tuple, own: pd.DataFrame, label_space: LabelSpace) -> list[Picture]:
+    """A synthetic image above its filtered mask."""
+    filtered = read_filtered(row.mask, mask_filters(own)[0], label_space)
+    colored = pictures.colorize_filtered(labels, filtered, label_space)
+    return [
+        pictures.photo(read_image(row.image), f"synthetic, seed {row.seed}"),
+        pictures.painted(colored, "its filtered mask", note=f"{row.filtered:.0%} filtered"),
+    ]
+
+
+def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelSpace) -> list[Row]:
+    """Validation images, their masks, and each side's prediction above its error map; largest gain first.
+
+    Args:
+        val: Table of the validation split.
+        sides: Predictions of the control and of the improved segmentor by name, of the same images.
+        label_space: The data set's.
+    """
+    table = read_table(val, ["image", "mask"])
+    number = len(next(iter(sides.values())))
+    shown = table.iloc[spread(len(table), number, val)]
+    found = []
+    for place, (image, mask) in enumerate(zip(shown["image"], shown["mask"], strict=True)):
+        labels = read_mask(mask)
+        names = pictures.region_names(labels, label_space)
+        columns = [
+            [
+                pictures.photo(read_image(image), "validation image"),
+                pictures.painted(label_space.colorize(labels), "its mask", names),
+            ]
+        ]
+        scores = []
+        for side, paths in sides.items():
+            predicted = read_mask(paths[place])
+            if predicted.shape != labels.shape:
+                raise InputError(
+                    f"{paths[place]}: {predicted.shape} pixels, but {mask} has {labels.shape}; evaluate again"
+                )
+            scores.append(pictures.image_miou(labels, predicted, label_space))
+            named = pictures.region_names(predicted, label_space)
+            columns.append([
+                pictures.painted(label_space.colorize(predicted), side, named, f"IoU {scores[-1]:.1f}"),
+                pictures.painted(pictures.errors(labels, predicted, label_space), f"errors of {side}"),
+            ])  # fmt: skip
+        found.append((Row(Path(image).name, "", columns), (scores[0], scores[-1])))
+    found.sort(key=lambda one: one[1][0] - one[1][1])
+    return [
+        Row(row.title, _verdict(place, len(found), *scores), row.columns) for place, (row, scores) in enumerate(found)
+    ]
+
+
+def _verdict(place: int, number: int, before: float, after: float) -> str:
+    """The gain of one image, and whether it is the best or the worst of those shown."""
+    which = {0: "largest gain: ", number - 1: "smallest gain: "}.get(place, "") if number > 1 else ""
+    return f"{which}{after - before:+.1f} points of mean IoU in this image"

@@ -1,0 +1,108 @@
+"""The headline: mIoU of every model and regime, the gains over both controls, and the sentence on top of the page."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from freemask.reporting.recorded import Dataset, card_id
+from freemask.segmentation.regimes import find_regime
+
+
+def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
+    """A gain with its interval, or else its deviation over train seeds; None without a gain."""
+    if key not in row or pd.isna(row[key]):
+        return None
+    low, high = (row.get(f"{key}_{end}", math.nan) for end in ("low", "high"))
+    deviation = row.get(f"{key}_std", math.nan)
+    spread = "" if pd.isna(deviation) else f"± {deviation:.2f}"
+    sure = None
+    if not (pd.isna(low) or pd.isna(high)):
+        spread, sure = f"{low:+.2f} to {high:+.2f}", bool(low > 0 or high < 0)
+    return {
+        "text": f"{row[key]:+.2f}".replace("-0.00", "+0.00"),
+        "spread": spread,
+        "value": row[key],
+        "sure": sure,
+        "within": abs(row[key]) <= deviation,
+    }
+
+
+def headline(data: Dataset) -> list[dict[str, Any]]:
+    """Lines of the headline table: one per model and synthetic set, with a cell per (regime, schedule)."""
+    lines = []
+    reference = data.row(data.facts["improved"]).synthetic_set
+    for model, table in data.miou.groupby("model", sort=False):
+        real = [find_regime(regime).only_real for regime in table.regime]
+        others = table[~np.array(real)]
+        keys = sorted(
+            dict.fromkeys(zip(others.synthetic_set, others.balance, strict=True)), key=lambda key: key[0] != reference
+        )
+        for key in keys or [("", "exact")]:
+            own = others[(others.synthetic_set == key[0]) & (others.balance == key[1])]
+            cells: dict[tuple[str, float], list] = {}
+            for row in [*table[real].itertuples(), *own.itertuples()]:
+                cell = {"text": f"{row.mIoU:.2f}", "id": card_id(data.id, row.experiment), "experiment": row.experiment}
+                cell["spread"] = "" if pd.isna(row.mIoU_std) else f"± {row.mIoU_std:.2f}"
+                cells.setdefault((row.regime, row.schedule), []).append(cell)
+            joint = own[own.regime == "joint"]
+            last = (joint if len(joint) else own if len(own) else table).iloc[-1]
+            reported = table.get("reported_mIoU", pd.Series(math.nan, table.index))
+            authors = {
+                "real": reported[np.array(real)].max(),
+                "joint": last.get("reported_mIoU", math.nan) if len(joint) else math.nan,
+                "gain": last.get("reported_gain", math.nan) if len(joint) else math.nan,
+            }
+            lines.append({
+                "model": model, "set": key[0] + (" (repeated)" if key[1] == "repeat" else ""), "cells": cells,
+                "gain_2x": gain_cell(last, "gain_over_real_2x"), "gain": gain_cell(last, "gain_over_real"),
+                "seeds": int(last.seeds), "authors": authors, "id": card_id(data.id, last.experiment),
+                "several": len(keys) > 1,
+            })  # fmt: skip
+    return lines
+
+
+def dumbbell_table(datasets: list[Dataset], lines: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """The headline as charts.dumbbells takes it."""
+    rows = []
+    for data in datasets:
+        for line in lines[data.id]:
+            name = f"{line['model']} ({line['set']})" if line["several"] else line["model"]
+            rows += [
+                {"title": data.facts["title"], "row": name, "regime": regime, "schedule": schedule,
+                 "mIoU": float(cell["text"]), **{f"authors_{key}": line["authors"][key] for key in ("real", "joint")}}
+                for (regime, schedule), cells in line["cells"].items() for cell in cells
+            ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def verdict(data: Dataset, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of a data set's sentence: the compared pair, its gains, and how many models agree."""
+    row = data.row(data.facts["improved"])
+    over_2x = gain_cell(row, "gain_over_real_2x")
+    own = [line for line in lines if line["gain_2x"] and line["set"] == row.synthetic_set]
+    return {
+        "title": data.facts["title"],
+        "model": row.model,
+        "miou": f"{row.mIoU:.2f}",
+        "id": card_id(data.id, data.facts["improved"]),
+        "gain": gain_cell(row, "gain_over_real"),
+        "gain_2x": over_2x,
+        "seeds": int(row.seeds),
+        "images": data.runs[data.facts["improved"]][0].metrics.get("images"),
+        "models": len(own),
+        "better": sum(line["gain_2x"]["value"] > 0 for line in own),
+        "mean": f"{np.mean([line['gain_2x']['value'] for line in own]):+.2f}" if own else "",
+    }
+
+
+def provenance(datasets: list[Dataset]) -> dict[str, list[str]]:
+    """Commits, cards and days of all trainings, each once, as they recorded them."""
+    runs = [run for data in datasets for name in data.miou.experiment for run in data.runs[name]]
+    days = sorted({day for run in runs for day in run.dates})
+    return {
+        "commits": list(dict.fromkeys(commit for run in runs for commit in run.commits)),
+        "devices": list(dict.fromkeys(device for run in runs for device in run.devices)),
+        "days": [days[0], days[-1]] if len(days) > 1 else days,
+    }

@@ -1,0 +1,172 @@
+"""One page for people: the results of all data sets in one HTML file that needs no other file and no network."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from freemask.reporting import charts, gallery
+from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
+from freemask.reporting.headline import dumbbell_table, headline, provenance, verdict
+from freemask.reporting.recorded import Dataset, card_id
+from freemask.segmentation.outputs import read_scalars, read_validations
+from freemask.tables import read_table
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Columns of the headline table, in this order; other regimes come after them.
+ORDER = [("joint", 2), ("real", 2), ("real", 1), ("finetune", 1), ("synthetic", 1)]
+LOST = 5  # classes with the largest losses in the chart of gains
+
+
+def training_curves(data: Dataset) -> tuple[dict, dict]:
+    """Smoothed loss, and validation mIoU, of every training that left curves; by model and (regime, schedule)."""
+    losses: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]] = {}
+    validations: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]] = {}
+    for row in data.experiments[data.experiments.study == "main"].itertuples():
+        for run in data.runs[row.experiment]:
+            work = data.folder / "training" / row.experiment / f"seed-{run.seed}" / "work"
+            if not any(work.glob("*/vis_data/scalars.json")):  # imported
+                continue
+            key = (row.model, (row.regime, row.schedule))
+            losses.setdefault(key, []).append(charts.smooth(read_scalars(work), "loss"))
+            found = read_validations(work)
+            if len(found):
+                validations.setdefault(key, []).append(found)
+    return losses, validations
+
+
+def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
+    """Hours and GPU hours of each experiment, and the authors' of joint training.
+
+    Args:
+        data: The data set.
+        reported: Content of the file of the authors' numbers.
+    """
+    table = data.table("cost.tsv", ["experiment", "model", "regime", "schedule", "hours", "gpu_hours"])
+    logs = {one["model"]: one["hours"] for one in reported.get("logs", []) if one.get("dataset", "ade20k") == data.id}
+    gpus = reported.get("cost", {}).get("training_gpus", 0)
+    compared = set(data.miou.experiment[data.miou.get("reported_gain", pd.Series(dtype=float)).notna()])
+    rows = []
+    for row in table.to_dict("records"):
+        theirs = logs.get(row["model"]) if row["experiment"] in compared else None
+        known = {key: None if pd.isna(row[key]) else row[key] for key in ("hours", "gpu_hours", "device", "gpus")}
+        rows.append(row | known | {
+            "what": data.what(row["experiment"]), "id": card_id(data.id, row["experiment"]),
+            "authors_hours": theirs, "authors_gpu_hours": theirs * gpus if theirs else None,
+        })  # fmt: skip
+    return rows
+
+
+def image_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
+    """Images of each synthetic set of the main experiments, and what they cost at the authors' speed [V100 hours]."""
+    seconds = reported.get("cost", {}).get("seconds_per_image_v100")
+    rows = []
+    for name in dict.fromkeys(data.miou.synthetic_set[data.miou.synthetic_set != ""]):
+        shown = read_table(data.folder / "synthetic" / name / "train.tsv", ["mask_id"], only=True)
+        images = len(shown)
+        rows.append({"name": name, "images": images, "masks": shown.mask_id.nunique(), **data.facts["sets"][name],
+                     "authors_hours": images * seconds / 3600 if seconds else None})  # fmt: skip
+    return rows
+
+
+def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the template shows of one data set."""
+    name, title = data.id, data.facts["title"]
+    panels, listed = ablation_panels(data)
+    classes = class_table(data)
+    known = classes[classes.gain.notna()]
+    ends = (
+        known
+        if len(known) <= data.facts["top"] + LOST
+        else pd.concat([known.head(data.facts["top"]), known.tail(LOST)])
+    )
+    over = data.what(data.control)
+    losses, validations = training_curves(data)
+    lines = {
+        data.what(one): (entry_of(data, one)["mIoU"], charts.REGIME_COLORS[key])
+        for one, key in ((data.facts["baseline"], ("real", 1)), (data.facts["control"], ("real", 2))) if one
+    }  # fmt: skip
+
+    def drawn(kind: str, figure: Any, what: str) -> str:
+        return charts.svg(figure, f"{kind}-{name}", f"{what}, {title}")
+
+    return {
+        "data": data, "facts": data.facts, "title": title, "over": over,
+        "headline": headline(data),
+        "ablations": listed,
+        "ablation_chart": drawn("ablations", charts.ablations(panels, lines), "Ablations") if panels else "",
+        "classes": classes.astype(object).where(classes.notna(), None).to_dict("records"),
+        "absent": classes.name[classes.gain.isna()].tolist(),
+        "pixels": int(classes.pixels.sum()),
+        "gains_chart": drawn("gains", charts.gains(ends, over), "Classes that gain and lose most"),
+        "frequency_chart": drawn("frequency", charts.gain_and_frequency(known, over), "Gain against frequency"),
+        "confusions": confusions(data),
+        "synthetic": gallery.synthetic_rows(data.folder, data.facts["contact_sheet"], data.label_space),
+        "predictions": prediction_rows(data),
+        "loss_chart": drawn("loss", charts.curves(losses, "loss", "loss"), "Training loss") if losses else "",
+        "validation_chart":
+            drawn("validation", charts.curves(validations, "mIoU", "mIoU [%]"), "Validations") if validations else "",
+        "cost": cost_rows(data, reported),
+        "images": image_rows(data, reported),
+        "cards": [card(data, row) for row in data.experiments.to_dict("records")],
+    }  # fmt: skip
+
+
+def prediction_rows(data: Dataset) -> list[gallery.Row]:
+    """Rows of predictions of the control and the improved segmentor; [] if one of them left none."""
+    sides = {}
+    for experiment in (data.control, data.facts["improved"]):
+        folder = data.folder / "training" / experiment / f"seed-{data.facts['train_seed']}" / "predictions"
+        sides[experiment] = [folder / f"{place}.png" for place in range(1, data.facts["pictures"] + 1)]
+    return (
+        gallery.prediction_rows(data.folder / "index/val.tsv", sides, data.label_space)
+        if data.facts["pictures"]
+        else []
+    )
+
+
+def card(data: Dataset, row: dict[str, Any]) -> dict[str, Any]:
+    """The run card of an experiment: its row of the table, its set, and each training."""
+    chosen = data.facts["sets"].get(row["synthetic_set"], {})
+    return {
+        "id": card_id(data.id, row["experiment"]),
+        "experiment": row["experiment"],
+        "what": data.what(row["experiment"]),
+        "row": {key: value for key, value in row.items() if key != "train_seeds" and value != ""},
+        "set": chosen,
+        "runs": data.runs[row["experiment"]],
+        "mIoU": entry_of(data, row["experiment"])["text"],
+    }
+
+
+def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: str) -> str:
+    """The page.
+
+    Args:
+        datasets: In the order of the page.
+        reported: Content of the file of the authors' numbers.
+        snakemake_report: Name of Snakemake's own report, which lies beside the page.
+    """
+    shown = [sections(data, reported) for data in datasets]
+    lines = {one["data"].id: one["headline"] for one in shown}
+    keys = list(dict.fromkeys(key for rows in lines.values() for line in rows for key in line["cells"]))
+    columns = [key for key in ORDER if key in keys] + [key for key in keys if key not in ORDER]
+    chart = charts.svg(charts.dumbbells(dumbbell_table(datasets, lines)), "headline", "mIoU of each model and regime")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html").render(
+        shown=shown,
+        verdicts=[verdict(one["data"], one["headline"]) for one in shown],
+        provenance=provenance(datasets),
+        columns=columns,
+        name_of=charts.name_of,
+        colors=charts.regime_colors(columns),
+        chart=chart,
+        authors=any(not pd.isna(line["authors"]["joint"]) for rows in lines.values() for line in rows),
+        synthetic_only=reported.get("synthetic_only", {}),
+        snakemake_report=snakemake_report,
+        isnan=pd.isna,
+    )

@@ -1,0 +1,42 @@
+"""Write the page that shows the results of all data sets; see `write_report`."""
+
+from pathlib import Path
+
+from freemask import cli
+
+
+def write_report(
+    *,
+    facts: cli.Json,
+    experiments: Path,
+    results: Path,
+    logs: Path,
+    reported: Path,
+    snakemake_report: str = "snakemake.html",
+    report: Path,
+) -> None:
+    """Write the page that shows the results of all data sets: one HTML file that needs no other file and no network.
+
+    Args:
+        facts: Of each data set, in the order of the page: title, baseline, control, improved, contact_sheet, top,
+            train_seed, pictures, sets, ablations (JSON; see freemask.reporting.recorded.Dataset).
+        experiments: Experiments table.
+        results: Folder of <dataset>/tables, training, synthetic, ...
+        logs: Folder of <dataset>/train/<experiment>/seed-<s>.log, ...: commands, commits and versions are read there.
+        reported: YAML file of the authors' numbers.
+        snakemake_report: Name of Snakemake's own report beside the page.
+        report: Output, HTML.
+    """
+    import yaml
+
+    from freemask.files import write_atomic
+    from freemask.reporting.page import render
+    from freemask.reporting.recorded import read_dataset
+
+    datasets = [read_dataset(name, own, results, logs, experiments) for name, own in facts.items()]
+    text = render(datasets, yaml.safe_load(reported.read_text()) or {}, snakemake_report)
+    write_atomic(report, text.encode())
+
+
+if __name__ == "__main__":
+    cli.run(write_report)
