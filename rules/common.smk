@@ -594,9 +594,30 @@ def compared(role, *names, seeds=None, against="baseline"):
     ]
 
 
-def over_control(wildcards):
-    """The gains over the control; nothing without one."""
-    return [f"results/{wildcards.dataset}/tables/most_improved_over_control.tsv"] * has_control(wildcards.dataset)
+def control_files(name):
+    """A file of the control, for each train seed that it shares with the improved segmentor; nothing without one."""
+    found = compared("control", name, against="control")
+    return lambda wildcards: found(wildcards) if has_control(wildcards.dataset) else []
+
+
+def control_seeds(wildcards):
+    """Train seeds of control_files, as an option."""
+    chosen = shared_seeds(wildcards.dataset, "control") if has_control(wildcards.dataset) else []
+    return options("--control-seeds", chosen)
+
+
+def comparison_of(dataset):
+    """The data set's title and what its classes are compared between, for the paper's tables."""
+    chosen = config["report"][dataset]
+    roles = {role: chosen[role] for role in ("baseline", "control", "improved") if role in chosen}
+    return {"title": DATASETS[dataset]["title"], "top": chosen.get("top_classes", 10), **roles}
+
+
+def set_settings(synthetic_set):
+    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter."""
+    plan = config["plans"][config["synthetic_sets"][synthetic_set]["plan"]]
+    chosen = set_filter(synthetic_set).replace("alpha-inf", "none").replace("alpha-", "alpha ")
+    return {"strategy": plan["strategy"], "n_max": plan["n_max"], "filter": chosen}
 
 
 def plans_of(dataset):

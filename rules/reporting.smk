@@ -63,6 +63,7 @@ rule training_cost:
     input:
         weights=trained_weights,
         experiments=config["experiments"],
+        reported=REPORTED,
     output:
         cost="results/{dataset}/tables/cost.tsv",
         html=report("results/{dataset}/tables/cost.html", category="Tables", caption="../report/cost.rst"),
@@ -79,39 +80,58 @@ rule training_cost:
     shell:
         f"python {SCRIPTS}/training_cost.py"
         " --experiments {input.experiments:q} --dataset {wildcards.dataset}"
-        " --training {params.training:q} --cost {output.cost:q} --html {output.html:q} --log {log:q}"
+        " --training {params.training:q} --reported {input.reported:q}"
+        " --cost {output.cost:q} --html {output.html:q} --log {log:q}"
 
 
-for name, role in [("most_improved", "baseline"), ("most_improved_over_control", "control")]:
+rule most_improved:
+    """Gain in IoU [points] of every class from the baseline to the improved segmentor, largest first."""
+    input:
+        real=compared("baseline", "per_class_iou.tsv"),
+        joint=compared("improved", "per_class_iou.tsv"),
+        control=control_files("per_class_iou.tsv"),
+        reported=REPORTED,
+    output:
+        table=report(
+            "results/{dataset}/tables/most_improved.tsv",
+            category="Tables",
+            caption="../report/most_improved_table.rst",
+        ),
+    log:
+        "logs/{dataset}/most_improved.log",
+    benchmark:
+        "logs/{dataset}/most_improved.benchmark.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("most_improved"),
+        train_seeds=lambda wildcards: " ".join(map(str, shared_seeds(wildcards.dataset))),
+        control_seeds=control_seeds,
+    shell:
+        f"python {SCRIPTS}/most_improved.py"
+        " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
+        " {params.control_seeds} --control {input.control:q}"
+        " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
 
-    rule:
-        """Gain in IoU [points] of every class over real images, at one or at twice the schedule, largest first."""
-        name:
-            name
-        input:
-            real=compared(role, "per_class_iou.tsv", against=role),
-            joint=compared("improved", "per_class_iou.tsv", against=role),
-            reported=REPORTED,
-        output:
-            table=report(
-                f"results/{{dataset}}/tables/{name}.tsv",
-                category="Tables",
-                caption="../report/most_improved_table.rst",
-            ),
-        log:
-            f"logs/{{dataset}}/{name}.log",
-        benchmark:
-            f"logs/{{dataset}}/{name}.benchmark.tsv"
-        localrule: True
-        conda:
-            "../envs/cpu.yaml"
-        params:
-            code=code_of("most_improved"),
-            train_seeds=partial(lambda role, wildcards: " ".join(map(str, shared_seeds(wildcards.dataset, role))), role),
-        shell:
-            f"python {SCRIPTS}/most_improved.py"
-            " --real {input.real:q} --joint {input.joint:q} --train-seeds {params.train_seeds}"
-            " --reported {input.reported:q} --dataset {wildcards.dataset} --most-improved {output.table:q} --log {log:q}"
+
+# Without output, so that it runs whenever it is requested; without input, since it tabulates what is evaluated so far.
+rule paper:
+    """Write the paper's tables into results/paper, as files that a manuscript includes; nothing is trained for them."""
+    log:
+        "logs/paper.log",
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        experiments=config["experiments"],
+        comparisons=json.dumps({dataset: comparison_of(dataset) for dataset in DATASETS}),
+        sets=json.dumps({name: set_settings(name) for name in config["synthetic_sets"]}),
+        reported=REPORTED,
+    shell:
+        f"python {SCRIPTS}/paper.py"
+        " --experiments {params.experiments:q} --results results --comparisons {params.comparisons:q}"
+        " --sets {params.sets:q} --reported {params.reported:q} --tables results/paper --log {log:q}"
 
 
 # ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------
@@ -131,7 +151,6 @@ FILES = {
     "metrics": of_trainings("metrics.json"),
     "miou": "results/{dataset}/tables/miou.csv",
     "most_improved": "results/{dataset}/tables/most_improved.tsv",
-    "most_improved_over_control": over_control,
     "per_class_iou": "results/{dataset}/tables/per_class_iou.tsv",
     "plans": of_each(plans_of, "results/{dataset}/plans/{name}.tsv"),
     "shard_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/shards.tsv"),
@@ -201,7 +220,6 @@ rule write_report:
             "results/{dataset}/tables/miou.csv",
             "results/{dataset}/tables/cost.tsv",
             "results/{dataset}/tables/most_improved.tsv",
-            over_control,
         ),
         data=of_datasets(
             "results/{dataset}/class_loss.tsv",

@@ -108,7 +108,9 @@ rule evaluate:
         ],
         scales=EVALUATION["scales"],
         flip="--flip" if EVALUATION["flip"] else "",
+        # Takes `output`, so Snakemake doesn't record it. areas: no output, so evaluations from before it stay.
         more=lambda wildcards, output: [
+            option("--areas", Path(output.per_class_iou).with_name("image_areas.npz")),
             option("--confusion", output.confusion),
             f"--predictions {shlex.join(output.predictions)}",
         ],

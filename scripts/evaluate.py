@@ -15,16 +15,17 @@ def evaluate(
     flip: bool = False,
     metrics: Path,
     per_class_iou: Path,
+    areas: Path | None = None,
     confusion: Path | None = None,
     predictions: list[Path] | None = None,
     threads: cli.Positive | None = None,
 ) -> None:
     """Evaluate a trained segmentor on the validation set.
 
-    Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), a confusion
-    matrix (pixels; rows: classes of the masks, columns: labels of the predictions) and predictions of a few images as
-    palette PNGs of raw labels. The images are spread evenly over the validation table, the same ones for every
-    segmentor.
+    Makes metrics.json (mIoU, mAcc, aAcc [%]; of which checkpoint, how), per_class_iou.tsv (iou, acc [%]), the areas of
+    each class in each image (pixels), a confusion matrix (pixels; rows: classes of the masks, columns: labels of the
+    predictions) and predictions of a few images as palette PNGs of raw labels. The images are spread evenly over the
+    validation table, the same ones for every segmentor.
 
     Args:
         config: Config of the training.
@@ -34,14 +35,18 @@ def evaluate(
         flip: Average over each image and its mirror image.
         metrics: Output, JSON.
         per_class_iou: Output, table.
+        areas: Output, image_areas.npz: intersection, union and truth of each image and class [pixels].
         confusion: Output, table.
         predictions: Outputs, a PNG per image to show.
         threads: CPU threads of torch (default: torch's choice).
     """
+    import numpy as np
+
     from freemask.data.label_space import LabelSpace
     from freemask.files import write_atomic, write_json
     from freemask.images import png_bytes
     from freemask.segmentation import outputs
+    from freemask.segmentation.areas import Areas, write_areas
     from freemask.segmentation.checkpoints import best_iterations
     from freemask.segmentation.evaluation import evaluate as run_evaluation
     from freemask.segmentation.runner import pick_device, read_config
@@ -53,7 +58,8 @@ def evaluate(
     scales, predictions = scales or [1.0], predictions or []
     data = settings.test_dataloader.dataset
     label_space = LabelSpace.read(data.label_space)
-    images = read_table(data.lists[0], ["image", "mask"])["image"].tolist()
+    validation = read_table(data.lists[0], ["mask_id", "image", "mask"])
+    images = validation["image"].tolist()
     shown = [images[position] for position in outputs.spread(len(images), len(predictions), data.lists[0])]
     found, evaluator = run_evaluation(settings, weights, images, shown, scales, flip)
     for path, image in zip(predictions, shown, strict=True):
@@ -61,9 +67,14 @@ def evaluate(
         write_atomic(path, picture)
     if confusion:
         outputs.write_confusion(confusion, evaluator.confusion, label_space)
+    if areas:
+        mask_ids = validation.set_index("image").mask_id[evaluator.paths].to_numpy()
+        write_areas(areas, Areas(mask_ids, np.array(label_space.ids), **evaluator.areas))
     outputs.write_ious(per_class_iou, label_space, evaluator.per_class["iou"], evaluator.per_class["acc"])
     how = {"checkpoint": checkpoint, "iterations": iterations, "scales": scales, "flip": flip}
-    write_json(metrics, {**found, "images": evaluator.images, **how})
+    write_json(metrics, {**found, "images": len(evaluator.paths), **how})
+    experiment, seed = config.parent.parts[-2:]
+    cli.tell(f"{experiment}, {seed}: mIoU {found['mIoU']:.2f} over {len(images)} images, {checkpoint} checkpoint")
 
 
 if __name__ == "__main__":

@@ -56,15 +56,18 @@ def result_tables(
     rare = results.rare_labels({label: int(pixels[label]) for label in LabelSpace.read(label_space).ids})
     metrics, ious = results.read_results(training, rows, rare, best or [])
     how = results.describe_evaluations(metrics)
-    summary = results.summarize(rows, metrics)
+    summary = results.summarize(rows, metrics, results.resample_mious(training, rows))
+    remarks = [results.describe_absent(ious)]
     if reported:
         summary = results.add_reported(summary, results.read_reported(reported, dataset), reported_set)
+        remarks.append(results.describe_synthetic_only(results.read_reported(reported, "synthetic_only"), dataset))
     classes = results.class_means(ious)
-    text = layout.markdown(summary, dataset, how)
+    note = layout.note(summary, how, remarks)
+    text = layout.markdown(summary, dataset, note)
     write_atomic(markdown, text.encode())
     write_atomic(csv, summary.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
-    write_atomic(latex, layout.latex(summary, dataset, how).encode())
-    write_atomic(html, layout.page(summary, classes, dataset, how).encode())
+    write_atomic(latex, layout.latex(summary, dataset, note).encode())
+    write_atomic(html, layout.page(summary, classes, dataset, note).encode())
     write_table(per_class, classes)
     cli.tell(text)
 

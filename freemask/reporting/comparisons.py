@@ -77,14 +77,14 @@ def class_table(data: Dataset) -> pd.DataFrame:
     control, improved (IoU), gain (over the control), gain_first (over real images at the normal schedule), seeds, and
     reported_gain if the authors report any. Without a control, gain is over `first`, and there is no gain_first.
     """
-    first = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds"])
-    merged = first
+    table = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds"])
+    names = {"real": "control", "joint": "improved"}
     if data.facts["control"]:
-        second = data.table("most_improved_over_control.tsv", ["label", "name", "real", "joint", "gain", "seeds"])
-        own = first[["label", "real", "gain", *first.columns.intersection(["reported_gain"])]]
-        own = own.rename(columns={"real": "first", "gain": "gain_first"})
-        merged = second.drop(columns="reported_gain", errors="ignore").merge(own, on="label")
-    merged = merged.rename(columns={"real": "control", "joint": "improved"})
+        own = {column: column.replace("gain_over_control", "gain") for column in table if "over_control" in column}
+        table = table.rename(columns={"gain": "gain_first", "real": "first", "seeds": "seeds_first"})
+        table = table.drop(columns=[column for column in own.values() if column in table])
+        names = {"joint": "improved"} | own | {"gain_over_control_seeds": "seeds"}
+    merged = table.rename(columns=names)
     loss = read_table(data.folder / "class_loss.tsv", ["label", "pixels", "class_loss"])
     merged = merged.merge(loss[["label", "pixels", "class_loss"]], on="label", how="left")
     shares = read_table(data.folder / "synthetic" / data.facts["contact_sheet"] / "classes.tsv", ["label", "share"])

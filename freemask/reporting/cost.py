@@ -5,6 +5,7 @@ inputs (digest of what the training is made from), started (UTC), seconds, gpus 
 """
 
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ NOTE = (
     " time counts; a killed one may lack its last 20 seconds and its last iteration. GPU hours: hours times GPUs, 0 on"
     " a CPU. A dash: no times were recorded."
 )
+NOTE_REPORTED = " Authors: one joint training, by their logs, on V100s."
 COLUMNS = ["experiment", "model", "regime", "schedule", "trainings", "segments", "device", "gpus", "hours", "gpu_hours"]
 
 
@@ -41,6 +43,21 @@ def summarize(experiments: pd.DataFrame, segments: dict[str, list[pd.DataFrame]]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def add_reported(costs: pd.DataFrame, reported: dict[str, Any], dataset: str) -> pd.DataFrame:
+    """Add the authors' cost of one joint training: reported_hours, reported_gpu_hours; no columns if they give none.
+
+    Args:
+        costs: Made by `summarize`.
+        reported: The authors' numbers: logs (model, hours, perhaps dataset) and cost.training_gpus.
+        dataset: Id of the data set.
+    """
+    logs = {row["model"]: row["hours"] for row in reported.get("logs", []) if row.get("dataset", "ade20k") == dataset}
+    if not logs:
+        return costs
+    of_model = costs.model.map(logs).where((costs.regime == "joint") & (costs.schedule == 2))
+    return costs.assign(reported_hours=of_model, reported_gpu_hours=of_model * reported["cost"]["training_gpus"])
+
+
 def _joined(values: pd.Series) -> str:
     """Different values in the order of their appearance, e.g. 8 or 8, 4."""
     return ", ".join(dict.fromkeys(map(str, values)))
@@ -58,17 +75,22 @@ def page(costs: pd.DataFrame, title: str) -> str:
             "Segments": costs.segments.map(str),
             "Device": costs.device.replace("", "–"),
             "GPUs": costs.gpus.replace("", "–"),
-            "Hours": costs.hours.map(_hours),
-            "GPU hours": costs.gpu_hours.map(_hours),
+            "Hours": costs.hours.map(hours),
+            "GPU hours": costs.gpu_hours.map(hours),
         }
     )
-    hours, gpu_hours = (f"<b>{_hours(costs[key].sum())}</b>" for key in ("hours", "gpu_hours"))
+    sum_of_hours, sum_of_gpu_hours = (f"<b>{hours(costs[key].sum())}</b>" for key in ("hours", "gpu_hours"))
     sums = [str(costs[key].sum()) for key in ("trainings", "segments")]
-    table.loc[len(table)] = ["<b>all</b>", "", "", "", *sums, "", "", hours, gpu_hours]
-    return PAGE.format(title=escape(title), body=f"{html_table(table)}\n<p>{escape(NOTE)}</p>")
+    table.loc[len(table)] = ["<b>all</b>", "", "", "", *sums, "", "", sum_of_hours, sum_of_gpu_hours]
+    note = NOTE
+    if "reported_hours" in costs:
+        table["Authors' hours"] = [*costs.reported_hours.map(hours), ""]
+        table["Authors' GPU hours"] = [*costs.reported_gpu_hours.map(hours), ""]
+        note += NOTE_REPORTED
+    return PAGE.format(title=escape(title), body=f"{html_table(table)}\n<p>{escape(note)}</p>")
 
 
-def _hours(value: float) -> str:
+def hours(value: float) -> str:
     """'12.3', with more digits for short ones; a dash for NaN."""
     if pd.isna(value):
         return "–"

@@ -6,14 +6,21 @@ from html import escape
 
 import pandas as pd
 
+from freemask.reporting.intervals import IMAGES_AND_SEEDS, LEVEL, NOT_KEPT, RESAMPLES
 from freemask.segmentation.regimes import find_regime
 
 NOTE = (
-    "mIoU in percent on the validation set, {how}; mean ± sample standard deviation over train seeds (a number"
+    "mIoU in percent on {images}, {how}; mean ± sample standard deviation over train seeds (a number"
     " alone: one seed). Rare: mean IoU of the quarter of the classes with the fewest training pixels. Gains are points"
     " of mIoU, paired by train seed, over the same model trained on real images only for its normal schedule (1x) and"
-    " for twice that schedule (2x). Bold: the best of a model. Checkpoint: of which one a row's numbers and gains are,"
-    " the training's last or its best."
+    " for twice that schedule (2x). Bold: the best of a model, where the intervals of its gains over all other rows of"
+    " the model lie above 0. Checkpoint: of which one a row's numbers and gains are, the training's last or its best."
+)
+NOTE_INTERVALS = " Intervals: {level:.0%}, paired bootstrap over the validation images, {resamples:,} resamples."
+NOTE_SEEDS = " †: also over train seeds, of which there are three or more."
+NOTE_NOT_KEPT = (
+    " Not kept: evaluated before the pixels of each image were, or imported from a log; another evaluation gives the"
+    " interval."
 )
 NOTE_BEST = (
     " Best: mIoU of the checkpoint that had the highest single-scale mIoU on these same images during training, so"
@@ -24,6 +31,7 @@ NOTE_IMPORTED = (
     " of its evaluation at the end (last) or of that with its highest mIoU (best)."
 )
 NOTE_REPORTED = " Authors: what the FreeMask paper reports for this model; their gain is over real images at 1x."
+BOLD = {"csv": r"\1", "tex": r"\\textbf{\1}", "html": r"<b>\1</b>"}  # of **...**
 TEXT = 5  # number of text columns, which come first
 
 PAGE = """<!DOCTYPE html>
@@ -48,6 +56,13 @@ def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
     return text if math.isnan(std) else f"{text} ± {std:.2f}"
 
 
+def interval(low: float, high: float, over: str) -> str:
+    """'[+1.20, +3.40]', with a † if train seeds were resampled as well; why there is none, a dash without a gain."""
+    if not over or over == NOT_KEPT:
+        return over or "–"
+    return f"[{low:+.2f}, {high:+.2f}]" + ("†" if over == IMAGES_AND_SEEDS else "")
+
+
 def images(regime: str, balance: str = "exact") -> str:
     """What an experiment is trained on, e.g. 'real + synthetic, repeated'."""
     return find_regime(regime).title + (", repeated" if balance == "repeat" else "")
@@ -58,7 +73,7 @@ def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
 
     Args:
         summary: Made by results.summarize.
-        bold: Marks a model's best mIoU, e.g. "**{}**".
+        bold: Marks the mIoU of a model's clearly best row, e.g. "**{}**".
     """
 
     def numbers(key: str, sign: bool = False) -> list[str]:
@@ -77,56 +92,94 @@ def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
     if summary.best_mIoU.notna().any():
         columns["Best"] = numbers("best_mIoU")
     columns["Rare"] = numbers("rare_mIoU")
-    columns["over real 1x"] = numbers("gain_over_real", sign=True)
-    columns["over real 2x"] = numbers("gain_over_real_2x", sign=True)
+    for key, text in {"gain_over_real": "1x", "gain_over_real_2x": "2x"}.items():
+        ends = (summary[f"{key}_{end}"] for end in ("low", "high", "interval"))
+        columns[f"over real {text}"] = numbers(key, sign=True)
+        columns[f"interval {text}"] = list(map(interval, *ends))
     if "reported_mIoU" in summary and summary.reported_mIoU.notna().any():
         columns["Authors"] = numbers("reported_mIoU")
         columns["Authors' gain"] = numbers("reported_gain", sign=True)
     table = pd.DataFrame(columns)
-    best = summary.groupby("model").mIoU.idxmax()
+    best = summary.index[summary.clearly_best]
     table.loc[best, "mIoU"] = table.mIoU[best].map(bold.format)
     return table
 
 
-def note(table: pd.DataFrame, how: str) -> str:
-    """What the columns of a table of text mean.
+def note(summary: pd.DataFrame, how: str, remarks: list[str] | None = None) -> str:
+    """What the columns of a table mean, and what isn't in it.
 
     Args:
-        table: Made by `cells`.
+        summary: Made by results.summarize.
         how: The evaluation, e.g. single scale.
+        remarks: Sentences for the end; "" is left out.
     """
-    text = NOTE.format(how=how) + (NOTE_BEST if "Best" in table else "")
+    table = cells(summary)
+    text = NOTE.format(how=how, images=validation_images(summary.images)) + note_on_intervals(table)
+    text += NOTE_BEST if "Best" in table else ""
     text += NOTE_IMPORTED if table.Checkpoint.str.contains("imported").any() else ""
-    return text + (NOTE_REPORTED if "Authors" in table else "")
+    text += NOTE_REPORTED if "Authors" in table else ""
+    return text + "".join(f" {remark}" for remark in remarks or [] if remark)
 
 
-def markdown(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
+def validation_images(numbers: pd.Series) -> str:
+    """'the 2,000 validation images', or 'the validation images' where evaluations are of several numbers or of none."""
+    known = numbers.dropna().unique()
+    return f"the {known[0]:,.0f} validation images" if len(known) == 1 else "the validation images"
+
+
+def note_on_intervals(table: pd.DataFrame) -> str:
+    """What the intervals among a table's cells are; "" if there are none."""
+    text = " ".join(table.to_numpy().ravel())
+    note = NOTE_INTERVALS.format(level=LEVEL, resamples=RESAMPLES) if "[" in text else ""
+    note += NOTE_SEEDS if "†" in text else ""
+    return note + (NOTE_NOT_KEPT if NOT_KEPT in text else "")
+
+
+def markdown(summary: pd.DataFrame, title: str, note: str) -> str:
     """The mIoU table as Markdown, with a note on its columns."""
     table = cells(summary, bold="**{}**")
-    aligned = ["---"] * TEXT + ["---:"] * (len(table.columns) - TEXT)
-    lines = ["| " + " | ".join(line) + " |" for line in [table.columns, aligned, *table.to_numpy()]]
-    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note(table, how)}\n"
+    return f"## {title}\n\n{markdown_table(table, TEXT)}\n\n{note}\n"
 
 
-def latex(summary: pd.DataFrame, title: str, how: str = "single scale") -> str:
+def markdown_table(table: pd.DataFrame, text: int) -> str:
+    """A table of text as Markdown.
+
+    Args: text: number of text columns, which come first; the others are aligned to the right.
+    """
+    aligned = ["---"] * text + ["---:"] * (len(table.columns) - text)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [table.columns, aligned, *table.to_numpy()])
+
+
+def latex(summary: pd.DataFrame, title: str, note: str) -> str:
     """The mIoU table as a LaTeX table (needs the package booktabs)."""
-    table = cells(summary, bold=r"\textbf{{{}}}")
-    align = "l" * TEXT + "r" * (len(table.columns) - TEXT)
-    caption = _latex(f"{title}. {note(table, how)}")
+    return latex_table(cells(summary, bold=r"\textbf{{{}}}"), TEXT, f"{title}. {note}")
+
+
+def latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None = None) -> str:
+    r"""A table of text as a LaTeX table (needs the package booktabs).
+
+    Args:
+        table: Cells; \textbf{} is kept.
+        text: Number of text columns, which come first; the others are aligned to the right.
+        caption: Text.
+        label: For \ref.
+    """
+    align = "l" * text + "r" * (len(table.columns) - text)
     styled = table.map(_latex).rename(columns=_latex).style.hide(axis="index")
-    return styled.to_latex(hrules=True, position_float="centering", column_format=align, caption=caption)
+    options = {"hrules": True, "position_float": "centering", "column_format": align, "caption": _latex(caption)}
+    return styled.to_latex(label=label, **options)
 
 
 def _latex(text: str) -> str:
-    return re.sub(r"([_%&#])", r"\\\1", text).replace("±", r"$\pm$").replace("–", "--")
+    return re.sub(r"([_%&#])", r"\\\1", text).replace("±", r"$\pm$").replace("–", "--").replace("†", r"$\dagger$")
 
 
-def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str, how: str = "single scale") -> str:
+def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str, note: str) -> str:
     """The mIoU table and the IoU of every class as one HTML page that needs no other file."""
     table = cells(summary, bold="<b>{}</b>")
     parts = [
         html_table(table),
-        f"<p>{escape(note(table, how))}</p>",
+        f"<p>{escape(note)}</p>",
         "<h2>IoU of each class [%], mean over train seeds</h2>",
         html_table(per_class.drop(columns="label").rename(columns={"name": "Class"})),
     ]
@@ -138,3 +191,23 @@ def html_table(table: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):
         text = table.to_html(index=False, border=0, float_format=number, na_rep="–")
     return text.replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")
+
+
+def formats(table: pd.DataFrame, text: int, title: str, note: str, label: str) -> dict[str, str]:
+    """A table of text for a manuscript, by file suffix: md, csv, tex (booktabs), html.
+
+    Args:
+        table: Cells; **...** is bold.
+        text: Number of text columns, which come first; the others are aligned to the right.
+        title: Heading.
+        note: What the columns mean; not in the CSV.
+        label: For LaTeX's ref.
+    """
+    marked = {mark: table.map(lambda cell, mark=mark: re.sub(r"\*\*(.*)\*\*", mark, cell)) for mark in BOLD.values()}
+    page = f"{html_table(marked[BOLD['html']])}\n<p>{escape(note)}</p>"
+    return {
+        "md": f"## {title}\n\n{markdown_table(table, text)}\n\n{note}\n",
+        "csv": marked[BOLD["csv"]].to_csv(index=False, lineterminator="\n"),
+        "tex": latex_table(marked[BOLD["tex"]], text, f"{title}. {note}", label),
+        "html": PAGE.format(title=escape(title), body=page),
+    }

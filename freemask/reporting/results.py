@@ -5,6 +5,7 @@ Gains are paired: the difference is taken seed by seed, then averaged. Deviation
 """
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import yaml
 
 from freemask.errors import InputError
 from freemask.files import read_json
+from freemask.reporting.intervals import Interval, SameImages, gain_interval, resampled_ious
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
-DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan}  # of a metrics.json without
+# of a metrics.json without
+DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan, "images": math.nan}
 BASELINES = {"real": 1, "real_2x": 2}  # regime real at one and at twice the model's schedule
 RARE = 0.25  # the rare group: this share of the classes, those with the fewest pixels in the real training masks
 
@@ -54,6 +57,23 @@ def read_results(
     return pd.DataFrame(rows), ious
 
 
+def resample_mious(training: Path, experiments: pd.DataFrame) -> dict[str, dict[int, np.ndarray | None]]:
+    """Resampled mIoU, (RESAMPLES,) percent, of every experiment and train seed; None where no areas were kept.
+
+    Args:
+        training: Folder of <experiment>/seed-<s>/per_class_iou.tsv.
+        experiments: experiment, train_seeds.
+    """
+    images = SameImages()
+    found: dict[str, dict[int, np.ndarray | None]] = {}
+    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        found[experiment] = {}
+        for seed in seeds:
+            areas = images.read(training / experiment / f"seed-{seed}" / "per_class_iou.tsv")
+            found[experiment][seed] = None if areas is None else np.nanmean(resampled_ious(areas), axis=1)
+    return found
+
+
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
     """The baselines of a model, by key of BASELINES; keys without an experiment are left out.
 
@@ -75,18 +95,26 @@ def rare_labels(pixels: dict[int, int]) -> list[int]:
     return sorted(sorted(pixels), key=lambda label: pixels[label])[: math.ceil(RARE * len(pixels))]
 
 
-def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+def summarize(
+    experiments: pd.DataFrame,
+    metrics: pd.DataFrame,
+    resampled: dict[str, dict[int, np.ndarray | None]] | None = None,
+) -> pd.DataFrame:
     """One row per experiment: mean and deviation of mIoU over train seeds, gains over the model's baselines.
 
     Args:
         experiments: experiment, model, regime, schedule, synthetic_set, balance.
         metrics: experiment, train_seed, METRICS, iterations, checkpoint. All metrics are of that checkpoint (last or
             best), but best_mIoU is of the best one, NaN without one.
-    Returns: These columns of experiments, seeds (their number), iterations, checkpoint, mean and <metric>_std of
-        METRICS, gain_over_real(_std) and gain_over_real_2x(_std) [points of mIoU], mIoU_seed_<s>.
+        resampled: As `resample_mious` gives it (default: no areas).
+    Returns: These columns of experiments, seeds (their number), images (validation images), iterations, checkpoint,
+        mean and <metric>_std of METRICS, clearly_best (see `clearly_best`), mIoU_seed_<s>, and of gain_over_real and
+        gain_over_real_2x [points of mIoU]: mean, _std, _low and _high (the interval's ends), _interval (over what).
     """
+    resampled = resampled or {name: dict.fromkeys(part.train_seed) for name, part in metrics.groupby("experiment")}
     of_each = metrics.groupby("experiment")
-    columns = {"seeds": of_each.size(), "iterations": of_each.iterations.first()}
+    images = of_each.images.first() if "images" in metrics else math.nan
+    columns = {"seeds": of_each.size(), "images": images, "iterations": of_each.iterations.first()}
     columns["checkpoint"] = of_each.checkpoint.agg(lambda checkpoints: "/".join(sorted(set(checkpoints))))
     mean, std = of_each[METRICS].mean(skipna=False), of_each[METRICS].std(skipna=False)
     for metric in METRICS:
@@ -95,6 +123,8 @@ def summarize(experiments: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     for key in BASELINES:
         gains = gains_over(key, experiments, miou)
         columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
+        columns |= interval_columns(f"gain_over_{key}", intervals_over(key, experiments, resampled))
+    columns["clearly_best"] = clearly_best(experiments, mean.mIoU, resampled)
     columns |= {f"mIoU_seed_{seed}": row for seed, row in miou.iterrows()}
     own = experiments[["experiment", "model", "regime", "schedule", "synthetic_set", "balance"]]
     own = own.astype({"schedule": float}).set_index("experiment", drop=False)
@@ -114,6 +144,43 @@ def gains_over(key: str, experiments: pd.DataFrame, miou: pd.DataFrame) -> pd.Da
         baseline = baselines(experiments, model).get(key, name)
         gains[name] = miou[name] - miou[baseline] if baseline != name else miou[name] * math.nan
     return pd.DataFrame(gains)
+
+
+def intervals_over(key: str, experiments: pd.DataFrame, resampled: dict[str, dict]) -> dict[str, Interval]:
+    """Interval of each experiment's gain over its model's baseline (a key of BASELINES)."""
+    found = {}
+    for name, model in zip(experiments.experiment, experiments.model, strict=True):
+        baseline = baselines(experiments, model).get(key, name)
+        found[name] = Interval() if baseline == name else gain_interval(resampled[baseline], resampled[name])
+    return found
+
+
+def interval_columns(gain: str, intervals: dict[str, Interval]) -> dict[str, pd.Series]:
+    """Columns <gain>_low, _high [points] and _interval of intervals by experiment."""
+    values = {
+        "low": {name: float(one.low) for name, one in intervals.items()},
+        "high": {name: float(one.high) for name, one in intervals.items()},
+        "interval": {name: one.over for name, one in intervals.items()},
+    }
+    return {f"{gain}_{end}": pd.Series(of_each) for end, of_each in values.items()}
+
+
+def clearly_best(experiments: pd.DataFrame, miou: pd.Series, resampled: dict[str, dict]) -> pd.Series:
+    """Whether an experiment's gains over all others of its model have intervals above 0.
+
+    Args:
+        experiments: experiment, model.
+        miou: Mean of each experiment.
+        resampled: As `resample_mious` gives it.
+    """
+    found = dict.fromkeys(experiments.experiment, False)
+    for _, names in experiments.groupby("model").experiment:
+        best = miou[names].idxmax()
+        others = [name for name in names if name != best]
+        found[best] = bool(others) and all(
+            gain_interval(resampled[name], resampled[best]).above_zero for name in others
+        )
+    return pd.Series(found)
 
 
 def describe_evaluations(metrics: pd.DataFrame) -> str:
@@ -176,36 +243,121 @@ def class_means(ious: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     return classes
 
 
-def most_improved(real: dict[int, pd.DataFrame], joint: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Classes by IoU gain, largest first: label, name, real, joint, gain, seeds, gain_seed_<s>.
+def describe_synthetic_only(reported: dict[str, dict[str, float]], dataset: str) -> str:
+    """The authors' numbers of training on synthetic images alone, for the table's note; "" if they give none.
 
     Args:
-        real: Of each train seed: label, name, iou [percent].
-        joint: The same.
-    Returns: means over the seeds in which both have a number, and how many these are (`seeds`). A class in neither
-        masks nor predictions has NaN and comes last; ties by label.
+        reported: real and synthetic [mIoU, percent] of each data set; the paper's abstract doesn't name the model.
+        dataset: Id of the data set.
+    """
+    if dataset not in reported:
+        return ""
+    found = reported[dataset]
+    return (
+        f"Authors, of a model that the abstract doesn't name: {found['synthetic']:.1f} trained on synthetic images"
+        f" alone, {found['real']:.1f} on real images."
+    )
+
+
+def describe_absent(ious: dict[str, list[pd.DataFrame]]) -> str:
+    """Classes that have no IoU and aren't in mIoU, by name, for the table's note; "" if all have one.
+
+    Args:
+        ious: Of each experiment, one table per seed with name, iou.
+    """
+    unknown = [name for name, tables in ious.items() if all(table.iou.isna().all() for table in tables)]
+    known = {name: tables for name, tables in ious.items() if name not in unknown}
+    absent: dict[str, list[str]] = {}
+    for experiment, tables in known.items():
+        for name in dict.fromkeys(name for table in tables for name in table.name[table.iou.isna()]):
+            absent.setdefault(name, []).append(experiment)
+    said = [name if len(of) == len(known) else f"{name} ({', '.join(of)})" for name, of in sorted(absent.items())]
+    lines = [f"Not in mIoU, since neither masks nor predictions show them: {', '.join(said)}."] if said else []
+    lines += [f"No IoU per class in the log of {', '.join(unknown)}."] if unknown else []
+    return " ".join(lines)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """IoU per class of one experiment.
+
+    Attributes:
+        ious: Of each train seed: label, name, iou [percent].
+        resampled: Of each train seed: (RESAMPLES, K) IoU of resampled images; None where no areas were kept.
+        images: (K,) number of validation images whose mask shows the class; None where no areas were kept.
+    """
+
+    ious: dict[int, pd.DataFrame]
+    resampled: dict[int, np.ndarray | None] = field(default_factory=dict)
+    images: np.ndarray | None = None
+
+
+def read_classes(paths: dict[int, Path], images: SameImages) -> Classes:
+    """Read per_class_iou.tsv of each train seed, and the areas beside them."""
+    areas = {seed: images.read(path) for seed, path in paths.items()}
+    shown = [(one.truth > 0).sum(0) for one in areas.values() if one is not None]
+    resampled = {seed: None if one is None else resampled_ious(one) for seed, one in areas.items()}
+    return Classes({seed: read_ious(path) for seed, path in paths.items()}, resampled, shown[0] if shown else None)
+
+
+def most_improved(real: Classes, joint: Classes, control: Classes | None = None) -> pd.DataFrame:
+    """Classes by IoU gain over the control, or over real images if there is none; largest first.
+
+    Args:
+        real: Trained on real images for the normal schedule.
+        joint: Trained on real and synthetic images, on the same train seeds.
+        control: Trained on real images for twice the schedule; compared over the seeds that both have.
+    Returns: label, name, real, joint, gain, seeds (in how many both have a number), gain_seed_<s>, gain_low, gain_high,
+        gain_interval (see `intervals`); with a control also control and gain_over_control with the same endings;
+        images. Means are over the seeds in which both have a number. A class in neither masks nor predictions has NaN
+        and comes last; ties by label.
     Raises: InputError where the seeds differ, or a table has no number at all.
     """
-    if real.keys() != joint.keys():
-        raise InputError(f"train seeds differ: {sorted(real)} and {sorted(joint)}; give the same for both")
-    for role, by_seed in (("real", real), ("joint", joint)):
-        for seed, table in by_seed.items():
-            if table.iou.isna().all():
-                raise InputError(
-                    f"{role}, train seed {seed}: no IoU of any class, as where a row is imported from a log without "
-                    "them; compare other experiments (report in the configuration), or import a log that has them"
-                )
-    seeds = sorted(real)
-    first = real[seeds[0]][["label", "name"]].reset_index(drop=True)
-    before = _aligned([real[seed] for seed in seeds], first)
-    after = _aligned([joint[seed] for seed in seeds], first)
-    gains = after - before
+    if real.ious.keys() != joint.ious.keys():
+        raise InputError(f"train seeds differ: {sorted(real.ious)} and {sorted(joint.ious)}; give the same for both")
+    sides = {"real": real, "joint": joint} | ({"control": control} if control else {})
+    for role, side in sides.items():
+        _refuse_unknown(role, side.ious)
+    table = _compare(real, joint, "gain").rename(columns={"before": "real", "after": "joint", "gain_seeds": "seeds"})
+    if control:
+        other = _compare(control, joint, "gain_over_control").drop(columns=["label", "name", "after"])
+        table = table.join(other.rename(columns={"before": "control"}))
+    if joint.images is not None:
+        table["images"] = joint.images
+    by = "gain_over_control" if control else "gain"
+    return table.sort_values([by, "label"], ascending=[False, True], na_position="last", ignore_index=True)
+
+
+def _refuse_unknown(role: str, by_seed: dict[int, pd.DataFrame]) -> None:
+    """Raise InputError for a training without the IoU of any class."""
+    for seed, table in by_seed.items():
+        if table.iou.isna().all():
+            raise InputError(
+                f"{role}, train seed {seed}: no IoU of any class, as where a row is imported from a log without "
+                "them; compare other experiments (report in the configuration), or import a log that has them"
+            )
+
+
+def _compare(before: Classes, after: Classes, gain: str) -> pd.DataFrame:
+    """Gain of every class, in the order of the label space: label, name, before, after, <gain>, <gain>_seeds, ..."""
+    seeds = sorted(before.ious.keys() & after.ious.keys())
+    if not seeds:
+        raise InputError(
+            f"train seeds {sorted(before.ious)} and {sorted(after.ious)}: none in common; gains are taken seed by seed"
+        )
+    first = next(iter(before.ious.values()))[["label", "name"]].reset_index(drop=True)
+    base = _aligned([before.ious[seed] for seed in seeds], first)
+    better = _aligned([after.ious[seed] for seed in seeds], first)
+    gains = better - base
     paired = gains.notna()  # a mean over other seeds on either side would be no gain
-    means = {"real": before.where(paired).mean(axis=1), "joint": after.where(paired).mean(axis=1)}
-    table = first.assign(**means, gain=gains.mean(axis=1), seeds=paired.sum(axis=1))
+    means = {"before": base.where(paired).mean(axis=1), "after": better.where(paired).mean(axis=1)}
+    table = first.assign(**means, **{gain: gains.mean(axis=1), f"{gain}_seeds": paired.sum(axis=1)})
     for position, seed in enumerate(seeds):
-        table[f"gain_seed_{seed}"] = gains[position]
-    return table.sort_values(["gain", "label"], ascending=[False, True], na_position="last", ignore_index=True)
+        table[f"{gain}_seed_{seed}"] = gains[position]
+    interval = gain_interval(before.resampled, after.resampled)
+    return table.assign(
+        **{f"{gain}_low": interval.low, f"{gain}_high": interval.high, f"{gain}_interval": interval.over}
+    )
 
 
 def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
@@ -216,13 +368,21 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({position: table.iou.to_numpy() for position, table in enumerate(tables)})
 
 
-def read_reported(path: str | Path, key: str) -> list[dict]:
-    """Read one list of the authors' numbers; empty if they report nothing under `key`.
+def read_reported(path: str | Path, key: str) -> Any:
+    """Read one list (or other entry) of the authors' numbers; an empty list if they report nothing under `key`.
+
+    Raises: as `read_all_reported`.
+    """
+    return read_all_reported(path).get(key, [])
+
+
+def read_all_reported(path: str | Path) -> dict[str, Any]:
+    """Read the authors' numbers.
 
     Raises: InputError if the file isn't there or isn't YAML.
     """
     try:
-        return (yaml.safe_load(Path(path).read_text()) or {}).get(key, [])
+        return yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path of the reported numbers") from None
     except yaml.YAMLError as error:

@@ -27,6 +27,8 @@ class PerClassIoU(IoUMetric):
 
     per_class: {"iou": (K,), "acc": (K,)} float64 percent; nan for a class in neither masks nor predictions (iou) or
     not in the masks (acc). As in mmseg, such classes are left out of mIoU and mAcc.
+    areas: {"intersection", "union", "truth": (N, K) int64 pixels} by image; their sums give per_class.
+    paths: N image paths, the rows of areas; only if the confusion matrix is counted.
     predictions: {image path: (H, W) uint8 train ids} of the requested pictures.
     confusion: (K, K) int64 pixels, rows: classes of the masks, columns: of the predictions; None unless requested.
     """
@@ -37,7 +39,8 @@ class PerClassIoU(IoUMetric):
         self.pictures = frozenset(pictures)
         self.predictions: dict[str, np.ndarray] = {}
         self.per_class: dict[str, np.ndarray] = {}
-        self.images = 0
+        self.areas: dict[str, np.ndarray] = {}
+        self.paths: list[str] = []
         self.counts_confusion = confusion
         self.confusion: np.ndarray | None = None
 
@@ -49,17 +52,18 @@ class PerClassIoU(IoUMetric):
             if sample["img_path"] in self.pictures:
                 self.predictions[sample["img_path"]] = predicted.cpu().numpy().astype(np.uint8)
             if self.counts_confusion:
+                self.paths.append(sample["img_path"])
                 truth = sample["gt_sem_seg"]["data"].squeeze(0)
                 counts = confusion(predicted, truth.to(predicted), len(self.dataset_meta["classes"]), self.ignore_index)
                 self.confusion = counts if self.confusion is None else self.confusion + counts
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Percentages over all images: mIoU, mAcc, aAcc (unrounded)."""
-        areas = [torch.stack(area).double().sum(0).numpy() for area in zip(*results, strict=True)]
-        intersection, union, _, label = areas  # (K,) pixels each
+        by_image = [torch.stack(area).to(torch.int64).numpy() for area in zip(*results, strict=True)]
+        intersection, union, _, label = (area.sum(0, dtype=float) for area in by_image)  # (K,) pixels each
+        self.areas = {"intersection": by_image[0], "union": by_image[1], "truth": by_image[3]}
         with np.errstate(invalid="ignore", divide="ignore"):
             self.per_class = {"iou": 100 * intersection / union, "acc": 100 * intersection / label}
-        self.images = len(results)
         logger = MMLogger.get_current_instance()
         for name, iou, acc in zip(self.dataset_meta["classes"], *self.per_class.values(), strict=True):
             logger.info(f"{name}: IoU {iou:.2f}, Acc {acc:.2f}")

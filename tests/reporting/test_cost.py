@@ -34,10 +34,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def tabulate(folder):
+def tabulate(folder, **more):
     """Run the script; its table."""
     run_script("training_cost", experiments=folder / "experiments.tsv", dataset="world", training=folder / "training",
-               cost=folder / "cost.tsv", html=folder / "cost.html")  # fmt: skip
+               cost=folder / "cost.tsv", html=folder / "cost.html", **more)  # fmt: skip
     return tables.read_table(folder / "cost.tsv", cost.COLUMNS).set_index("experiment")
 
 
@@ -53,6 +53,17 @@ def test_every_segment_counts(folder):
     assert "<td>2</td><td>3</td><td>Some GPU</td><td>8, 4</td><td>3.000</td><td>22.0</td>" in page
     assert "<td><b>3.025</b></td><td><b>22.0</b></td>" in page
     assert page.count("<td>–</td><td>–</td>") == 2  # imported: neither device and GPUs nor hours
+
+
+def test_the_authors_hours_stand_beside_joint_training(folder):
+    """17 hours on eight GPUs; the log of another data set and of another model isn't shown."""
+    logs = "- {model: small, dataset: world, hours: 17.0}\n- {model: small, hours: 3.0}\n- {model: b, hours: 4.0}\n"
+    (folder / "reported.yaml").write_text(f"cost: {{training_gpus: 8}}\nlogs:\n{logs}")
+    table = tabulate(folder, reported=folder / "reported.yaml")
+    np.testing.assert_allclose(table.reported_hours, [np.nan, 17, np.nan])  # `imported` is of schedule 1
+    assert table.reported_gpu_hours["joint"] == 136
+    page = "".join(line.strip() for line in (folder / "cost.html").read_text().splitlines())
+    assert "<td>17.0</td><td>136.0</td></tr>" in page and "by their logs, on V100s" in page
 
 
 def test_a_training_without_times_leaves_its_experiment_without_a_sum(folder):

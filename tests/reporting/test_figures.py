@@ -189,24 +189,27 @@ def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():
     table = improved(6)
     table.loc[5, ["joint", "gain", "gain_seed_0", "gain_seed_1"]] = np.nan
     table.loc[4, ["gain_seed_1", "seeds"]] = np.nan, 1
-    axes = load("plot_most_improved").draw(table, top=9, title="t").axes[0]
+    plot = load("plot_most_improved")
+    axes = plot.draw(plot.compared(table), top=9, title="t").axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [*(f"class {i}" for i in range(4)), "class 4 (1 of 2 seeds)"]
-    assert axes.get_xlabel().endswith("no IoU: class 5")
+    assert axes.get_xlabel() == "gain in IoU over real [points], n = 2 train seeds\nno IoU: class 5"
 
 
-def test_most_improved_is_drawn_against_the_control(tmp_path):
-    control, normal = improved(6), improved(6).assign(gain=30.0)
-    for name, table in (("normal", normal), ("control", control)):
-        tables.write_table(tmp_path / f"{name}.tsv", table)
-    run_script("plot_most_improved", most_improved=tmp_path / "normal.tsv", top=9, title="t",
-               most_improved_over_control=tmp_path / "control.tsv", figures=tmp_path / "a.png")  # fmt: skip
-    assert toy_chain.is_image(tmp_path / "a.png")
-    axes = load("plot_most_improved").draw(control.assign(normal=30.0), 9, "t", "real, 2x").axes[0]
-    assert sorted(bar.get_width() for bar in axes.patches) == pytest.approx(sorted(control.gain))
-    ticks = next(one for one in axes.collections if one.get_label() == "over real, 1x")
-    assert (ticks.get_offsets()[:, 0] == 30).all()
-    assert axes.get_xlabel() == "gain in IoU over real, 2x [points]"
+def test_most_improved_draws_the_gain_over_the_control():
+    """Bars are gain_over_control with its interval; crosses the gain over real images, which is larger here."""
+    gain = [6.0, 5.0, 4.0]
+    more = {"seeds": 1, "low": 1.0, "high": 9.0, "interval": "images", "seed_1": gain}
+    table = improved(3).drop(columns="reported_gain").assign(control=30.0, gain_over_control=gain)
+    table = table.assign(**{f"gain_over_control_{end}": value for end, value in more.items()})
+    plot = load("plot_most_improved")
+    axes = plot.draw(plot.compared(table), top=2, title="t").axes[0]
+    assert [bar.get_width() for container in axes.containers for bar in container if bar.get_width()] == [6, 5]
+    crosses = axes.collections[-1].get_offsets()[:, 0]
+    np.testing.assert_allclose(crosses, table.gain[:2])
+    assert axes.get_xlabel().startswith(
+        "gain in IoU over real at twice the schedule [points], n = 1 train seed\n1 more"
+    )
 
 
 def draw_sheet(world, figure, rows=3):

@@ -84,11 +84,14 @@ def write(folder: Path, facts: dict, experiments: Path = EXPERIMENTS) -> str:
                    reported=REPORTED, reported_set=own["contact_sheet"], markdown=tables / "miou.md",
                    csv=tables / "miou.csv", latex=tables / "miou.tex", html=tables / "miou.html",
                    per_class=tables / "per_class_iou.tsv")  # fmt: skip
-        run_script("training_cost", **common, cost=tables / "cost.tsv", html=tables / "cost.html")
-        for role, name in (("baseline", "most_improved"), ("control", "most_improved_over_control")):
-            paths = [results / "training" / own[one] / "seed-0/per_class_iou.tsv" for one in (role, "improved")]
-            run_script("most_improved", real=paths[0], joint=paths[1], train_seeds=0, reported=REPORTED,
-                       dataset=dataset, most_improved=tables / f"{name}.tsv")  # fmt: skip
+        run_script("training_cost", **common, reported=REPORTED, cost=tables / "cost.tsv", html=tables / "cost.html")
+        paths = {
+            role: results / "training" / own[role] / "seed-0/per_class_iou.tsv"
+            for role in ("baseline", "control", "improved")
+        }
+        run_script("most_improved", real=paths["baseline"], joint=paths["improved"], control=paths["control"],
+                   train_seeds=0, control_seeds=0, reported=REPORTED, dataset=dataset,
+                   most_improved=tables / "most_improved.tsv")  # fmt: skip
     return write_page(folder, facts, experiments)
 
 

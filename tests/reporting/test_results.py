@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import recorded
 from command_line import run_script
 
 from freemask import files, tables
@@ -13,6 +14,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.reporting import layout, results
 from freemask.reporting.results import read_reported
+from freemask.segmentation import areas
 from freemask.segmentation.experiments import read_experiments
 
 EXPERIMENTS = """experiment	dataset	model	regime	schedule	synthetic_set	train_seeds
@@ -26,6 +28,7 @@ MIOU = {("real", 0): 40, ("real", 1): 42, ("real-2x", 0): 45, ("real-2x", 1): 44
         ("joint_all", 0): 50.5}  # fmt: skip
 IOUS = {("real", 0): [80, 20, "nan", 10], ("real", 1): [82, 24, "nan", 12],
         ("joint", 0): [81, 40, "nan", 70], ("joint", 1): [82, 34, "nan", 92]}  # fmt: skip
+CONFIG = recorded.CONFIG
 CLASSES = ["sky", "road", "fence", "ship"]
 
 
@@ -70,7 +73,7 @@ def improve(folder, **more):
     return tables.read_table(folder / "most_improved.tsv", ["label", "name", "real", "joint", "gain"])
 
 
-def summarize(miou: dict[tuple[str, int], float]) -> pd.DataFrame:
+def summarize(miou: dict[tuple[str, int], float], resampled=None) -> pd.DataFrame:
     """The summary of two experiments, real and joint, from their mIoU by train seed."""
     experiments = pd.DataFrame({"experiment": ["real", "joint"], "regime": ["real", "joint"], "schedule": [1, 2]})
     experiments = experiments.assign(model="small", synthetic_set="", balance="exact")
@@ -78,7 +81,7 @@ def summarize(miou: dict[tuple[str, int], float]) -> pd.DataFrame:
         [{"experiment": name, "train_seed": seed, "mIoU": value} for (name, seed), value in miou.items()]
     )
     same = {"rare_mIoU": 1.0, "mAcc": 1.0, "aAcc": 1.0, "best_mIoU": math.nan, "iterations": 9, "checkpoint": "last"}
-    return results.summarize(experiments, metrics.assign(**same)).set_index("experiment")
+    return results.summarize(experiments, metrics.assign(**same), resampled).set_index("experiment")
 
 
 def test_mean_and_sample_deviation():
@@ -154,14 +157,60 @@ def test_markdown_and_latex_show_the_same_numbers(folder):
     tabulate(folder)
     lines = (folder / "miou.md").read_text().splitlines()
     start = "| small | real + synthetic | 2x | filtered | last | 2 | "
-    assert start + "48.50 ± 0.71 | 81.00 ± 15.56 | +7.50 ± 0.71 | +4.00 ± 1.41 |" in lines
-    assert "| small | real + synthetic | 2x | unfiltered | last | 1 | **50.50** | 3.00 | +10.50 | +5.50 |" in lines
+    gains = "+7.50 ± 0.71 | not kept | +4.00 ± 1.41 | not kept |"
+    assert f"{start}48.50 ± 0.71 | 81.00 ± 15.56 | {gains}" in lines
+    gains = "+10.50 | not kept | +5.50 | not kept |"
+    assert f"| small | real + synthetic | 2x | unfiltered | last | 1 | 50.50 | 3.00 | {gains}" in lines
     assert "Authors" not in lines[2] and "Best" not in lines[2]
-    assert "on the validation set, single scale;" in lines[-1] and "Best:" not in lines[-1]
+    assert "on the 150 validation images, single scale;" in lines[-1] and "Best:" not in lines[-1]
+    assert "Not in mIoU, since neither masks nor predictions show them: fence." in lines[-1]
     tex = (folder / "miou.tex").read_text()
-    assert r"& 48.50 $\pm$ 0.71 & 81.00 $\pm$ 15.56 & +7.50 $\pm$ 0.71 & +4.00 $\pm$ 1.41 \\" in tex
-    assert r"\textbf{50.50}" in tex
+    gains = r"+7.50 $\pm$ 0.71 & not kept & +4.00 $\pm$ 1.41 & not kept \\"
+    assert rf"& 48.50 $\pm$ 0.71 & 81.00 $\pm$ 15.56 & {gains}" in tex
+    assert r"\textbf" not in tex  # no interval says that one is better
     assert tex.count("{") == tex.count("}")
+
+
+def keep_areas(folder, experiment, seed, miou):
+    """Areas of two images that are alike, one class: every resample has this mIoU [percent]."""
+    made = folder / "training" / experiment / f"seed-{seed}"
+    hits, union = np.full((2, 1), round(10 * miou)), np.full((2, 1), 1000)
+    areas.write_areas(made / areas.NAME, areas.Areas(np.array(["a", "b"]), np.array([1]), hits, union, union))
+    (made / "per_class_iou.tsv").write_text(f"label\tname\tiou\tacc\n1\tsky\t{miou}\t50\n")
+
+
+def test_intervals_and_bold_by_hand(folder):
+    """Gains of joint over real: 8 and 7 in every resample. joint_all is the best, until it equals joint in seed 0."""
+    for (experiment, seed), miou in MIOU.items():
+        keep_areas(folder, experiment, seed, miou)
+    table = tabulate(folder)
+    np.testing.assert_allclose(table.gain_over_real_low, [math.nan, 3.5, 7.5, 10.5])
+    np.testing.assert_allclose(table.gain_over_real_2x_high, [-3.5, math.nan, 4, 5.5])
+    assert table.gain_over_real_interval.fillna("").tolist() == ["", "images", "images", "images"]
+    assert table.clearly_best.tolist() == [False, False, False, True]
+    text = (folder / "miou.md").read_text()
+    assert "| 1 | **50.50** | " in text and "| +10.50 | [+10.50, +10.50] | +5.50 | [+5.50, +5.50] |" in text
+    assert "Intervals: 95%, paired bootstrap over the validation images, 1,000 resamples." in text and "†" not in text
+    assert "not kept" not in text.lower()
+    keep_areas(folder, "joint_all", 0, MIOU["joint", 0])
+    assert not tabulate(folder).clearly_best.any() and "**" not in (folder / "miou.md").read_text()
+    (folder / "training/joint_all/seed-0" / areas.NAME).unlink()
+    table = tabulate(folder)
+    assert table.gain_over_real_interval["joint_all"] == "not kept" and table.gain_over_real["joint_all"] == 10.5
+    assert "| +10.50 | not kept | +5.50 | not kept |" in (folder / "miou.md").read_text()
+
+
+def test_three_seeds_are_marked():
+    """The deviation over seeds is in the interval: gains 1, 2 and 6 give ends at 1 and 6."""
+    miou = {("real", seed): 40.0 for seed in range(3)} | {
+        ("joint", seed): 40.0 + gain for seed, gain in enumerate((1, 2, 6))
+    }
+    resampled = {name: {seed: np.full(1000, miou[name, seed]) for seed in range(3)} for name in ("real", "joint")}
+    table = summarize(miou, resampled).loc["joint"]
+    assert (table.gain_over_real_low, table.gain_over_real_high) == (1, 6)
+    cell = layout.interval(table.gain_over_real_low, table.gain_over_real_high, table.gain_over_real_interval)
+    assert cell == "[+1.00, +6.00]†" and table.clearly_best
+    assert "also over train seeds" in layout.note_on_intervals(pd.DataFrame([[cell]]))
 
 
 def test_the_best_checkpoint_stands_beside_the_last(folder):
@@ -180,7 +229,7 @@ def test_the_best_checkpoint_stands_beside_the_last(folder):
     lines = (folder / "miou.md").read_text().splitlines()
     assert "| Checkpoint | Seeds | mIoU | Best | Rare |" in lines[2]
     assert "| small | real | 1x | – | last | 2 | 41.00 ± 1.41 | 43.50 ± 0.71 | 11.00 ± 1.41 | – |" in lines[4]
-    assert "| last | 1 | **50.50** | – |" in lines[7]
+    assert "| last | 1 | 50.50 | – |" in lines[7]
     assert "<td>43.50 ± 0.71</td>" in (folder / "miou.html").read_text() and "flatters" in lines[-1]
 
 
@@ -206,7 +255,7 @@ def test_text_of_numbers():
 
 
 def test_reported_numbers_of_the_repository_can_be_read():
-    path = files.Path(__file__).parents[2] / "config" / "reported.yaml"
+    path = CONFIG / "reported.yaml"
     assert {"model": "segformer_mit-b4", "real": 48.5, "joint": 50.6} in read_reported(path, "ade20k")
     assert len(read_reported(path, "most_improved_ade20k")) == 10
     assert read_reported(path, "miniworld") == []
@@ -229,7 +278,7 @@ def test_a_class_without_an_iou_in_a_seed_is_compared_over_the_same_seeds():
     table = pd.DataFrame({"label": [1, 2], "name": ["sky", "road"], "iou": [-10.0, 7.0]})
     real = {0: table.assign(iou=[50.0, 7]), 1: table}
     joint = {0: table.assign(iou=[60.0, 7]), 1: table.assign(iou=[math.nan, 7])}
-    compared = results.most_improved(real, joint)
+    compared = results.most_improved(results.Classes(real), results.Classes(joint))
     assert compared[["real", "joint", "gain", "seeds"]].to_numpy().tolist() == [[50, 60, 10, 1], [7, 7, 0, 2]]
     means = results.class_means({"real": [*real.values()], "joint": [*joint.values()]})
     assert means["fewer seeds"].tolist() == ["joint", ""]
@@ -240,9 +289,9 @@ def test_bad_results_are_refused(folder):
         improve(folder, train_seeds=[0])
     other = pd.DataFrame({"label": [1], "name": ["sky"], "iou": [1.0]})
     with pytest.raises(InputError, match="different classes"):
-        results.most_improved({0: other}, {0: other.assign(label=2)})
+        results.most_improved(results.Classes({0: other}), results.Classes({0: other.assign(label=2)}))
     with pytest.raises(InputError, match="seeds differ"):
-        results.most_improved({0: other}, {1: other})
+        results.most_improved(results.Classes({0: other}), results.Classes({1: other}))
     metrics = folder / "training" / "joint" / "seed-1" / "metrics.json"
     metrics.write_text('{"mIoU": 4}')
     with pytest.raises(InputError, match=r"seed-1.metrics.json: mAcc is missing"):
@@ -260,3 +309,65 @@ def test_bad_results_are_refused(folder):
     with pytest.raises(InputError, match="train_seeds want whole numbers"):
         read_experiments(path, "world")
     assert not (folder / "miou.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def recorded_results(tmp_path_factory):
+    """Evaluation files of the paper's 13 pairs and five regimes, of 150 and 171 classes; few images."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for dataset in recorded.IMAGES:
+        recorded.write(folder, dataset, images=80)
+    return folder / "results"
+
+
+def tabulate_recorded(folder, dataset):
+    """The mIoU table of recorded files, by experiment."""
+    made = folder / dataset
+    run_script("result_tables", experiments=CONFIG / "experiments.tsv", dataset=dataset, training=made / "training",
+               masks=made / "masks.tsv", label_space=made / "label_space.json", reported=CONFIG / "reported.yaml",
+               reported_set=f"{dataset}-filtered", markdown=made / "miou.md", csv=made / "miou.csv",
+               latex=made / "miou.tex", html=made / "miou.html", per_class=made / "per_class_iou.tsv")  # fmt: skip
+    return pd.read_csv(made / "miou.csv").set_index("experiment")
+
+
+@pytest.mark.parametrize(("dataset", "models", "classes"), [("ade20k", 7, 150), ("cocostuff164k", 6, 171)])
+def test_the_papers_matrix_comes_out_of_recorded_files(recorded_results, dataset, models, classes):
+    table = tabulate_recorded(recorded_results, dataset)
+    assert len(table) == 5 * models
+    known = table[table.reported_mIoU.notna()]
+    assert len(known) == 2 * models
+    np.testing.assert_allclose(known.mIoU, known.reported_mIoU, atol=1e-4)
+    joint = known[known.regime == "joint"]
+    np.testing.assert_allclose(joint.gain_over_real, joint.reported_gain, atol=1e-4)
+    for key in ("gain_over_real", "gain_over_real_2x"):
+        assert (joint[f"{key}_low"] < joint[key]).all() and (joint[key] < joint[f"{key}_high"]).all()
+        assert (joint[f"{key}_interval"] == "images").all()
+    best = table[table.clearly_best]
+    assert (best.regime == "joint").all() and (best[["gain_over_real_low", "gain_over_real_2x_low"]] > 0).all(axis=None)
+    assert (table.images == 80).all()
+    per_class = tables.read_table(recorded_results / dataset / "per_class_iou.tsv", ["label", "name"])
+    assert len(per_class) == classes
+    note = (recorded_results / dataset / "miou.md").read_text().splitlines()[-1]
+    assert ("Not in mIoU, since neither masks nor predictions show them: hair drier." in note) == (classes == 171)
+    assert f"doesn't name: {48.3 if classes == 150 else 49.3} trained on synthetic images alone" in note
+    before = {path: path.read_bytes() for path in (recorded_results / dataset).glob("miou.*")}
+    tabulate_recorded(recorded_results, dataset)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_supplements_ten_classes_come_out_in_their_order(recorded_results):
+    training = recorded_results / "ade20k/training"
+    paths = {
+        kind: training / f"mask2former_swin-t_{kind}/seed-0/per_class_iou.tsv" for kind in ("real", "real-2x", "joint")
+    }
+    options = {"real": paths["real"], "joint": paths["joint"], "control": paths["real-2x"]}
+    run_script("most_improved", **options, train_seeds=[0], control_seeds=[0], reported=CONFIG / "reported.yaml",
+               dataset="ade20k", most_improved=recorded_results / "most_improved.tsv")  # fmt: skip
+    table = tables.read_table(recorded_results / "most_improved.tsv", ["name", "gain", "gain_over_control", "images"])
+    ten = read_reported(CONFIG / "reported.yaml", "most_improved_ade20k")
+    assert table.name[:10].tolist() == [row["class"] for row in ten]
+    np.testing.assert_allclose(table.gain[:10], [row["gain"] for row in ten], atol=1e-6)
+    np.testing.assert_allclose(table.reported_gain[:10], table.gain[:10], atol=1e-6)
+    np.testing.assert_allclose(table.gain_over_control, table.joint - table.control, atol=1e-6)
+    assert table.gain_over_control.is_monotonic_decreasing and table.control[0] > table.real[0]
+    assert len(table) == 150 and table.images.between(2, 80).all()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import mmcv
@@ -14,7 +15,9 @@ from mmseg.structures import SegDataSample
 from tiny_training import SPACE, call, configure, write_world
 
 from freemask import files, images, tables
-from freemask.segmentation.outputs import read_confusion, read_segments
+from freemask.errors import InputError
+from freemask.segmentation.areas import read_areas, write_areas
+from freemask.segmentation.outputs import read_confusion, read_ious, read_segments
 
 
 class Killed(Exception):
@@ -49,7 +52,8 @@ def evaluate(training, name, weights="weights.pth", **options):
         config=training / "config.py",
         weights=training / weights,
         metrics=f"{name}.json",
-        per_class_iou=f"{name}.tsv",
+        per_class_iou=f"{name}/per_class_iou.tsv",
+        areas=f"{name}/image_areas.npz",
         confusion=f"{name}-confusion.tsv",
         **options,
     )
@@ -71,7 +75,40 @@ def test_confusion_and_iou_by_hand():
     np.testing.assert_allclose(metric.per_class["iou"], [100 * 4 / 8, 100 * 6 / 10, np.nan])
     np.testing.assert_allclose(metric.per_class["acc"], [100 * 4 / 6, 100 * 6 / 8, np.nan])
     assert found["mIoU"] == pytest.approx(55) and found["aAcc"] == pytest.approx(100 * 10 / 14)
+    assert metric.paths == ["a", "b"] and metric.areas["union"].tolist() == [[4, 5, 0]] * 2
+    assert metric.areas["intersection"].tolist() == [[2, 3, 0]] * 2
+    assert metric.areas["truth"].tolist() == [[3, 4, 0]] * 2
     assert list(metric.predictions) == ["b"] and np.array_equal(metric.predictions["b"], predicted.numpy())
+
+
+def test_the_areas_of_images_sum_to_the_reported_iou(validated):
+    """Image by image against the masks; the mean over classes of the summed IoU is the reported mIoU."""
+    found = evaluate(validated, "areas")
+    areas = read_areas("areas/per_class_iou.tsv")
+    table, validation = read_ious("areas/per_class_iou.tsv"), tables.read_table("val.tsv", ["mask_id", "mask"])
+    assert areas.mask_ids.tolist() == validation.mask_id.tolist() and areas.labels.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(areas.iou(), table.iou, rtol=1e-8)
+    assert np.nanmean(areas.iou()) == pytest.approx(found["mIoU"], rel=1e-12)
+    truth = [[(images.read_mask(path) == label).sum() for label in (1, 2, 3)] for path in validation["mask"]]
+    assert areas.truth.tolist() == truth and (areas.intersection <= areas.truth).all()
+    first = Path("areas/image_areas.npz").read_bytes()
+    evaluate(validated, "areas")
+    assert Path("areas/image_areas.npz").read_bytes() == first
+
+
+def test_areas_of_another_evaluation_are_refused(validated):
+    """Another intersection and a cut file are refused; without a file there are none."""
+    evaluate(validated, "other")
+    areas, table = read_areas("other/per_class_iou.tsv"), "other/per_class_iou.tsv"
+    write_areas("other/image_areas.npz", replace(areas, intersection=areas.intersection // 2))
+    with pytest.raises(InputError, match="image_areas.npz: its pixels don't sum to the IoU in per_class_iou.tsv"):
+        read_areas(table)
+    path = Path("other/image_areas.npz")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"image_areas.npz: no table of areas .*; evaluate again, or delete it"):
+        read_areas(table)
+    path.unlink()
+    assert read_areas(table) is None
 
 
 def test_augmentation_is_the_average_of_scaled_and_mirrored_predictions(validated):
@@ -110,7 +147,6 @@ def test_augmentation_is_the_average_of_scaled_and_mirrored_predictions(validate
 def test_scales_multiply_the_size_of_the_base_config():
     from mmengine.config import Config
 
-    from freemask.errors import InputError
     from freemask.segmentation.evaluation import augment
 
     steps = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (2048, 512), "keep_ratio": True},

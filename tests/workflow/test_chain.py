@@ -54,7 +54,8 @@ def test_the_chain_leaves_everything(chain):
     assert len(list((results / "masks").glob("*/*.png"))) == WORLD["training"]
     for name, *_ in ROWS:
         made = results / f"training/{name}/seed-0"
-        assert {"metrics.json", "per_class_iou.tsv", "confusion.tsv"} <= {path.name for path in made.iterdir()}
+        files = {"metrics.json", "per_class_iou.tsv", "image_areas.npz", "confusion.tsv"}
+        assert files <= {path.name for path in made.iterdir()}
         pictures = {path.name for path in (made / "predictions").iterdir()}
         assert pictures == {f"{number}.png" for number in range(1, 5)}
 
@@ -74,6 +75,9 @@ def test_a_filtered_mask_is_stored_nowhere(chain):
 
 
 def test_a_second_run_does_nothing(rerun):
+    """Nor with evaluations from before there were areas."""
+    for path in rerun.glob("results/*/training/*/*/image_areas.npz"):
+        path.unlink()
     before = hashes(rerun)
     assert NOTHING in snakemake(rerun)
     assert hashes(rerun) == before

@@ -13,7 +13,7 @@ LOCAL = {
     "import_log",
     "mask_hardness",
     "most_improved",
-    "most_improved_over_control",
+    "paper",
     "plan_synthesis",
     "preflight",
     "preflight_submitting",

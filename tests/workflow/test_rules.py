@@ -10,7 +10,9 @@ from freemask.workflow.code import code_digest, code_files
 from rules import ROOT, load_rules
 
 JOBS = {name: rule for name, rule in load_rules().items() if rule.shellcmd}
-BY_REQUEST = {name for name in JOBS if re.match(r"(fetch|verify)_", name)}  # no outputs: they run whenever asked for
+BY_REQUEST = {
+    name for name in JOBS if re.match(r"(fetch|verify)_|paper$", name)
+}  # no outputs: they run whenever asked for
 
 
 def script_of(name: str) -> str:

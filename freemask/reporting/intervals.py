@@ -1,0 +1,117 @@
+"""Intervals of gains: a paired bootstrap over validation images, and over train seeds where there are enough.
+
+Every resample draws as many images as there are, with replacement, the same ones for every segmentor; IoU and mIoU are
+computed of the drawn images as the evaluation computes them of all. An interval holds the middle 95 % of the gains
+(percentile bootstrap). With SEEDS train seeds or more each resample also draws train seeds, pairs of both sides.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from freemask.errors import InputError
+from freemask.segmentation.areas import Areas, read_areas
+
+RESAMPLES = 1000
+LEVEL = 0.95
+SEEDS = 3
+IMAGES, IMAGES_AND_SEEDS, NOT_KEPT = "images", "images and train seeds", "not kept"  # over what an interval is
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of a gain [points].
+
+    Attributes:
+        low, high: Its ends, numbers or an array of one for each class; NaN without an interval.
+        over: What was resampled; NOT_KEPT if an evaluation has no areas, "" where there is no gain.
+    """
+
+    low: float | np.ndarray = np.nan
+    high: float | np.ndarray = np.nan
+    over: str = ""
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether it holds gains only."""
+        return bool(np.all(np.asarray(self.low) > 0))
+
+
+class SameImages:
+    """Reads the areas of evaluations that shall be of the same validation images."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.mask_ids = np.array([])
+
+    def read(self, per_class_iou: Path) -> Areas | None:
+        """Read the areas beside a table of IoU per class; None where none were kept.
+
+        Raises: InputError for an evaluation of other images than the first one, and as `read_areas` does.
+        """
+        areas = read_areas(per_class_iou)
+        if areas is not None:
+            if self.path is None:
+                self.path, self.mask_ids = per_class_iou, areas.mask_ids
+            if not np.array_equal(areas.mask_ids, self.mask_ids):
+                raise InputError(
+                    f"{self.path} and {per_class_iou}: evaluated on different images; evaluate both again, or delete"
+                    " the image_areas.npz beside one of them (gains then have no interval)"
+                )
+        return areas
+
+
+def resampled_ious(areas: Areas) -> np.ndarray:
+    """(RESAMPLES, K) IoU [percent] of each class in resampled images; NaN where no drawn image has the class.
+
+    Sums are whole numbers below 2**53, so the same areas give the same bytes on every machine.
+    """
+    weights = _weights(len(areas.mask_ids))
+    with np.errstate(invalid="ignore"):
+        return 100 * (weights @ areas.intersection.astype(float)) / (weights @ areas.union.astype(float))
+
+
+@cache
+def _weights(images: int) -> np.ndarray:
+    """(RESAMPLES, images) float64: how often each resample draws each image."""
+    drawn = np.random.default_rng(0).integers(images, size=(RESAMPLES, images))
+    flat = drawn + images * np.arange(RESAMPLES)[:, None]
+    return np.bincount(flat.ravel(), minlength=flat.size).reshape(flat.shape).astype(float)
+
+
+def gain_interval(before: dict[int, np.ndarray | None], after: dict[int, np.ndarray | None]) -> Interval:
+    """The interval of a gain, averaged over the train seeds that both sides have.
+
+    Args:
+        before: Resampled numbers of each train seed, (RESAMPLES,) mIoU or (RESAMPLES, K) IoU; None without areas.
+        after: The same.
+    """
+    seeds = sorted(before.keys() & after.keys())
+    if not seeds:
+        return Interval()
+    pairs = [(before[seed], after[seed]) for seed in seeds]
+    if any(one is None for pair in pairs for one in pair):
+        return Interval(over=NOT_KEPT)
+    gains = np.stack([better - base for base, better in pairs])  # (seeds, RESAMPLES, ...)
+    if len(seeds) >= SEEDS:
+        drawn = np.random.default_rng(1).integers(len(seeds), size=(len(seeds), RESAMPLES))
+        gains = gains[drawn, np.arange(RESAMPLES)]
+    counts = (~np.isnan(gains)).sum(0)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(counts > 0, np.nansum(gains, axis=0) / counts, np.nan)
+    low, high = _quantiles(mean)
+    return Interval(low, high, IMAGES_AND_SEEDS if len(seeds) >= SEEDS else IMAGES)
+
+
+def _quantiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the middle LEVEL of (RESAMPLES, ...) values.
+
+    NaN where more resamples than lie beyond one end lack the class: in fewer than about four images, too few to say.
+    """
+    tail = (1 - LEVEL) / 2
+    unknown = np.isnan(values).mean(axis=0) > tail
+    ends = np.nanquantile(np.where(unknown, 0.0, values), [tail, 1 - tail], axis=0)
+    low, high = np.where(unknown, np.nan, ends)
+    return low, high
