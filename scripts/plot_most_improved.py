@@ -41,8 +41,8 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     """Draw bars of gains, largest first, a point per train seed, and a diamond where the authors report a gain.
 
     Args:
-        table: Made by `over_control`: name, before, joint, gain, seeds, gain_seed_<s>, perhaps gain_low, gain_high, first
-            and reported_gain, sorted by gain.
+        table: Made by `over_control`: name, before, joint, gain, seeds, gain_seed_<s>, perhaps gain_low, gain_high,
+            first and reported_gain, sorted by gain.
         top: Number of classes.
         title: Line above the plot.
     """
@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     axes = figure.subplots()
     figure.subplots_adjust(top=1 - 0.62 / height, bottom=1.5 / height, right=0.78)
     bars = pd.DataFrame({"gain": shown.gain, "row": [f"row {row}" for row in rows], "up": shown.gain >= 0})
-    colors = {True: REGIME_COLORS["joint", 2], False: GREY}
+    colors = {True: BLUE, False: GREY}
     sns.barplot(bars, x="gain", y="row", hue="up", palette=colors, saturation=1, width=0.68, legend=False, ax=axes)
     seeds = [column for column in shown if column.startswith("gain_seed_")]
     fewer = shown.seeds < len(seeds)

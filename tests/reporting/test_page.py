@@ -84,7 +84,7 @@ def write(folder: Path, facts: dict, experiments: Path = EXPERIMENTS) -> str:
                    reported=REPORTED, reported_set=own["contact_sheet"], markdown=tables / "miou.md",
                    csv=tables / "miou.csv", latex=tables / "miou.tex", html=tables / "miou.html",
                    per_class=tables / "per_class_iou.tsv")  # fmt: skip
-        run_script("training_cost", **common, cost=tables / "cost.tsv", html=tables / "cost.html")
+        run_script("training_cost", **common, reported=REPORTED, cost=tables / "cost.tsv", html=tables / "cost.html")
         roles = {"real": "baseline", "control": "control", "joint": "improved"}
         paths = {key: results / "training" / own[one] / "seed-0/per_class_iou.tsv" for key, one in roles.items()}
         run_script("most_improved", **paths, train_seeds=0, control_seeds=0, reported=REPORTED, dataset=dataset,
