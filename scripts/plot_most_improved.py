@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     axes = figure.subplots()
     figure.subplots_adjust(top=1 - 0.62 / height, bottom=1.5 / height, right=0.78)
     bars = pd.DataFrame({"gain": shown.gain, "row": [f"row {row}" for row in rows], "up": shown.gain >= 0})
-    colors = {True: BLUE, False: GREY}
+    colors = {True: REGIME_COLORS["joint", 2], False: GREY}
     sns.barplot(bars, x="gain", y="row", hue="up", palette=colors, saturation=1, width=0.68, legend=False, ax=axes)
     seeds = [column for column in shown if column.startswith("gain_seed_")]
     fewer = shown.seeds < len(seeds)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageStat
 from tqdm import tqdm
 
 from freemask import watchdog
@@ -128,7 +127,7 @@ def is_made(request: Request) -> bool:
 
 def is_blank(image: np.ndarray) -> bool:
     """Whether an image (H, W, 3) is black or of one colour, as after NaN or overflow in half precision."""
-    return bool(cv2.meanStdDev(image)[1].max() < 1.0)
+    return max(ImageStat.Stat(Image.fromarray(image)).stddev) < 1.0
 
 
 @dataclass(frozen=True)
