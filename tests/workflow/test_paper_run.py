@@ -158,6 +158,12 @@ def test_ablations_of_a_data_set_are_reached_by_name(fresh):
     assert done == sorted([*own[own.dataset == "ade20k"].training, *compared.training, scorer])
 
 
+def test_the_papers_tables_start_no_training(fresh):
+    done = run_snakemake(fresh, "-n", "-p", "paper", config=None)
+    assert rules(planned(done.stdout)) == {"paper": 1}, done.stdout
+    assert "mask2former_swin-t_real-2x" in done.stdout and '"filter": "alpha 1.75"' in done.stdout
+
+
 def test_one_experiment_is_reached_by_name(fresh):
     name = "mask2former_swin-t_joint-alpha-1.5"
     done = run_snakemake(fresh, "-n", "-p", f"ade20k_{name}", config=None)
