@@ -136,7 +136,7 @@ for dataset in DATASETS:
             log:
                 f"logs/{dataset}/{name}.log",
             conda:
-                "../envs/cpu.yaml"
+                "../envs/synthesis.yaml"
             params:
                 folder=f"results/{dataset}",
                 plans=json.dumps(plans_by_generator(dataset)),
