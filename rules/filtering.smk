@@ -107,7 +107,7 @@ rule export_synthetic_set:
     benchmark:
         "logs/{dataset}/export_synthetic_set/{synthetic_set}.benchmark.tsv"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/synthesis.yaml"
     threads: config["threads"]
     params:
         code=code_of("export_synthetic_set"),
