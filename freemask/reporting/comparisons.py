@@ -54,10 +54,13 @@ def _settings(data: Dataset, row: Any) -> dict[str, str]:
 def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:
     """MIoU of an experiment: mean and deviation over its train seeds."""
     miou = pd.Series([run.metrics["mIoU"] for run in data.runs[experiment]])
-    shown = number(miou.mean(), miou.std())
+    mean, deviation = miou.mean(), miou.std()
+    if experiment in data.miou.experiment.array:  # as the headline rounds it
+        mean, deviation = data.row(experiment).mIoU, data.row(experiment).mIoU_std
+    shown = number(mean, deviation)
     return {
         "experiment": experiment,
-        "mIoU": miou.mean(),
+        "mIoU": mean,
         "text": shown,
         "seeds": len(miou),
         "id": card_id(data.id, experiment),
@@ -77,7 +80,8 @@ def class_table(data: Dataset) -> pd.DataFrame:
     control, improved (IoU), gain (over the control), gain_first (over real images at the normal schedule), seeds, and
     reported_gain if the authors report any. Without a control, gain is over `first`, and there is no gain_first.
     """
-    table = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds"])
+    over = ["control", "gain_over_control"] if data.facts["control"] else []
+    table = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds", *over])
     names = {"real": "control", "joint": "improved"}
     if data.facts["control"]:
         own = {column: column.replace("gain_over_control", "gain") for column in table if "over_control" in column}
