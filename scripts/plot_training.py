@@ -63,7 +63,8 @@ def looks(trainings: Iterable[str]) -> list[dict]:
     """Color and line style of each training: a color for an experiment, a line style for each of its train seeds."""
     experiments = [name.partition(" seed-")[0] for name in trainings]
     different = list(dict.fromkeys(experiments))
-    colors = dict(zip(different, sns.husl_palette(len(different), l=0.55), strict=True))
+    palette = sns.color_palette("colorblind", 10) if len(different) <= 10 else sns.husl_palette(len(different), l=0.55)
+    colors = dict(zip(different, palette, strict=False))
     seen: Counter[str] = Counter()
     found = []
     for experiment in experiments:

@@ -55,10 +55,13 @@ def _settings(data: Dataset, row: Any) -> dict[str, str]:
 def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:
     """MIoU of an experiment: mean and deviation over its train seeds."""
     miou = pd.Series([run.metrics["mIoU"] for run in data.runs[experiment]])
-    shown = number(miou.mean(), miou.std())
+    mean, deviation = miou.mean(), miou.std()
+    if experiment in data.miou.experiment.array:  # as the headline rounds it
+        mean, deviation = data.row(experiment).mIoU, data.row(experiment).mIoU_std
+    shown = number(mean, deviation)
     return {
         "experiment": experiment,
-        "mIoU": miou.mean(),
+        "mIoU": mean,
         "text": shown,
         "seeds": len(miou),
         "id": card_id(data.id, experiment),
@@ -78,9 +81,10 @@ def class_table(data: Dataset) -> pd.DataFrame:
     control, improved (IoU), gain (over the control), gain_first (over real images at the normal schedule), seeds, and
     reported_gain if the authors report any. Without a control, gain is over `first`, and there is no gain_first.
     """
-    table = over_control(data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds"]))
+    over = ["control", "gain_over_control"] if data.facts["control"] else []
+    found = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds", *over])
     names = {"before": "control", "joint": "improved", "first": "gain_first"}
-    merged = table.rename(columns=names).rename(columns={"real": "first"})
+    merged = over_control(found).rename(columns=names).rename(columns={"real": "first"})
     loss = read_table(data.folder / "class_loss.tsv", ["label", "pixels", "class_loss"])
     merged = merged.merge(loss[["label", "pixels", "class_loss"]], on="label", how="left")
     shares = read_table(data.folder / "synthetic" / data.facts["contact_sheet"] / "classes.tsv", ["label", "share"])

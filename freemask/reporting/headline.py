@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freemask.reporting.intervals import IMAGES_AND_SEEDS
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.segmentation.regimes import find_regime
 
@@ -19,7 +20,8 @@ def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
     spread = "" if pd.isna(deviation) else f"± {deviation:.2f}"
     sure = None
     if not (pd.isna(low) or pd.isna(high)):
-        spread, sure = f"{low:+.2f} to {high:+.2f}", bool(low > 0 or high < 0)
+        dagger = "†" if row[f"{key}_interval"] == IMAGES_AND_SEEDS else ""
+        spread, sure = f"{low:+.2f} to {high:+.2f}{dagger}", bool(low > 0 or high < 0)
     return {
         "text": f"{row[key]:+.2f}".replace("-0.00", "+0.00"),
         "spread": spread,

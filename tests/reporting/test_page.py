@@ -14,7 +14,7 @@ import recorded_tree
 import yaml
 from command_line import run_script
 
-from freemask.reporting import charts, pictures, runs
+from freemask.reporting import charts, headline, pictures, runs
 from rules import ROOT
 
 EXPERIMENTS = ROOT / "config/experiments.tsv"
@@ -195,6 +195,18 @@ def test_classes_without_iou_are_named(paper):
 def test_ablations_that_are_made_are_shown(paper, page):
     names = [row[0] for row in page.rows("Experiment")[1:]]
     assert names[0] == "mask2former_swin-t_joint" and names[1:] == paper[1]["ade20k"]["ablations"]
+
+
+def test_a_gain_says_its_interval_or_its_deviation():
+    row = pd.Series({"gain": 1.5, "gain_std": 2.0, "gain_low": -0.25, "gain_high": 3.0, "gain_interval": "images"})
+    found = headline.gain_cell(row, "gain")
+    assert (found["text"], found["spread"], found["sure"]) == ("+1.50", "-0.25 to +3.00", False)
+    sure = row.copy()
+    sure["gain_low"], sure["gain_interval"] = 0.25, "images and train seeds"
+    assert headline.gain_cell(sure, "gain")["spread"] == "+0.25 to +3.00†" and headline.gain_cell(sure, "gain")["sure"]
+    without = headline.gain_cell(row.drop(["gain_low", "gain_high"]), "gain")
+    assert (without["spread"], without["sure"], without["within"]) == ("± 2.00", None, True)
+    assert headline.gain_cell(row, "other") is None
 
 
 def test_the_same_figure_is_the_same_element():

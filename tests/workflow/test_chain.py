@@ -51,6 +51,8 @@ def test_the_chain_leaves_everything(chain):
     assert table.best_mIoU.notna().tolist() == [model == "other" for _, model, *_ in ROWS]
     cost = pd.read_csv(results / "tables/cost.tsv", sep="\t")
     assert (cost.segments == 1).all() and (cost.hours > 0).all() and (cost.gpu_hours == 0).all()
+    page = (chain / "results/report/report.html").read_text()
+    assert page.count('<details class="card"') == len(ROWS) and "not recorded" not in page and "<img src=" in page
     assert len(list((results / "masks").glob("*/*.png"))) == WORLD["training"]
     for name, *_ in ROWS:
         made = results / f"training/{name}/seed-0"
@@ -90,7 +92,7 @@ def test_alpha_reruns_filtering_and_what_follows(rerun):
         "filter_masks", "synthetic_set", "training_config", "train", "evaluate", "result_tables", "most_improved",
         "list_warnings",
         "plot_most_improved", "plot_filtered_share", "plot_training", "plot_contact_sheet", "plot_confusion",
-        "plot_predictions", "training_cost",
+        "plot_predictions", "training_cost", "write_report",
     }  # fmt: skip
     assert rules(jobs)["filter_masks"] == 2  # two shards of the one alpha
     assert experiments(jobs) == {"synthetic", "finetune", "joint"}
@@ -174,7 +176,8 @@ def test_only_a_changed_content_counts(rerun):
 
 
 # what depends on the model `other`, which no figure compares
-OF_OTHER = {"training_config", "train", "evaluate", "evaluate_best", "result_tables", "training_cost", "plot_training"}
+OF_OTHER = {"training_config", "train", "evaluate", "evaluate_best", "result_tables", "training_cost", "plot_training",
+            "write_report"}  # fmt: skip
 GPU_CODE = [
     *(f"scripts/{name}.py" for name in ("train", "synthesize", "measure_margins", "class_loss")),
     "freemask/segmentation/runner.py",
@@ -192,7 +195,8 @@ def test_the_same_masks_made_again_train_nothing(rerun):
     append(rerun / "freemask/filtering/filters.py")
     done = rules(planned(snakemake(rerun, "synthesis_all")))
     assert {"filter_masks": 4, "synthetic_set": 2}.items() <= done.items()
-    assert planned(snakemake(rerun, "-n")) == {("plot_contact_sheet", "dataset=miniworld")}  # it filters masks itself
+    filters_itself = {("plot_contact_sheet", "dataset=miniworld"), ("write_report", "")}
+    assert planned(snakemake(rerun, "-n")) == filters_itself
 
 
 def test_a_models_learning_rate_reruns_its_trainings(rerun):
