@@ -71,7 +71,7 @@ def index_dataset(
 
     pairs, unpaired = match_files(images, masks, image_suffix, mask_suffix, ignored_suffixes or [], ids_from)
     if (offenders or windows) and not mask_format:
-        raise InputError("--offenders and --windows need --mask-format; give both or none")
+        raise InputError(f"{'--offenders' if offenders else '--windows'} needs --mask-format; give both or none")
     if unpaired and not offenders:
         named = some([f"{path} ({what})" for path, what, _ in unpaired])
         raise InputError(f"{len(unpaired)} file(s) stand alone: {named}; {unpaired[0][2]}")
