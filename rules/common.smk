@@ -948,6 +948,11 @@ def page_confusion(wildcards):
     ]
 
 
+def page_filtered(wildcards):
+    """What the filter removes of each class in the synthetic set that the page shows."""
+    return f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/classes.tsv"
+
+
 def page_facts():
     """What the page has to know of each data set besides its files (see freemask.reporting.recorded.Dataset)."""
     found = {}

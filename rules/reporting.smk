@@ -291,7 +291,7 @@ rule write_report:
         sets=of_datasets(
             of_each(sets_of, "results/{dataset}/synthetic/{name}/train.tsv"),
             FILES["synthetic"],
-            lambda wildcards: FILES["synthetic"](wildcards).replace("/train.tsv", "/classes.tsv"),
+            page_filtered,
         ),
         trainings=of_datasets(page_trainings),
         weights=of_datasets(trained_weights),
