@@ -27,15 +27,8 @@ LOCAL = {
 }
 LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.
-CLUSTER = {
-    "check_dataset",
-    "export_synthetic_set",
-    "filter_masks",
-    "import_checkpoint",
-    "index_dataset",
-    "make_miniworld",
-}
-CLUSTER |= {"prepare_generator", "resize_masks"}
+CLUSTER = {"check_dataset", "filter_masks", "import_checkpoint", "index_dataset", "make_miniworld"}
+CLUSTER |= {"export_synthetic_set", "prepare_generator", "resize_masks"}
 CLUSTER_KINDS = ("look_", "verify_", "unused_", "prune_")
 RULES = {name: rule for name, rule in load_rules().items() if rule.shellcmd or name in LOCAL}
 
