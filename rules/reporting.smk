@@ -1,5 +1,6 @@
 # Needs: metrics, IoU per class, plans, sets, training logs. Makes: tables/, figures/.
 
+from freemask.files import sha256
 from freemask.workflow import figures
 
 PREDICTIONS = [f"predictions/{number}.png" for number in PICTURES]
@@ -270,7 +271,7 @@ for figure in FIGURES:
 
 # ---- The page: results of all data sets in one file ------------------------------------------------------------------
 
-TEMPLATES = [f"{ROOT}/freemask/reporting/templates/page.{kind}" for kind in ("html", "css", "js")]
+TEMPLATES = sorted((ROOT / "freemask/reporting/templates").iterdir())
 
 
 rule write_report:
@@ -299,7 +300,6 @@ rule write_report:
         predictions=of_datasets(lambda wildcards: page_pictures(wildcards.dataset)),
         experiments=config["experiments"],
         reported=REPORTED,
-        templates=TEMPLATES,
     output:
         report="results/report/report.html",
     log:
@@ -311,6 +311,7 @@ rule write_report:
         "../envs/cpu.yaml"
     params:
         code=code_of("write_report"),
+        templates=list(map(sha256, TEMPLATES)),  # no inputs: their paths differ between checkouts
         facts=json.dumps(page_facts()),
     shell:
         f"python {SCRIPTS}/write_report.py"

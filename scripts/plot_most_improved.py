@@ -64,7 +64,8 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
         label = f"each of {len(seeds)} train seeds" if seed == seeds[0] else None
         axes.scatter(shown[seed], rows, s=24, color="white", edgecolor=INK, linewidth=1, zorder=3, label=label)
     if "gain_low" in shown:
-        axes.hlines(rows, shown.gain_low, shown.gain_high, color=INK, linewidth=1.4, zorder=2)
+        limits = {"xmin": shown.gain_low, "xmax": shown.gain_high}
+        axes.hlines(rows, **limits, color=INK, linewidth=1.4, zorder=2, label="95 % interval")
     if "first" in shown:
         axes.scatter(shown["first"], rows, s=34, marker="x", color=INK, zorder=5, label="over real, normal schedule")
     if "reported_gain" in shown and shown.reported_gain.notna().any():

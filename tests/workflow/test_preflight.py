@@ -391,7 +391,7 @@ def test_a_real_run_says_all_that_is_wrong(fresh, tmp_path):
     assert done.returncode != 0
     assert done.stdout.count("error: resources/miniature-generator/") >= 3, done.stdout
     assert "an empty file" in done.stdout and "Traceback" not in done.stdout
-    assert not list((folder / "results").rglob("*.json"))
+    assert not list((folder / "results").rglob("preflight/*.json"))
 
 
 def checked(path: str) -> str:
