@@ -126,9 +126,9 @@ def networks(pipeline: "DiffusionPipeline") -> "dict[str, torch.nn.Module]":
 def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
     """Make networks fast, in place; names of weights and configs stay. The shape of batches never changes.
 
-    On a CPU: cached memory. On a GPU: calls of the UNet and a ControlNet are captured as CUDA graphs; if requested,
-    they and the decoder are compiled, with channels-last convolutions. Eager code stays contiguous: group norm isn't
-    channels-last on a GPU, and copies from layout to layout would cost more than convolutions gain.
+    If requested, the UNet, a ControlNet and the decoder are compiled. On a CPU memory is cached. On a GPU calls of the
+    UNet and a ControlNet are captured as CUDA graphs, and compiled networks are channels-last. Eager ones stay
+    contiguous: their group norm isn't channels-last, and copies between layouts would cost more than they gain.
     """
     import torch
 
@@ -136,15 +136,15 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
 
     if device == "cpu":
         cache_memory(True)
-        return
-    if compiled and (reason := obstacle()):
+    if compiled and device == "cuda" and (reason := obstacle()):
         tell(f"not compiled, eager runs: {reason}")
         compiled = False
     for name, network in networks(pipeline).items():
         if compiled and name != "text_encoder":
-            network.to(memory_format=torch.channels_last)
+            if device == "cuda":
+                network.to(memory_format=torch.channels_last)
             compile_network(network.decoder if name == "vae" else network)
-        if name in ("unet", "controlnet"):
+        if device == "cuda" and name in ("unet", "controlnet"):
             capture_network(network)
 
 

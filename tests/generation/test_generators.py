@@ -16,7 +16,7 @@ from tiny_generator import WORDS, tiny_pipeline
 from freemask import files, images
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.generation import generators
+from freemask.generation import compilation, generators
 from freemask.generation.controlnet import ControlNetGenerator
 from freemask.generation.freestyle.generator import FreestyleGenerator
 from freemask.generation.freestyle.loading import adopt_pipeline, weights_sha256
@@ -260,7 +260,7 @@ def test_compiled_networks_generate_the_same(folder, masks, controlnet, monkeypa
     compiled = load_generator("freestyle", folder, LABEL_SPACE, SAMPLING, compiled=True)
     plain = load_generator("freestyle", folder, LABEL_SPACE, SAMPLING)
     arguments = (masks, ["a", "b", "c"], [1, 2, 3])
-    assert calls == ["UNet2DConditionModel"]
+    assert sorted(calls) == ["Decoder", "UNet2DConditionModel"]
     assert np.abs(compiled(*arguments).astype(int) - plain(*arguments)).max() <= 1
 
 
@@ -284,19 +284,21 @@ def test_a_compiler_makes_one_graph_that_generates_the_same(tmp_path, monkeypatc
     plain = [FreestyleGenerator(pipeline, LABEL_SPACE, SAMPLING)(*batch) for batch in batches]
     generators.arrange(pipeline, "cpu", compiled=True)
     compiled = [FreestyleGenerator(pipeline, LABEL_SPACE, SAMPLING)(*batch) for batch in batches]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # UNet and decoder
     assert not torch._dynamo.utils.counters["graph_break"]
     for one, other in zip(compiled, plain, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_channels_last_on_a_gpu_only(monkeypatch):
+def test_channels_last_where_a_gpu_runs_compiled_code(monkeypatch):
+    monkeypatch.setattr(compilation, "obstacle", lambda: None)
+    monkeypatch.setattr(compilation, "compile_network", lambda network: None)
     pipeline = tiny_pipeline()
     weight = pipeline.unet.conv_in.weight
-    generators.arrange(pipeline, "cpu", compiled=False)
-    assert not pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    generators.arrange(pipeline, "cuda", compiled=False)
-    assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    for device, compiled, expected in (("cpu", True, False), ("cuda", False, False), ("cuda", True, True)):
+        generators.arrange(pipeline, device, compiled)
+        assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == expected
+        assert isinstance(pipeline.unet.forward, compilation.Captured) == (device == "cuda")
     assert (pipeline.unet.conv_in.weight == weight).all()
 
 
