@@ -806,6 +806,8 @@ def jobs_of(dataset):
         "result_tables": 1,
         "training_cost": 1,
         "most_improved": 1,
+        "list_warnings": 1,
+        "write_report": int(dataset == next(iter(DATASETS))),  # one page of all data sets
         **{one.script.stem: 1 for one in FIGURES if f"results/{dataset}/figures/{one.name}.png" in figures_of(dataset)},
     }
     return {rule: number for rule, number in numbers.items() if number}
