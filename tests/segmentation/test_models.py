@@ -47,6 +47,7 @@ def test_every_model_trains_and_predicts(name, tmp_path):
         dataset=next(iter(entry["iterations"])),
         label_space=str(tmp_path / "label_space.json"),
         regime="real",
+        mask_size=64,
         schedule=1,
         validation="val.tsv",
         train_seed=0,

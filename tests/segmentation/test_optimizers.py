@@ -51,7 +51,7 @@ def built(name, folder, shallow=False):
     experiment = Experiment(
         name=name, dataset=next(iter(entry["iterations"])), label_space=str(folder / "label_space.json"),
         regime="real", schedule=1, validation="val.tsv", train_seed=0, work_dir="work", real="real.tsv",
-        gpus=entry["gpus"],
+        gpus=entry["gpus"], mask_size=64,
     )  # fmt: skip
     (folder / "config.py").write_text(config_text(resolve(entry, experiment)))
     config = small_models.shrink(Config.fromfile(folder / "config.py", import_custom_modules=False))
