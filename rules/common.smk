@@ -550,6 +550,19 @@ def model_settings(wildcards):
     return json.dumps(entry | by_dataset)
 
 
+def checks(output):
+    """The checks that a training's config waits for. That of a test split only if `output` wasn't made before there was
+    one: another set of inputs would train again.
+    """
+
+    def paths(wildcards):
+        folder = f"results/{wildcards.dataset}/check"
+        tested = has_test(wildcards.dataset) and not made_without(f"{folder}/test.tsv", output.format(**wildcards))
+        return [f"{folder}/{split}.tsv" for split in ("train", "val", *["test"] * tested)]
+
+    return paths
+
+
 def has_test(dataset):
     """Whether a data set has a test split."""
     return "test" in DATASETS[dataset]["images"]

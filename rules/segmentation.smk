@@ -10,7 +10,7 @@ rule training_config:
     input:
         train="results/{dataset}/index/train.tsv",
         val="results/{dataset}/index/val.tsv",
-        check=expand("results/{{dataset}}/check/{split}.tsv", split=["train", "val"]),
+        check=checks("results/{dataset}/training/{experiment}/seed-{train_seed}/config.py"),
         train_sizes="results/{dataset}/check/train.sizes.tsv",
         val_sizes="results/{dataset}/check/val.sizes.tsv",
         synthetic=pairs_to_train_on,

@@ -38,7 +38,7 @@ def indexed(fresh, tmp_path_factory) -> Path:
     folder = shutil.copytree(fresh, tmp_path_factory.mktemp("road") / "clone", symlinks=True)
     (folder / "config/datasets/road.yaml").write_text(yaml.safe_dump(FACTS))
     config = tiny_run.read_yaml(folder / tiny_run.CONFIG)
-    config["datasets"] = ["road"]
+    config |= {"datasets": ["road"], "evaluation": {"pictures": 2}}
     rows = folder / "config/tiny_experiments.tsv"
     rows.write_text(rows.read_text().replace("\tminiworld\t", "\troad\t"))
     for key in ("generators", "synthetic_sets"):
