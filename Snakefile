@@ -47,7 +47,7 @@ rule all:
     default_target: True
     input:
         [report_files(dataset) for dataset in DATASETS],
-        "results/report/report.html",
+        f"results/{PAGE}/report.html",
 
 
 rule synthesis_all:

@@ -93,6 +93,8 @@ if "container" in config:
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
 # A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
+# Folder of the page of all data sets, of a named run its own.
+PAGE = f"report{experiments.RUN}{config['run']}" if "run" in config else "report"
 SCRIPTS = shlex.quote(f"{ROOT}/scripts").replace("{", "{{").replace("}", "}}")
 # The watchdog's limit is no parameter: another one makes no result outdated.
 shell.prefix(

@@ -301,11 +301,11 @@ rule write_report:
         experiments=config["experiments"],
         reported=REPORTED,
     output:
-        report="results/report/report.html",
+        report=f"results/{PAGE}/report.html",
     log:
-        "logs/write_report.log",
+        f"logs/{PAGE}/write_report.log",
     benchmark:
-        "logs/write_report.benchmark.tsv"
+        f"logs/{PAGE}/write_report.benchmark.tsv"
     localrule: True
     conda:
         "../envs/cpu.yaml"
