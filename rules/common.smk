@@ -91,10 +91,11 @@ if "container" in config:
     containerized: config["container"]
 
 
-# Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
-# A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
 # Folder of the page of all data sets, of a named run its own.
 PAGE = f"report{experiments.RUN}{config['run']}" if "run" in config else "report"
+
+# Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
+# A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
 SCRIPTS = shlex.quote(f"{ROOT}/scripts").replace("{", "{{").replace("}", "}}")
 # The watchdog's limit is no parameter: another one makes no result outdated.
 shell.prefix(

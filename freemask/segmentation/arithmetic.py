@@ -132,9 +132,7 @@ def accelerate(model: nn.Module, ways: Sequence[str], config: Mapping[str, Any])
         fuse_attention(model)
     if "compiled_backbone" in ways:
         compile_backbone(model)
-    wrapper = config.get("optim_wrapper")
-    if wrapper is None:  # an evaluation: nothing to capture, and its images have many sizes
-        return
+    wrapper = config["optim_wrapper"]
     if "captured_backbone" in ways and torch.cuda.is_available():
         shape = (config["train_dataloader"]["batch_size"], 3, *config["model"]["data_preprocessor"]["size"])
         capture_backbone(model, shape, AUTOCAST.get(wrapper["type"], torch.float32))

@@ -37,9 +37,10 @@ class AtomicRunner(Runner):
         return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
-        """Accelerate the model's training steps, on its device, and wrap it if there are several processes."""
-        model = model.to(get_device())
-        accelerate(model, acceleration(self.cfg, get_world_size()), self.cfg)
+        """Accelerate a training's steps, with the model on its device, and wrap it if there are several processes."""
+        if self.cfg.get("optim_wrapper"):  # no evaluation
+            model = model.to(get_device())
+            accelerate(model, acceleration(self.cfg, get_world_size()), self.cfg)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:

@@ -60,7 +60,7 @@ def test_only_training_steps_are_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiled)
     model, settings = built("segformer_mit-b2", tmp_path, shallow=True)
     keys = set(model.state_dict())
-    accelerate(model, ["fused_attention", "compiled_backbone"], {"optim_wrapper": {}})
+    accelerate(model, ["fused_attention", "compiled_backbone"], {"optim_wrapper": {"type": "OptimWrapper"}})
     model.train().train_step(pairs(2), ours(model, settings))
     with torch.no_grad():
         model.eval().test_step(pairs(1))
