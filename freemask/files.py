@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from freemask import disks, watchdog
 from freemask.errors import InputError
 
+RUN = "@"  # results/<data set>@<run>, see freemask.workflow.named_runs
+
 
 def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     """Write a file under a temporary name, fsync, rename: a reader sees the old file or the whole new one.
@@ -105,6 +107,11 @@ def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
     if not found.startswith((expected or "").lower()):
         raise InputError(f"{path}: SHA-256 is {found}, want {expected}; {remedy}")
     return found
+
+
+def own_id(dataset: str) -> str:
+    """Id of a data set, as the user's tables have it: without the name of a run."""
+    return dataset.partition(RUN)[0]
 
 
 def subfolder(mask_id: str) -> str:

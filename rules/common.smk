@@ -17,6 +17,7 @@ from snakemake.io import IOFile
 from freemask import watchdog
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
+from freemask.files import RUN, own_id
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
@@ -92,7 +93,7 @@ if "container" in config:
 
 
 # Folder of the page of all data sets, of a named run its own.
-PAGE = f"report{experiments.RUN}{config['run']}" if "run" in config else "report"
+PAGE = f"report{RUN}{config['run']}" if "run" in config else "report"
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
 # A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.
@@ -421,7 +422,7 @@ def painted_classes(output):
 
 def images_folder(wildcards):
     """The folder of a generator's images, which all runs of a data set share."""
-    return f"results/{experiments.own_id(wildcards.dataset)}/synthesis/{wildcards.generator}/images"
+    return f"results/{own_id(wildcards.dataset)}/synthesis/{wildcards.generator}/images"
 
 
 def plans_by_generator(dataset):

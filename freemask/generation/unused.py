@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from freemask.errors import InputError
+from freemask.files import RUN, own_id
 from freemask.generation.shard import image_path
 from freemask.tables import read_table
 
-RUN = "@"  # results/<data set>@<run>, see freemask.workflow.named_runs
 BY_PLAN = ("synthesis", "margins", "filtered")  # folders of tables, <generator>/<plan>/
 
 
@@ -44,7 +44,7 @@ def find(folder: Path, plans: dict[str, list[str]]) -> Iterator[Unused]:
 
 def _images(folder: Path, generator: str, plans: list[str]) -> Iterator[Unused]:
     """Images of a generator that neither the plans nor those of the data set's other runs hold."""
-    shared = folder.with_name(folder.name.partition(RUN)[0])
+    shared = folder.with_name(own_id(folder.name))
     images = shared / "synthesis" / generator / "images"
     found = sorted(images.glob("*/*.jpg"))
     if not found:

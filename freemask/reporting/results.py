@@ -14,9 +14,8 @@ import pandas as pd
 import yaml
 
 from freemask.errors import InputError
-from freemask.files import read_json
+from freemask.files import own_id, read_json
 from freemask.reporting.intervals import Interval, SameImages, gain_interval, resampled_ious
-from freemask.segmentation.experiments import own_id
 from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]

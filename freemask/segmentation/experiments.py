@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from freemask.errors import InputError
+from freemask.files import own_id
 from freemask.segmentation.regimes import find_regime
 from freemask.tables import read_table
 
 COLUMNS = ["experiment", "dataset", "model", "regime", "schedule", "synthetic_set", "train_seeds"]
-RUN = "@"  # between a data set's id and the name of a run, see workflow.named_runs
 OPTIONAL_COLUMNS = {"balance": "exact", "study": "main"}  # and the value of an empty cell or a missing column
 
 
@@ -45,11 +45,6 @@ def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Fill empty cells of the optional columns, and add the columns that are missing."""
     columns = {name: table.get(name, pd.Series(index=table.index, dtype=object)) for name in OPTIONAL_COLUMNS}
     return table.assign(**{name: column.fillna(OPTIONAL_COLUMNS[name]) for name, column in columns.items()})
-
-
-def own_id(dataset: str) -> str:
-    """Id of a data set, as the user's tables have it: without the name of a run."""
-    return dataset.partition(RUN)[0]
 
 
 def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:

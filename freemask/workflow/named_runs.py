@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from freemask.segmentation.experiments import RUN
+from freemask.files import RUN
 
 BY_DATASET = ("data_roots", "scorers", "report", "imported")  # keys of the configuration
 OF_A_DATASET = ("generators", "synthetic_sets")

@@ -6,7 +6,7 @@ import pytest
 import tiny_run
 from tiny_run import hashes, planned, rules, snakemake, stamps
 
-from freemask.segmentation.experiments import own_id
+from freemask.files import own_id
 
 IMAGES = "results/miniworld/synthesis/miniature/images/*/*.jpg"
 
