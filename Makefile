@@ -6,7 +6,7 @@ SYSTEM_PYTHON := $(shell command -v $(PYTHON))
 CORES ?= 2
 CONFIG ?= config/demo.yaml
 REPORT := results/report/report.html
-REPORT_RULES := write_report result_tables training_cost most_improved
+REPORT_RULES := write_report result_tables training_cost most_improved list_warnings
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

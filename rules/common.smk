@@ -92,8 +92,9 @@ if "container" in config:
     containerized: config["container"]
 
 
-# Folder of the page of all data sets, of a named run its own.
-PAGE = f"report{RUN}{config['run']}" if "run" in config else "report"
+# Of a named run: what its folders for all data sets end with.
+OF_RUN = f"{RUN}{config['run']}" if "run" in config else ""
+PAGE = f"report{OF_RUN}"  # the folder of the page
 
 # Jobs run scripts and import the library from the checkout that this file belongs to, wherever they run.
 # A literal part of every command: a module's commands are formatted with the names of the workflow that uses it.

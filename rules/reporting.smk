@@ -192,7 +192,7 @@ rule paper:
     shell:
         f"python {SCRIPTS}/paper.py"
         " --experiments {params.experiments:q} --results results --comparisons {params.comparisons:q}"
-        " --sets {params.sets:q} --reported {params.reported:q} --tables results/paper --log {log:q}"
+        f" --sets {{params.sets:q}} --reported {{params.reported:q}} --tables results/paper{OF_RUN} --log {{log:q}}"
 
 
 # ---- Figures: each is a script plot_<name>.py, here or listed in the configuration under `figures` --------------------
@@ -281,6 +281,7 @@ rule write_report:
             "results/{dataset}/tables/miou.csv",
             "results/{dataset}/tables/cost.tsv",
             "results/{dataset}/tables/most_improved.tsv",
+            "results/{dataset}/tables/warnings.tsv",
         ),
         data=of_datasets(
             "results/{dataset}/class_loss.tsv",

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from freemask.files import own_id
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
 from freemask.selection.hardness import images_at_rank
@@ -72,7 +73,7 @@ class Paper:
     def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
         """In proportion to the authors' joint training of the model, on another data set if there is none on this."""
         tables = self.figures["hours"]
-        for one in (dataset, *tables):
+        for one in (own_id(dataset), *tables):
             if model in tables.get(one, {}):
                 return tables[one][model] * 3600 * self.figures["gpus"] * updates / self.figures["iterations"][one]
         return None

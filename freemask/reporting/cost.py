@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from freemask.files import own_id
 from freemask.reporting.layout import PAGE, html_table, images
 
 NOTE = (
@@ -51,7 +52,8 @@ def add_reported(costs: pd.DataFrame, reported: dict[str, Any], dataset: str) ->
         reported: The authors' numbers: logs (model, hours, perhaps dataset) and cost.training_gpus.
         dataset: Id of the data set.
     """
-    logs = {row["model"]: row["hours"] for row in reported.get("logs", []) if row.get("dataset", "ade20k") == dataset}
+    own = own_id(dataset)
+    logs = {row["model"]: row["hours"] for row in reported.get("logs", []) if row.get("dataset", "ade20k") == own}
     if not logs:
         return costs
     of_model = costs.model.map(logs).where((costs.regime == "joint") & (costs.schedule == 2))

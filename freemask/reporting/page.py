@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
 from freemask.reporting.headline import dumbbell_table, headline, provenance, verdict
@@ -44,7 +45,11 @@ def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
         reported: Content of the file of the authors' numbers.
     """
     table = data.table("cost.tsv", ["experiment", "model", "regime", "schedule", "hours", "gpu_hours"])
-    logs = {one["model"]: one["hours"] for one in reported.get("logs", []) if one.get("dataset", "ade20k") == data.id}
+    logs = {
+        one["model"]: one["hours"]
+        for one in reported.get("logs", [])
+        if one.get("dataset", "ade20k") == own_id(data.id)
+    }
     gpus = reported.get("cost", {}).get("training_gpus", 0)
     compared = set(data.miou.experiment[data.miou.get("reported_gain", pd.Series(dtype=float)).notna()])
     rows = []
@@ -92,8 +97,9 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
         return charts.svg(figure, f"{kind}-{name}", f"{what}, {title}")
 
     return {
-        "data": data, "facts": data.facts, "title": title, "over": over,
+        "data": data, "own_id": own_id(name), "facts": data.facts, "title": title, "over": over,
         "headline": headline(data),
+        "warnings": data.table("warnings.tsv", ["of", "warning"]).to_dict("records"),
         "ablations": listed,
         "ablation_chart": drawn("ablations", charts.ablations(panels, lines), "Ablations") if panels else "",
         "classes": classes.astype(object).where(classes.notna(), None).to_dict("records"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freemask.files import own_id
 from freemask.reporting import cost, results
 from freemask.reporting.intervals import NOT_KEPT, SameImages, gain_interval
 from freemask.reporting.layout import interval, note_on_intervals, number, validation_images
@@ -120,6 +121,7 @@ class Study:
 
 def read_study(experiments: Path, dataset: str, training: Path, compared: dict[str, Any]) -> Study:
     """Read the evaluations of a data set that there are; see `Study`."""
+    dataset = own_id(dataset)
     rows = read_all_experiments(experiments)
     rows = rows[rows.dataset == dataset].reset_index(drop=True)
     done = [

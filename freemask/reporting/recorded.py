@@ -8,6 +8,7 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
+from freemask.files import own_id
 from freemask.reporting import charts
 from freemask.reporting.runs import Run, read_run
 from freemask.segmentation.experiments import read_all_experiments
@@ -64,7 +65,7 @@ def read_dataset(name: str, facts: dict[str, Any], results: Path, logs: Path, ex
     """
     rows = read_all_experiments(experiments)
     shown = (rows.study == "main") | rows.experiment.isin(facts["ablations"])
-    rows = rows[(rows.dataset == name) & shown].reset_index(drop=True)
+    rows = rows[(rows.dataset == own_id(name)) & shown].reset_index(drop=True)
     path = results / name / "tables/miou.csv"
     try:
         miou = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna(

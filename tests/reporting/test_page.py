@@ -14,7 +14,8 @@ import recorded_tree
 import yaml
 from command_line import run_script
 
-from freemask.reporting import charts, headline, pictures, runs
+from freemask import files
+from freemask.reporting import charts, headline, pictures, recorded, runs
 from rules import ROOT
 
 EXPERIMENTS = ROOT / "config/experiments.tsv"
@@ -80,6 +81,7 @@ def write(folder: Path, facts: dict, experiments: Path = EXPERIMENTS) -> str:
         results = folder / "results" / dataset
         common = {"experiments": experiments, "dataset": dataset, "training": results / "training"}
         tables = results / "tables"
+        files.write_atomic(tables / "warnings.tsv", b"of\twarning\nscorer\tdoubtful <b>\n")
         run_script("result_tables", **common, masks=results / "masks.tsv", label_space=results / "label_space.json",
                    reported=REPORTED, reported_set=own["contact_sheet"], markdown=tables / "miou.md",
                    csv=tables / "miou.csv", latex=tables / "miou.tex", html=tables / "miou.html",
@@ -122,6 +124,23 @@ def test_it_is_whole_html_that_needs_nothing_else(paper, page):
     assert len(paper[2].encode()) < 20e6
     assert len([attrs for attrs, _ in page.all("img")]) == 2 * (8 * (2 + 4 * 2) + 4 * 6)
     assert all(attrs["alt"] for attrs, _ in page.all("img"))
+
+
+def test_warnings_stand_below_the_verdict(paper):
+    assert "<li>scorer: doubtful &lt;b&gt;</li>" in paper[2][: paper[2].index('id="headline"')]
+
+
+def test_a_named_run_is_found_in_the_experiments_table(paper):
+    folder, facts, _ = paper
+    made = recorded.read_dataset(
+        "cocostuff164k", facts["cocostuff164k"], folder / "results", folder / "logs", EXPERIMENTS
+    )
+    shutil.copytree(folder / "results/cocostuff164k", folder / "results/cocostuff164k@b")
+    named = recorded.read_dataset(
+        "cocostuff164k@b", facts["cocostuff164k"], folder / "results", folder / "logs", EXPERIMENTS
+    )
+    assert len(made.experiments) == len(named.experiments) > 0
+    shutil.rmtree(folder / "results/cocostuff164k@b")
 
 
 def test_every_link_leads_somewhere(page):
