@@ -40,7 +40,7 @@ def at_one_scale(name: str, train: Pipeline, test: Pipeline, sizes: Sequence[Siz
         sizes: Sizes of the images of all splits; None: unknown.
     Raises: InputError where the two resize differently.
     """
-    seen, evaluated = _resizing(train), _resizing(test)
+    seen, evaluated = resize_of(train), resize_of(test)
     if seen and not evaluated:
         resize = {"type": "Resize", "scale": _centre(name, seen), "keep_ratio": seen.get("keep_ratio", True)}
         if sizes is not None and all(seen_as(size, resize) == (size.width, size.height) for size in sizes):
@@ -56,11 +56,6 @@ def at_one_scale(name: str, train: Pipeline, test: Pipeline, sizes: Sequence[Siz
     return test
 
 
-def resize_of(pipeline: Pipeline) -> dict[str, Any] | None:
-    """The Resize of an evaluation's pipeline; None where images keep their size."""
-    return _resizing(pipeline)
-
-
 def seen_as(size: Size, resize: dict[str, Any] | None) -> tuple[int, int]:
     """Width and height that the network sees of an image [pixels]."""
     import mmcv
@@ -73,8 +68,8 @@ def seen_as(size: Size, resize: dict[str, Any] | None) -> tuple[int, int]:
     return mmcv.rescale_size((size.width, size.height), tuple(resize["scale"]))
 
 
-def _resizing(pipeline: Pipeline) -> dict[str, Any] | None:
-    """The step of a pipeline that resizes."""
+def resize_of(pipeline: Pipeline) -> dict[str, Any] | None:
+    """The step of a pipeline that resizes; None where images keep their size."""
     return next((step for step in pipeline if "Resize" in step["type"]), None)
 
 
