@@ -75,6 +75,15 @@ def current_umask() -> int:
     return current
 
 
+def write_changed(path: str | Path, content: bytes) -> bool:
+    """As write_atomic, but a file that has these bytes already stays; returns whether it was written."""
+    path = Path(path)
+    if path.exists() and path.read_bytes() == content:
+        return False
+    write_atomic(path, content)
+    return True
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:

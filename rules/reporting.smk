@@ -271,7 +271,7 @@ for figure in FIGURES:
 
 # ---- The page: results of all data sets in one file ------------------------------------------------------------------
 
-TEMPLATES = sorted((ROOT / "freemask/reporting/templates").iterdir())
+TEMPLATES = sorted((ROOT / "freemask/reporting/templates").glob("page.*"))
 
 
 rule write_report:

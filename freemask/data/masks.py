@@ -11,7 +11,7 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import sha256, subfolder, write_atomic
+from freemask.files import sha256, subfolder, write_changed
 from freemask.images import png_bytes, read_mask
 from freemask.tables import read_table
 
@@ -209,14 +209,7 @@ def mask_path(masks_dir: Path, mask_id: str) -> Path:
 
 def write_mask(path: str | Path, mask: np.ndarray) -> bool:
     """Write labels (H, W) uint8 as PNG, atomically; returns False if the file has these bytes already."""
-    content = png_bytes(mask)
-    try:
-        if Path(path).read_bytes() == content:
-            return False
-    except FileNotFoundError:
-        pass
-    write_atomic(path, content)
-    return True
+    return write_changed(path, png_bytes(mask))
 
 
 def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
-from freemask.files import sha256, subfolder, write_atomic
+from freemask.files import sha256, subfolder, write_changed
 from freemask.images import png_bytes, read_image
 from freemask.parallel import map_files
 
@@ -90,12 +90,6 @@ def _cut_pair(
             name = f"{mask_id}__y{y.begin:05d}_x{x.begin:05d}"
             paths = [folder / kind / subfolder(mask_id) / f"{name}.png" for kind in ("images", "masks")]
             for path, array in zip(paths, (image[y.begin : y.end, x.begin : x.end], mask), strict=True):
-                _write(path, png_bytes(np.ascontiguousarray(array)))
+                write_changed(path, png_bytes(np.ascontiguousarray(array)))
             rows.append((name, *map(str, paths), *map(sha256, paths)))
     return rows
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file unless it has these bytes already."""
-    if not (path.exists() and path.read_bytes() == content):
-        write_atomic(path, content)

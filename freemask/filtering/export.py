@@ -15,7 +15,7 @@ import yaml
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import subfolder, sweep, write_atomic, writer
+from freemask.files import subfolder, sweep, write_atomic, write_changed, writer
 from freemask.filtering.sets import MaskFilter, mask_filters, read_filtered
 from freemask.generation.prompt import present_labels
 from freemask.images import png_bytes, read_mask
@@ -123,7 +123,7 @@ def _claim(folder: Path, wanted: set[str]) -> None:
 def _export_pair(pair: Pair, space: LabelSpace, folder: Path) -> list[str]:
     """Export an image and its mask; returns the words of the mask's classes."""
     link(pair.image, folder / f"{IMAGES}/{pair.name}{Path(pair.image).suffix}")
-    _write(folder / f"{MASKS}/{pair.name}.png", png_bytes(read_filtered(pair.mask, pair.mask_filter, space)))
+    write_changed(folder / f"{MASKS}/{pair.name}.png", png_bytes(read_filtered(pair.mask, pair.mask_filter, space)))
     words = space.words_by_label()
     return [words[label] for label in present_labels(read_mask(pair.mask), space.ignored)]
 
@@ -143,13 +143,7 @@ def link(source: str, target: Path) -> None:
     except FileNotFoundError:
         raise InputError(f"{source}: no such image; run verify, then make it again") from None
     except OSError:  # another disk, a file system without links, or a file of another user
-        _write(target, Path(source).read_bytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file unless it has these bytes already."""
-    if not (path.exists() and path.read_bytes() == content):
-        write_atomic(path, content)
+        write_changed(target, Path(source).read_bytes())
 
 
 def metadata(rows: pd.DataFrame) -> bytes:

@@ -1,6 +1,5 @@
 """One page about a data set as it is: the check's findings, classes, sizes, suspicious pairs, images with masks."""
 
-import base64
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from freemask.errors import InputError
 from freemask.images import jpeg_bytes, png_bytes, read_image
 from freemask.parallel import map_files, some
 from freemask.reporting.choice import choose_masks
+from freemask.reporting.pictures import TEMPLATES, data_uri
 
 SIDE = 96  # of the images whose edges are compared with those of their masks [pixels]
 TILE = 320  # longer side of a picture [pixels]
@@ -210,12 +210,11 @@ def _picture(split: Split, position: int, space: LabelSpace) -> Picture:
     note = f", fits better {fit.turned}" if fit.turned else ""
     caption = f"{mask_id}, {width} x {height}, fit {fit.ratio:.2f}{note}: {', '.join(names[label] for label in own)}"
     return Picture(
-        _data("jpeg", jpeg_bytes(shown, 85)), _data("png", png_bytes(mask, space.palette())), size[0], caption
+        data_uri("image/jpeg", jpeg_bytes(shown, 85)),
+        data_uri("image/png", png_bytes(mask, space.palette())),
+        size[0],
+        caption,
     )
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> str:
@@ -233,9 +232,11 @@ def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> s
         shown = [(split, *pictures(split, space, number)) for split in splits]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}; run again") from None
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["share"] = lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}"
-    return environment.from_string(PAGE).render(
+    return environment.get_template("dataset.html").render(
         title=title,
         space=space,
         splits=[(split, len(split.pairs), size_rows(split)) for split in splits],
@@ -248,79 +249,3 @@ def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> s
         listed=LISTED,
         ignored="#{:02x}{:02x}{:02x}".format(*space.ignored_color),
     )
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{{ title }}: images and masks</title><style>
-:root { --mask: 0.5 }
-body { font: 15px sans-serif; color: #222; background: #fff; margin: 2em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.wrap { overflow-x: auto; }
-.color { display: inline-block; width: 1em; height: 1em; border: 1px solid #888; vertical-align: -0.15em; }
-.bar { display: inline-block; height: 0.7em; background: #6b8fb3; margin-right: 0.5em; }
-.finding td:first-child { font-weight: bold; }
-.pairs { display: flex; flex-wrap: wrap; gap: 1em; }
-figure { margin: 0; }
-.pair { position: relative; line-height: 0; }
-.pair img:last-child { position: absolute; left: 0; top: 0; opacity: var(--mask); image-rendering: pixelated; }
-figcaption { font-size: 12px; color: #555; padding-top: 0.3em; overflow-wrap: anywhere; }
-.opacity { position: sticky; top: 0; background: #fff; padding: 0.5em 0; z-index: 1; border-bottom: 1px solid #ddd; }
-p { max-width: 60em; color: #555; }
-</style></head><body>
-<h1>{{ title }}: images and masks</h1>
-<p>{% for split, number, sizes in splits %}{{ split.name }}: {{ number }} pairs. {% endfor %}
-{{ space | length }} classes. Label {{ space.ignored }} is ignored:
-<span class="color" style="background: {{ ignored }}"></span>.</p>
-<h2>What the check finds</h2>
-{% if findings %}
-<div class="wrap"><table class="findings">
-{% for what, where in findings %}<tr class="finding"><td>{{ what }}</td><td>{{ where }}</td></tr>
-{% endfor %}</table></div>
-{% else %}<p>Nothing: every file can be used.</p>{% endif %}
-{% if offenders %}
-<h2>Files that can't be used</h2>
-<div class="wrap"><table><tr><th>file</th><th>what</th><th>remedy</th></tr>
-{% for path, what, remedy in offenders %}<tr><td>{{ path }}</td><td>{{ what }}</td><td>{{ remedy }}</td></tr>
-{% endfor %}</table></div>
-{% if left %}<p>And {{ left }} more.</p>{% endif %}
-{% endif %}
-<h2>Classes</h2>
-<p>Shares are of the labelled pixels; images: those that show the class.</p>
-<div class="wrap"><table><tr><th></th><th class="number">label</th><th>name</th><th>word</th>
-{% for split, _, _ in splits %}<th>{{ split.name }}: pixels</th><th class="number">images</th>{% endfor %}</tr>
-{% for row in classes %}<tr><td><span class="color" style="background: {{ row.color }}"></span></td>
-<td class="number">{{ row.label }}</td><td>{{ row.name }}</td><td>{{ row.word }}</td>
-{% for share, images in row.splits %}
-<td><span class="bar" style="width: {{ (120 * share / largest) | round(1) }}px"></span>{{ share | share }}</td>
-<td class="number">{{ images }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-<h2>Sizes</h2>
-{% for split, _, sizes in splits %}
-<table><tr><th>{{ split.name }}: width x height</th><th class="number">images</th></tr>
-{% for size, number in sizes[:10] %}<tr><td>{{ size }}</td><td class="number">{{ number }}</td></tr>
-{% endfor %}</table>
-{% if sizes | length > 10 %}<p>And {{ sizes | length - 10 }} other sizes.</p>{% endif %}
-{% endfor %}
-<h2>Images and masks</h2>
-<p>Fit: the image's contrast at the borders in its mask, over its mean contrast. Masks that lie on their images have
-more than 1. Pairs with the lowest fit come first; look whether mask and image belong together. The others are chosen
-to show the rare classes.</p>
-<label class="opacity">mask <input type="range" min="0" max="1" step="0.05" value="0.5"
-oninput="document.documentElement.style.setProperty('--mask', this.value)"></label>
-{% for split, worst, chosen in shown %}
-{% for heading, some in [("lowest fit", worst), ("rare classes", chosen)] %}
-{% if some %}
-<h3>{{ split.name }}: {{ heading }}</h3>
-<div class="pairs">
-{% for picture in some %}<figure style="width: {{ picture.width }}px"><div class="pair">
-<img src="{{ picture.image }}" alt=""><img src="{{ picture.mask }}" alt=""></div>
-<figcaption>{{ picture.caption }}</figcaption></figure>
-{% endfor %}</div>
-{% endif %}
-{% endfor %}
-{% endfor %}
-</body></html>
-"""

@@ -1,6 +1,5 @@
 """One page for people: the results of all data sets in one HTML file that needs no other file and no network."""
 
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -10,11 +9,11 @@ from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
 from freemask.reporting.headline import dumbbell_table, headline, provenance, verdict
+from freemask.reporting.pictures import TEMPLATES
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.segmentation.outputs import read_scalars, read_validations
 from freemask.tables import read_table
 
-TEMPLATES = Path(__file__).parent / "templates"
 # Columns of the headline table, in this order; other regimes come after them.
 ORDER = [("joint", 2), ("real", 2), ("real", 1), ("finetune", 1), ("synthetic", 1)]
 LOST = 5  # classes with the largest losses in the chart of gains

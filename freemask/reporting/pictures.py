@@ -1,15 +1,16 @@
 """Pictures of the page: colors of masks, the names of their regions, errors of predictions; as data URIs."""
 
 import base64
-import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from freemask.data.label_space import LabelSpace
-from freemask.images import pack, png_bytes
+from freemask.images import jpeg_bytes, pack, png_bytes
 
+TEMPLATES = Path(__file__).parent / "templates"  # of pages
 NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
 NAME_WIDTH, NAME_HEIGHT = 24, 8  # of a name on a picture, percent of its sides
 GRID = 48  # cells along the longer side, on which a region's middle is looked for
@@ -34,7 +35,7 @@ class Picture:
 
 
 def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Color a filtered mask (H, W) of raw labels: filtered pixels white, ignored ones black."""
+    """Color a filtered mask (H, W) of raw labels; filtered and ignored pixels have colors of their own."""
     painted = label_space.colorize(filtered)
     painted[(mask != label_space.ignored) & (filtered == label_space.ignored)] = label_space.filtered_color
     return painted
@@ -42,11 +43,9 @@ def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: Label
 
 def photo(picture: np.ndarray, title: str, note: str = "") -> Picture:
     """A photograph (H, W, 3) uint8 as a JPEG."""
-    buffer = io.BytesIO()
     shrinks = max(picture.shape[:2]) > LONGEST
     image = _resized(picture, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
-    Image.fromarray(image).save(buffer, format="JPEG", quality=QUALITY)
-    return Picture(_uri("image/jpeg", buffer.getvalue()), title, image.shape[:2], [], note)
+    return Picture(data_uri("image/jpeg", jpeg_bytes(image, QUALITY)), title, image.shape[:2], [], note)
 
 
 def painted(
@@ -57,7 +56,7 @@ def painted(
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(codes)] = codes[:, None] >> [16, 8, 0] & 255
     image = _resized(index.reshape(picture.shape[:2]).astype(np.uint8), Image.Resampling.NEAREST)
-    return Picture(_uri("image/png", png_bytes(image, palette)), title, image.shape[:2], names or [], note)
+    return Picture(data_uri("image/png", png_bytes(image, palette)), title, image.shape[:2], names or [], note)
 
 
 def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
@@ -68,7 +67,8 @@ def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, how))
 
 
-def _uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """Content of a page, of a type such as image/png."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
