@@ -187,7 +187,7 @@ rule paper:
     params:
         experiments=config["experiments"],
         comparisons=json.dumps({dataset: comparison_of(dataset) for dataset in DATASETS}),
-        sets=json.dumps({name: set_settings(name) for name in config["synthetic_sets"]}),
+        sets=json.dumps({name: varied_settings(name) for name in config["synthetic_sets"]}),
         reported=REPORTED,
     shell:
         f"python {SCRIPTS}/paper.py"

@@ -192,7 +192,7 @@ def test_a_folder_of_someone_else_is_refused(here):
 
 def test_every_rule_that_asks_for_a_gpu_takes_one():
     """In each rule with `gpu`, the script that runs hands `gpus` to cli.run."""
-    rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").rglob("*.smk")))
     found = {}
     for block in re.split(r"^ *rule\b", rules, flags=re.MULTILINE)[1:]:
         if re.search(r"^\s+gpu=", block, flags=re.MULTILINE):

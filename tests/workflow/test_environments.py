@@ -76,7 +76,7 @@ def imported(nodes: Iterable[ast.AST]) -> set[str]:
 
 def of_snakemake_process() -> set[str]:
     """Packages that the Snakefile's parts import, themselves or through modules of freemask that are loaded then."""
-    smk = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
+    smk = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").rglob("*.smk")])
     lines = re.findall(r"^(?:from|import) .+$", smk, re.MULTILINE)
     own = [line for line in lines if "freemask" in line]
     show = (

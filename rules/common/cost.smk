@@ -1,0 +1,132 @@
+# What `cost` is told of a run. Functions are named after what they return.
+
+
+def pairs_of(dataset):
+    """Number of pairs of each split: of the index, else of the raw folder, else as the data set's file says."""
+    facts, found = DATASETS[dataset], {}
+    for split in ("train", "val"):
+        folder = Path(facts["root"]) / facts["masks"][split]
+        number = preflight.rows(Path(f"results/{dataset}/index/{split}.tsv")) or preflight.entries(folder)
+        found[split] = number or facts.get("pairs", {}).get(split, 0)
+    return found
+
+
+def jobs_of(dataset):
+    """Number of jobs of each rule in `all`, without fetched weights, by the configuration alone."""
+    sets, shards, kinds = sets_of(dataset), config["shards"], ("checkpoint", "log")
+    chosen = [(one["generator"], one["plan"]) for one in map(config["synthetic_sets"].get, sets)]
+    filtered = {(*one, set_filter(name)) for one, name in zip(chosen, sets)}
+    generators = {generator for generator, _ in chosen}
+    seeds = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
+    imports = [sum(is_imported(row, seed, kind) for row, seed in seeds) for kind in kinds]
+    numbers = {
+        "preflight_submitting": 1,
+        **{f"preflight_{kind}": 1 for kind in PREFLIGHTS},
+        "make_miniworld": int("miniworld" in DATASETS[dataset]),
+        "index_dataset": 2,
+        "check_dataset": 2,
+        "resize_masks": 1,
+        "class_loss": config.get("class_loss_shards", 1),
+        "gather_class_loss": 1,
+        "mask_hardness": 1,
+        "plan_synthesis": len(plans_of(dataset)),
+        "train_generator": sum(config["generators"][name]["source"] == "train" for name in generators),
+        "prepare_generator": len(generators),
+        "synthesize": shards * len(set(chosen)),
+        "measure_margins": shards * len({one[:2] for one in filtered if one[2] != "alpha-inf"}),
+        "filter_masks": shards * len(filtered),
+        "synthetic_set": len(sets),
+        "training_config": len(seeds) - imports[1],
+        "train": len(seeds) - sum(imports),
+        "evaluate": len(seeds) - imports[1],
+        "evaluate_best": sum(len(row.train_seeds) for row in validated(dataset)),
+        "import_checkpoint": imports[0],
+        "import_log": imports[1],
+        "result_tables": 1,
+        "training_cost": 1,
+        "most_improved": 1,
+        "list_warnings": 1,
+        "write_report": int(dataset == next(iter(DATASETS))),  # one page of all data sets
+        **{one.script.stem: 1 for one in FIGURES if f"results/{dataset}/figures/{one.name}.png" in figures_of(dataset)},
+    }
+    return {rule: number for rule, number in numbers.items() if number}
+
+
+def way_of(model):
+    """How a model's training steps are computed: captured, or launched with merged groups."""
+    captured = "captured_backbone" in experiments.acceleration(model, config["training_gpus"])
+    return "captured" if captured else "merged"
+
+
+def cost_of_dataset(dataset):
+    """What `cost` is told of a data set."""
+    chosen = [config["synthetic_sets"][name] for name in sets_of(dataset)]
+    plans = [(one["generator"], one["plan"]) for one in chosen]
+    return {
+        "pairs": pairs_of(dataset),
+        "mask_size": DATASETS[dataset]["mask_size"],
+        "jobs": jobs_of(dataset),
+        "plans": [
+            config["plans"][plan]
+            | {"generator": generator, "images": preflight.rows(Path(f"results/{dataset}/plans/{plan}.tsv"))}
+            for generator, plan in dict.fromkeys(plans)
+        ],
+        "trainings": [
+            {
+                "name": f"{row.experiment}/seed-{seed}",
+                "model": row.model,
+                "updates": MODELS[row.model]["iterations"][dataset] * int(row.schedule),
+            }
+            for row, seed in trained_rows(dataset)
+        ],
+    }
+
+
+def cost_of_run(wildcards):
+    """What `cost` is told of the run, as JSON."""
+    evaluation = {"scales": [1.0], "flip": False} | config.get("evaluation", {})
+    given, gpus = workflow.global_resources.get("gpu"), config["training_gpus"]
+    datasets = {dataset: cost_of_dataset(dataset) for dataset in DATASETS}
+    counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
+    used = {one["model"] for facts in datasets.values() for one in facts["trainings"]}
+    about = {
+        max((name for name in counted if rule.name.endswith(name)), key=len, default=""): {  # a module's prefix
+            "stage": Path(rule.snakefile).stem,
+            "files": len(rule.output) + len(rule.log) + bool(rule.benchmark),
+            "gpus": ("gpu" in rule.resources) * (max(gpus, 1) if rule.name.endswith("train") else 1),
+        }
+        for rule in workflow.rules
+    }
+    run = {
+        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores),
+        "training_gpus": gpus,
+        "shards": config["shards"],
+        "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),
+        "seconds_per_image": config["seconds_per_image"],
+        "rules": {rule: about[rule] for rule in sorted(counted)},
+        "generators": {
+            name: {key: one[key] for key in ("image_size", "steps", "compile") if key in one}
+            for name, one in config["generators"].items()
+        },
+        "models": {
+            name: {"gpus": model["gpus"], "way": way_of(model), "validated": experiments.validates(model)}
+            for name, model in MODELS.items()
+            if name in used
+        },
+        "datasets": datasets,
+    }
+    return json.dumps(run)
+
+
+def card_of_run(wildcards, resources):
+    """Type of the run's GPUs as an option: the profile's default resource gpu_model, if there is one."""
+    return option("--card", resources.get("gpu_model"))
+
+
+def measured_cards(wildcards):
+    """Files that benchmarks/gpu.sh wrote: the user's first."""
+    return [
+        path
+        for path in ("build/gpu/gpu.json", *map(str, sorted(place("resources/costs").glob("*.json"))))
+        if Path(path).exists()
+    ]

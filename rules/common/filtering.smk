@@ -1,0 +1,65 @@
+# What rules of filtering take. Functions are named after what they return.
+
+
+def set_alpha(synthetic_set):
+    """The tolerance margin of a synthetic set as paths have it: 1.25, 0.9, inf."""
+    alpha = config["synthetic_sets"][synthetic_set]["alpha"]
+    return "inf" if math.isinf(alpha) else f"{alpha:g}"
+
+
+def set_filter(synthetic_set):
+    """The filter of a synthetic set as paths have it: alpha-1.25, alpha-inf (none), or package.module.object-1.25."""
+    name = config["synthetic_sets"][synthetic_set].get("filter", "margin")
+    if name == "none":
+        return "alpha-inf"
+    return f"{'alpha' if name == 'margin' else name.replace(':', '.')}-{set_alpha(synthetic_set)}"
+
+
+def filter_rule(wildcards):
+    """The filter that a path names: margin, or package.module:object."""
+    name = wildcards.filter.rpartition("-")[0]
+    return "margin" if name == "alpha" else ":".join(name.rsplit(".", 1))
+
+
+def filter_alpha(wildcards):
+    """The tolerance margin in {filter}."""
+    return wildcards.filter.rpartition("-")[2]
+
+
+def set_shards(pattern):
+    """The shards that a synthetic set gathers; {generator}, {plan} and {filter} are the set's."""
+
+    def paths(wildcards):
+        chosen = config["synthetic_sets"][wildcards.synthetic_set]
+        filled = pattern.format(
+            dataset=wildcards.dataset,
+            generator=chosen["generator"],
+            plan=chosen["plan"],
+            filter=set_filter(wildcards.synthetic_set),
+            scatteritem="{scatteritem}",
+        )
+        return gather.shard(filled)
+
+    return paths
+
+
+def set_plan(wildcards):
+    """The plan of a synthetic set."""
+    return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
+
+
+def set_settings(wildcards):
+    """How a synthetic set is made, for the card of its export (JSON); no paths of this machine."""
+    chosen = config["synthetic_sets"][wildcards.synthetic_set]
+    generator = config["generators"][chosen["generator"]]
+    shown = {key: value for key, value in generator.items() if key not in ("path", "address", "sha256", "training")}
+    plan, rule = config["plans"][chosen["plan"]], chosen.get("filter", "margin")
+    made = {"generator": {"id": chosen["generator"], **shown}, "plan": {"id": chosen["plan"], **plan}}
+    return json.dumps(made | {"filter": {"rule": rule, "alpha": set_alpha(wildcards.synthetic_set)}})
+
+
+def margins_to_filter(wildcards):
+    """The margin maps of a shard; nothing if there is no filter."""
+    if wildcards.filter == "alpha-inf":
+        return []
+    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"

@@ -1,0 +1,93 @@
+# What the page takes. Functions are named after what they return.
+
+
+def made_ablations(dataset):
+    """The data set's ablations that are evaluated: the page shows them, but doesn't ask for others."""
+    rows = [row for row in experiments_of(dataset, "ablation") if row.study == "ablation"]
+    return [row for row in rows if all(Path(metrics).exists() for metrics in metrics_of(row))]
+
+
+def page_role(dataset):
+    """What the page compares the improved segmentor with."""
+    return "control" if has_control(dataset) else "baseline"
+
+
+def page_pictures(dataset):
+    """Predictions that the page shows: of the improved segmentor and what it is compared with; [] if one has none."""
+    rows = [compared_row(dataset, role) for role in (page_role(dataset), "improved")]
+    seed = shared_seeds(dataset, page_role(dataset))[0]
+    if any(is_imported(row, seed, "log") for row in rows):
+        return []
+    return [f"{experiment_folder(row, seed)}/{name}" for row in rows for name in PREDICTIONS]
+
+
+def of_datasets(*patterns):
+    """Files of each data set: patterns with {dataset}, or functions of the wildcards."""
+
+    def files(wildcards):
+        found = []
+        for dataset in DATASETS:
+            own = SimpleNamespace(dataset=dataset)
+            for one in patterns:
+                paths = one(own) if callable(one) else one.format(dataset=dataset)
+                found += [paths] if isinstance(paths, str) else paths
+        return found
+
+    return files
+
+
+def page_trainings(wildcards):
+    """What the page reads of each training: its config, where it has one, and its evaluation."""
+    rows = [*experiments_of(wildcards.dataset), *made_ablations(wildcards.dataset)]
+    return [
+        f"{experiment_folder(row, seed)}/{name}"
+        for row in rows
+        for seed in row.train_seeds
+        for name in ("metrics.json", "per_class_iou.tsv", *["config.py"] * (not is_imported(row, seed, "log")))
+    ]
+
+
+def page_confusion(wildcards):
+    """Confusion matrices of the improved segmentor; an imported log has none."""
+    row = compared_row(wildcards.dataset, "improved")
+    return [
+        f"{experiment_folder(row, seed)}/confusion.tsv" for seed in row.train_seeds if not is_imported(row, seed, "log")
+    ]
+
+
+def page_filtered(wildcards):
+    """What the filter removes of each class in the synthetic set that the page shows."""
+    return f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/classes.tsv"
+
+
+def page_facts():
+    """What the page has to know of each data set besides its files (see freemask.reporting.recorded.Dataset)."""
+    found = {}
+    for dataset in DATASETS:
+        chosen, plans = config["report"][dataset], config["plans"]
+        shown = [*experiments_of(dataset), *made_ablations(dataset)]
+        sets = {row.synthetic_set: config["synthetic_sets"][row.synthetic_set] for row in shown if row.synthetic_set}
+        sets |= {name: config["synthetic_sets"][name] for name in [chosen["contact_sheet"]]}
+        found[dataset] = {
+            "title": DATASETS[dataset]["title"],
+            "baseline": chosen["baseline"],
+            "control": chosen.get("control"),
+            "improved": chosen["improved"],
+            "contact_sheet": chosen["contact_sheet"],
+            "top": chosen.get("top_classes", 10),
+            "train_seed": shared_seeds(dataset, page_role(dataset))[0],
+            "pictures": len(page_pictures(dataset)) // 2,
+            "ablations": [row.experiment for row in made_ablations(dataset)],
+            "sets": {
+                name: {
+                    "generator": one["generator"],
+                    "plan": one["plan"],
+                    "strategy": plans[one["plan"]]["strategy"],
+                    "n_max": plans[one["plan"]]["n_max"],
+                    "filter": one.get("filter", "margin"),
+                    "alpha": set_alpha(name),
+                }
+                for name, one in sets.items()
+            },
+        }
+    return found
