@@ -20,6 +20,7 @@ from freemask.parallel import map_files, some
 from freemask.reporting.choice import choose_masks
 from freemask.reporting.pictures import TEMPLATES, data_uri
 
+LARGEST = 8 * 96  # side of what is compared: squashed further, edges are lost [pixels]
 SIDE = 96  # of the images whose edges are compared with those of their masks [pixels]
 TILE = 320  # longer side of a picture [pixels]
 LISTED = 50  # rows of a table
@@ -93,10 +94,18 @@ def fit(pair: tuple[str, str] | None, mask_format: MaskFormat) -> Fit:
     """How well the borders in a mask lie on the edges of its image (paths; None: not looked at)."""
     if pair is None:
         return Fit(np.nan, "")
+    labels = mask_format.read(pair[1])
+    y, x = (max(length - LARGEST, 0) // 2 for length in labels.shape)  # the middle of a large image
+    height, width = (min(length, LARGEST) for length in labels.shape)
     with Image.open(pair[0]) as image:
-        image.draft("L", (2 * SIDE, 2 * SIDE))
-        grey = ImageOps.exif_transpose(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return fit_edges(np.asarray(grey, np.float32), resize_nearest(mask_format.read(pair[1]), SIDE), mask_format.ignored)
+        if max(labels.shape) <= LARGEST:
+            image.draft("L", (2 * SIDE, 2 * SIDE))
+        grey = ImageOps.exif_transpose(image).convert("L")
+        if max(labels.shape) > LARGEST:
+            grey = grey.crop((x, y, x + width, y + height))
+        grey = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    labels = resize_nearest(labels[y : y + height, x : x + width], SIDE)
+    return fit_edges(np.asarray(grey, np.float32), labels, mask_format.ignored)
 
 
 def fit_edges(grey: np.ndarray, labels: np.ndarray, ignored: int) -> Fit:
