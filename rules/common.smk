@@ -35,7 +35,8 @@ except InputError as error:
 
 try:
     for path in workflow.configfiles:
-        read_yaml(path)  # refuses what Snakemake reads without a word, e.g. a key that stands twice
+        if not str(path).endswith(".json"):
+            read_yaml(path)  # refuses what Snakemake reads without a word, e.g. a key that stands twice
     DATASETS, MODELS, EXPERIMENTS = read_run(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None

@@ -230,6 +230,9 @@ def _model(model: dict[str, Any], classes: int, weights: dict[str, Any] | None) 
 
 def _optimizer(wrapper: dict[str, Any], regime: Regime, precision: str, accumulate: int) -> dict[str, Any]:
     """Apply the regime's learning rates, the precision and the accumulation of gradients."""
+    rate = wrapper["optimizer"]["lr"]
+    if not (isinstance(rate, int | float) and 0 < rate < float("inf")):
+        raise InputError(f"optimizer.lr = {rate!r}, want a number above 0; correct it in the models file")
     wrapper["optimizer"]["lr"] *= regime.rate
     if regime.one_rate:
         for group in wrapper.get("paramwise_cfg", {}).get("custom_keys", {}).values():

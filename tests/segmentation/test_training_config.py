@@ -106,6 +106,15 @@ def test_a_training_too_short_for_its_warmup_or_validation_is_refused(spaces, wa
         resolve(entry, Experiment("a", "miniworld", **options, train_seed=0, work_dir="w", real="r.tsv"))
 
 
+@pytest.mark.parametrize("rate", [-0.003, 0, float("nan"), float("inf"), "3e-3"])
+def test_a_learning_rate_is_a_number_above_0(spaces, rate):
+    entry = read_model(MODELS, "segformer_mini")
+    entry["overrides"]["optim_wrapper"]["optimizer"]["lr"] = rate
+    options = {"label_space": str(spaces / "miniworld.json"), "regime": "real", "schedule": 1, "validation": "v.tsv"}
+    with pytest.raises(InputError, match=r"optimizer\.lr = .*, want a number above 0"):
+        resolve(entry, Experiment("a", "miniworld", **options, train_seed=0, work_dir="w", real="r.tsv", mask_size=64))
+
+
 def found(value, key):
     """Every value of a key, at any depth."""
     if isinstance(value, dict):

@@ -409,6 +409,13 @@ def test_the_authors_numbers_stand_beside_the_improved_rows_set(fresh, clone, im
     assert re.findall(r"--reported-set (\S+)", done.stdout) == [chosen], done.stdout
 
 
+def test_a_key_of_the_run_that_stands_twice_is_refused(fresh, clone):
+    """Snakemake itself reads the last one without a word."""
+    (clone / CONFIG).write_text((clone / CONFIG).read_text() + "shards: 3\n")
+    done = run_snakemake(fresh, "-n", config=str(clone / CONFIG))
+    assert done.returncode != 0 and "tiny.yaml: not valid YAML; mend it: the key 'shards' stands twice" in done.stdout
+
+
 def test_snakemake_wants_a_mapping(fresh, clone):
     (clone / CONFIG).write_text("- a\n- b\n")
     done = run_snakemake(fresh, "-n", config=str(clone / CONFIG))
