@@ -117,11 +117,12 @@ rule cost:
 
 
 rule list_warnings:
-    """What makes results doubtful: filters that take most pixels, classes that the scorer doesn't know."""
+    """What makes results doubtful: filters that take most pixels, classes that the scorer doesn't know, equal images."""
     input:
         class_loss="results/{dataset}/class_loss.tsv",
         scorer_ious=scorer_file("per_class_iou.tsv"),
         class_shares=of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
+        duplicates=of_each(splits_of, "results/{dataset}/check/{name}.duplicates.tsv"),
         label_space=label_space("names"),
     output:
         table="results/{dataset}/tables/warnings.tsv",
@@ -140,7 +141,7 @@ rule list_warnings:
     shell:
         f"python {SCRIPTS}/list_warnings.py"
         " --class-loss {input.class_loss:q} --scorer-ious {input.scorer_ious:q} {params.class_shares} {params.set_names}"
-        " --label-space {input.label_space[0]:q} --dataset {wildcards.dataset}"
+        " --duplicates {input.duplicates:q} --label-space {input.label_space[0]:q} --dataset {wildcards.dataset}"
         " --table {output.table:q} --html {output.html:q} --log {log:q}"
 
 

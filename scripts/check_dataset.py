@@ -5,14 +5,6 @@ from pathlib import Path
 from freemask import cli
 
 SHOWN = 10  # classes without a pixel that are named
-SAME = {
-    "same": "stand more than once in it",
-    "train": "are training images as well",
-    "val": "are validation images as well",
-    "same (mask)": "have equal masks: the same image in other files?",
-    "train (mask)": "have masks of training images: the same image in other files?",
-    "val (mask)": "have masks of validation images: the same image in other files?",
-}
 
 
 def check_dataset(
@@ -59,7 +51,6 @@ def check_dataset(
     from freemask.data.mask_format import MaskFormat
     from freemask.data.sizes import write_sizes
     from freemask.errors import InputError
-    from freemask.parallel import some
     from freemask.tables import read_table, write_table
 
     offenders.unlink(missing_ok=True)
@@ -85,9 +76,8 @@ def check_dataset(
         others = {split: read_table(path, key) for split, path in paths.items() if path}
         equal = check.duplicates(table, report, others)
         write_table(duplicates, equal)
-        for split, rows in equal.groupby("split"):
-            named = some([f"{row.image} = {row.equal_to}" for row in rows.itertuples()])
-            cli.tell(f"warning: {index}: {len(rows)} image(s) {SAME[split]}: {named}; all are in {duplicates}")
+        for warning in check.duplicate_warnings(equal):
+            cli.tell(f"warning: {index}: {warning}; all are in {duplicates}")
     unseen = [name for name, images in zip(space.names, report.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
     cli.tell(f"{index}: {report.pairs} pairs are good, {report.read} files read{note}")

@@ -11,18 +11,20 @@ def list_warnings(
     scorer_ious: Path,
     class_shares: list[Path] | None = None,
     set_names: list[str] | None = None,
+    duplicates: list[Path] | None = None,
     label_space: Path,
     dataset: str,
     table: Path,
     html: Path,
 ) -> None:
-    """List filters that take most pixels, and classes that the scorer doesn't know.
+    """List filters that take most pixels, classes that the scorer doesn't know, and images in two splits.
 
     Args:
         class_loss: Table made by gather_class_loss.
         scorer_ious: per_class_iou.tsv of the scorer.
         class_shares: Tables of each synthetic set by class, made by synthetic_set.
         set_names: Name of each synthetic set.
+        duplicates: <split>.duplicates.tsv of check_dataset: images that stand in two splits, or twice in one.
         label_space: The data set's label space.
         dataset: Id of the data set.
         table: Output: of (what is doubtful), warning.
@@ -30,6 +32,7 @@ def list_warnings(
     """
     from html import escape
 
+    from freemask.data.check import duplicate_warnings
     from freemask.data.label_space import LabelSpace
     from freemask.files import write_atomic
     from freemask.filtering.shards import filter_warnings
@@ -45,6 +48,9 @@ def list_warnings(
     found = {"scorer": class_loss_warnings(losses) + warnings.of_scorer(space.named(read_ious(scorer_ious)))}
     for name, path in by_name(set_names or [], class_shares or [], "--class-shares").items():
         found[name] = filter_warnings(space.named(read_table(path, ["label", "name", "pixels", "filtered"])))
+    for path in duplicates or []:
+        split, equal = path.name.removesuffix(".duplicates.tsv"), read_table(path, ["image", "equal_to", "split"])
+        found[f"{split} images"] = duplicate_warnings(equal)
     rows = warnings.table(found)
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"

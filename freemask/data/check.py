@@ -25,13 +25,21 @@ from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.files import sha256
 from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
-from freemask.parallel import map_files
+from freemask.parallel import map_files, some
 from freemask.tables import write_table
 
 CACHE_VERSION = "freemask check 5"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
 SEVERAL = 3  # labels of a mask that no two images have by chance
+SAME = {  # images of a split that stand elsewhere as well: "train", ..., and by their masks
+    "same": "stand more than once",
+    "train": "are training images as well",
+    "val": "are validation images as well",
+    "same (mask)": "have equal masks: the same image in other files?",
+    "train (mask)": "have masks of training images: the same image in other files?",
+    "val (mask)": "have masks of validation images: the same image in other files?",
+}
 MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
 WHITE_IS_ZERO = 0  # of the TIFF tag below
 PHOTOMETRIC = 262
@@ -362,6 +370,12 @@ def duplicates(index: pd.DataFrame, report: Report, others: dict[str, pd.DataFra
         masks = equal_images(several[~several.image.isin(images.image)], other, split, by="mask_sha256")
         found += [images, masks.assign(split=masks.split + " (mask)")]
     return pd.concat(found).drop_duplicates(ignore_index=True)
+
+
+def duplicate_warnings(table: pd.DataFrame) -> list[str]:
+    """What to say of a table that `duplicates` made."""
+    shown = table.assign(pair=table.image + " = " + table.equal_to).groupby("split").pair
+    return [f"{len(pairs)} image(s) {SAME[split]}: {some(pairs.tolist())}" for split, pairs in shown]
 
 
 def refuse(path: Path, report: Report) -> None:

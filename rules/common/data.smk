@@ -66,6 +66,11 @@ def raw_data(wildcards):
     return f"results/{wildcards.dataset}/raw.tsv" if "miniworld" in DATASETS[wildcards.dataset] else []
 
 
+def splits_of(dataset):
+    """The splits of a data set: train, val and maybe test."""
+    return list(DATASETS[dataset]["images"])
+
+
 def index_before(split):
     """A split's index, with which the images of later splits are compared."""
     order = ("train", "val", "test")

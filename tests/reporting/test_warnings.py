@@ -45,12 +45,17 @@ def test_logs_and_report_say_the_same(tmp_path, capsys):
     ious = pd.DataFrame({"label": SPACE.ids, "name": "as it was", "iou": [50, 0, "nan"], "acc": 1.0})
     for name, table in {"loss": losses, "iou": ious, "wild": shares(97, 90, 80), "good": shares(1, 2, 3)}.items():
         tables.write_table(tmp_path / f"{name}.tsv", table)
+    equal = pd.DataFrame({"image": ["b.png"], "equal_to": ["a.png"], "split": ["val"]})
+    tables.write_table(tmp_path / "test.duplicates.tsv", equal)
+    tables.write_table(tmp_path / "val.duplicates.tsv", equal[:0])
     run_script("list_warnings", class_loss=tmp_path / "loss.tsv", scorer_ious=tmp_path / "iou.tsv",
                class_shares=[tmp_path / "wild.tsv", tmp_path / "good.tsv"], set_names=["wild", "good"],
+               duplicates=[tmp_path / f"{split}.duplicates.tsv" for split in ("val", "test")],
                label_space=tmp_path / "space.json", dataset="world", table=tmp_path / "warnings.tsv",
                html=tmp_path / "warnings.html")  # fmt: skip
     found = tables.read_table(tmp_path / "warnings.tsv", ["of", "warning"])
-    assert found.of.tolist() == ["scorer", "scorer", "wild"]
+    assert found.of.tolist() == ["scorer", "scorer", "wild", "test images"]
+    assert found.warning[3] == "1 image(s) are validation images as well: b.png = a.png"
     assert "car (2.00)" in found.warning[0] and found.warning[1] == "the scorer's IoU is 0 for 1 class(es): car"
     page = (tmp_path / "warnings.html").read_text()
     assert all(warning.split(";")[0] in page for warning in found.warning)
