@@ -1,5 +1,8 @@
 """The procedural world: seeded, disjoint splits, ADE20K's layout and labels, long-tailed."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,8 @@ from PIL import Image
 from freemask.data.label_space import LabelSpace
 from freemask.data.miniworld.dataset import render_stream, scene, write_split
 from freemask.data.miniworld.scenes import SHIP, SKY
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_scene_is_a_function_of_split_index_and_seed():
@@ -61,3 +66,19 @@ def test_shipped_class_tables_are_valid(table):
         f"config/datasets/{table}.tsv", ignored=255 if table == "cocostuff164k" else 0
     )
     assert len(label_space) == {"ade20k": 150, "cocostuff164k": 171, "miniworld": 12}[table]
+
+
+def test_a_data_set_of_camvids_shape_in_each_form(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("road_scenes", ROOT / "benchmarks/road_scenes.py")
+    spec.loader.exec_module(road := importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(road, "TILE", 500)
+    for form in ("labels", "colors", "tiles"):
+        road.road_scenes(root=tmp_path / form, form=form, number=1)
+    found = {(form, split): Image.open(tmp_path / f"{form}/masks/{split}/0000.png")
+             for form in ("labels", "colors", "tiles") for split in road.SPLITS}  # fmt: skip
+    for split in road.SPLITS:
+        labels = np.array(found["labels", split])
+        assert labels.shape == (360, 480) and labels.max() <= road.VOID == len(road.CLASSES) == 11
+        assert (np.array(found["colors", split]) == road.colored(labels, True)).all()
+        assert found["tiles", split].size == Image.open(tmp_path / f"tiles/images/{split}/0000.jpg").size == (500, 500)
+    assert (np.array(found["labels", "train"]) != np.array(found["labels", "val"])).any()
