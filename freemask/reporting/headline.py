@@ -31,6 +31,11 @@ def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
     }
 
 
+def _number(value: float, form: str) -> str:
+    """A number as text; empty for none."""
+    return "" if pd.isna(value) else form.format(value)
+
+
 def headline(data: Dataset) -> list[dict[str, Any]]:
     """Lines of the headline table: one per model and synthetic set, with a cell per (regime, schedule)."""
     lines = []
@@ -47,6 +52,7 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
             for row in [*table[real].itertuples(), *own.itertuples()]:
                 cell = {"text": f"{row.mIoU:.2f}", "id": card_id(data.id, row.experiment), "experiment": row.experiment}
                 cell["spread"] = "" if pd.isna(row.mIoU_std) else f"± {row.mIoU_std:.2f}"
+                cell["test"] = _number(getattr(row, "test_mIoU", math.nan), "{:.2f}")
                 cells.setdefault((row.regime, row.schedule), []).append(cell)
             joint = own[own.regime == "joint"]
             last = (joint if len(joint) else own if len(own) else table).iloc[-1]
@@ -91,6 +97,8 @@ def verdict(data: Dataset, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "id": card_id(data.id, data.facts["improved"]),
         "gain": gain_cell(row, "gain_over_real"),
         "gain_2x": over_2x,
+        "test": _number(row.get("test_mIoU", math.nan), "{:.2f}"),
+        "test_gain": _number(row.get("test_gain_over_real", math.nan), "{:+.2f}"),
         "seeds": int(row.seeds),
         "images": data.runs[data.facts["improved"]][0].metrics.get("images"),
         "models": len(own),

@@ -126,6 +126,21 @@ def test_it_is_whole_html_that_needs_nothing_else(paper, page):
     assert all(attrs["alt"] for attrs, _ in page.all("img"))
 
 
+def test_numbers_of_a_test_split_stand_beside_those_of_validation(paper, tmp_path):
+    folder, facts, without = paper
+    folder = shutil.copytree(folder, tmp_path / "copy")
+    dataset = next(iter(facts))
+    path = folder / f"results/{dataset}/tables/miou.csv"
+    table = pd.read_csv(path)
+    improved = table.experiment == facts[dataset]["improved"]
+    table.assign(test_mIoU=33.333, test_gain_over_real=improved.map({True: 1.25})).to_csv(path, index=False)
+    found = " ".join(write_page(folder, {dataset: facts[dataset]}).split())
+    assert "nothing was chosen: 33.33 % mIoU, +1.25 points over real images." in found
+    assert found.count('<span class="spread">test 33.33</span>') >= len(table)
+    sentence = "The validation set is the only test."
+    assert sentence in without and sentence not in found
+
+
 def test_warnings_stand_below_the_verdict(paper):
     assert "<li>scorer: doubtful &lt;b&gt;</li>" in paper[2][: paper[2].index('id="headline"')]
 
