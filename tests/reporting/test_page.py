@@ -135,7 +135,10 @@ def test_numbers_of_a_test_split_stand_beside_those_of_validation(paper, tmp_pat
     improved = table.experiment == facts[dataset]["improved"]
     table.assign(test_mIoU=33.333, test_gain_over_real=improved.map({True: 1.25})).to_csv(path, index=False)
     found = " ".join(write_page(folder, {dataset: facts[dataset]}).split())
-    assert "validation images. On the test images, on which nothing was chosen: 33.33 % mIoU, +1.25 points over real images." in found
+    assert (
+        "validation images. On the test images, on which nothing was chosen: 33.33 % mIoU, +1.25 points over real images."
+        in found
+    )
     assert found.count('<span class="spread">test 33.33</span>') >= len(table)
     sentence = "The validation set is the only test."
     assert sentence in without and sentence not in found
