@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +18,16 @@ from snakemake.io import IOFile
 from freemask import watchdog
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
-from freemask.files import RUN, own_id
+from freemask.files import RUN, own_id, write_json
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
-from freemask.workflow import classes, failed_logs, launch, preflight, raw, sharing, site, slurm, sources
+from freemask.workflow import classes, launch, preflight, raw, sharing, site, slurm, sources, terminal
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
-failed_logs.shorten()
+terminal.install(workflow)
 
 try:
     sharing.refuse_unwritable(Path.cwd())
@@ -235,3 +236,4 @@ include: "common/segmentation.smk"
 include: "common/reporting.smk"
 include: "common/cost.smk"
 include: "common/page.smk"
+include: "common/status.smk"

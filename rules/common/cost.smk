@@ -52,6 +52,12 @@ def jobs_of(dataset):
     return {rule: number for rule, number in numbers.items() if number}
 
 
+def own_name(rule):
+    """A rule's name without the prefix that a module statement may have given it."""
+    counted = {name for dataset in DATASETS for name in jobs_of(dataset)}
+    return max((name for name in counted if rule.name.endswith(name)), key=len, default="")
+
+
 def way_of(model):
     """How a model's training steps are computed: captured, or launched with merged groups."""
     captured = "captured_backbone" in experiments.acceleration(model, config["training_gpus"])
@@ -90,7 +96,7 @@ def cost_of_run(wildcards):
     counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
     used = {one["model"] for facts in datasets.values() for one in facts["trainings"]}
     about = {
-        max((name for name in counted if rule.name.endswith(name)), key=len, default=""): {  # a module's prefix
+        own_name(rule): {
             "stage": Path(rule.snakefile).stem,
             "files": len(rule.output) + len(rule.log) + bool(rule.benchmark),
             "gpus": ("gpu" in rule.resources) * (max(gpus, 1) if rule.name.endswith("train") else 1),
@@ -98,7 +104,7 @@ def cost_of_run(wildcards):
         for rule in workflow.rules
     }
     run = {
-        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores),
+        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores) or 1,
         "training_gpus": gpus,
         "shards": config["shards"],
         "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),
