@@ -202,9 +202,9 @@ def test_the_verdict_says_what_is_known(page):
     first = page.texts[page.elements.index(("div", {"class": "verdict"}))]
     assert " ".join(first.split()) == (
         "ADE20K: trained on real + synthetic images, mask2former_swin-t reaches 52.00 % mIoU, +3.30 points over real "
-        "images (+2.07 to +4.38) and +2.20 over real images at twice the schedule (+0.57 to +3.82); n = 1 train seed, 60 "
-        "validation images. In brackets: 95 % intervals over the validation images; the chance of another training isn't "
-        "in them. Of 7 models, 7 gain over real images at twice the schedule; mean +1.33 points."
+        "images (+2.07 to +4.38) and +2.20 over real images at twice the schedule (+0.57 to +3.82); n = 1 train seed, "
+        "60 validation images. In brackets: 95 % intervals over the validation images; the chance of another training "
+        "isn't in them. Of 7 models, 7 gain over real images at twice the schedule; mean +1.33 points."
     )
 
 
