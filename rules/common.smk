@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 

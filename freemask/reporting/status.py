@@ -22,6 +22,7 @@ END = 4000  # bytes of a log that are searched for its last bar
 BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
 IMAGES = re.compile(r"\| *(\d+)/\d+ \[")
 SHOWN = 40  # running jobs
+STAGES = ("preflight", "data", "selection", "generation", "filtering", "segmentation", "reporting")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Status:
 
     def table(self) -> list[list[str]]:
         """A row per stage."""
-        stages = list(dict.fromkeys(job.stage for job in self.jobs))
+        stages = sorted({job.stage for job in self.jobs}, key=lambda stage: (*STAGES, stage).index(stage))
         unit = "GPU" if self.run["training_gpus"] else "CPU"
         rows = [["stage", "done", "of", "running", f"{unit} hours", "of about", "remaining"]]
         groups = [(stage, [job for job in self.jobs if job.stage == stage]) for stage in stages]
@@ -179,10 +180,8 @@ class Status:
             images = sum(sum(self.estimate.images(dataset).values()) for dataset in self.run["datasets"])
             made = images * sum(job.share for job in shards) / len(shards)
             rate = sum(job.images_a_second for job in running)
-            lines += [
-                "",
-                f"images: about {made:,.0f} of {images:,.0f}" + f", {rate:.3g} a second on all nodes" * (rate > 0),
-            ]
+            known = [f"about {made:,.0f} of {images:,.0f}"] * (images > 0)
+            lines += ["", f"images: {', '.join([*known, f'{rate:.3g} a second on all nodes'])}"]
         if running:
             rows = [["running", "done", "rate", "remaining", "last line"]]
             for job in running[:SHOWN]:

@@ -52,10 +52,15 @@ def jobs_of(dataset):
     return {rule: number for rule, number in numbers.items() if number}
 
 
+@cache
+def counted_rules():
+    """Names of the rules of `all`."""
+    return {name for dataset in DATASETS for name in jobs_of(dataset)}
+
+
 def own_name(rule):
-    """A rule's name without the prefix that a module statement may have given it."""
-    counted = {name for dataset in DATASETS for name in jobs_of(dataset)}
-    return max((name for name in counted if rule.name.endswith(name)), key=len, default="")
+    """A rule's name without the prefix that a module statement may have given it; "" for a rule of no run."""
+    return max((name for name in counted_rules() if rule.name.endswith(name)), key=len, default="")
 
 
 def way_of(model):

@@ -7,7 +7,7 @@ def plan_of(job, waiting):
     own = own_name(job.rule)
     return {
         "stage": Path(job.rule.snakefile).stem,
-        "rule": own,
+        "rule": own or job.rule.name,
         "dataset": job.wildcards_dict.get("dataset", ""),
         "name": "{experiment}/seed-{train_seed}".format(**values) if own == "train" else " ".join(values.values()),
         "gpus": int(job.resources.get("gpu", 0)),
