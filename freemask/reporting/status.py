@@ -165,31 +165,39 @@ class Status:
             ])  # fmt: skip
         return rows
 
+    def images(self) -> str:
+        """Images made and planned, as far as the plan knew their number, and the speed of running jobs."""
+        shards = [job for job in self.jobs if job.rule == "synthesize"]
+        planned = sum(sum(self.estimate.images(dataset).values()) for dataset in self.run["datasets"])
+        rate = sum(job.images_a_second for job in shards)
+        said = []
+        if shards and planned:
+            said.append(f"about {planned * sum(job.share for job in shards) / len(shards):,.0f} of {planned:,.0f}")
+        if rate:
+            said.append(f"{rate:.3g} a second on all nodes")
+        return "images: " + ", ".join(said) if said else ""
+
+    def running(self) -> list[list[str]]:
+        """A row per running job: what its last bar says, and the age of its log's last line."""
+        rows = [["running", "done", "rate", "remaining", "last line"]]
+        for job in self.jobs:
+            if job.running:
+                bar = [f"{job.bar[1]} %", job.bar[4], job.bar[3]] if job.bar else ["", "", ""]
+                age = max(time.time() - _changed(job.log), 0)
+                said = f"{age:.0f} s ago" if age < 120 else f"{duration(age)} ago"
+                rows.append([f"{job.rule} {job.dataset} {job.name}", *bar, said])
+        return rows
+
     def text(self) -> str:
         """The state as text."""
-        running = [job for job in self.jobs if job.running]
-        shards = [job for job in self.jobs if job.rule == "synthesize"]
-        lines = [
-            f"{Path.cwd()}: run of {time.strftime('%Y-%m-%d %H:%M', time.localtime(self.started))}, "
-            + ("Snakemake runs" if any(Path(".snakemake/locks").glob("*")) else "Snakemake doesn't run")
-            + time.strftime("; now %H:%M:%S"),
-            "",
-            *columns(self.table()),
-        ]
-        if shards:
-            images = sum(sum(self.estimate.images(dataset).values()) for dataset in self.run["datasets"])
-            made = images * sum(job.share for job in shards) / len(shards)
-            rate = sum(job.images_a_second for job in running)
-            known = [f"about {made:,.0f} of {images:,.0f}"] * (images > 0)
-            lines += ["", f"images: {', '.join([*known, f'{rate:.3g} a second on all nodes'])}"]
-        if running:
-            rows = [["running", "done", "rate", "remaining", "last line"]]
-            for job in running[:SHOWN]:
-                bar = [f"{job.bar[1]} %", job.bar[4], job.bar[3]] if job.bar else ["", "", ""]
-                rows.append(
-                    [f"{job.rule} {job.dataset} {job.name}", *bar, f"{duration(time.time() - _changed(job.log))} ago"]
-                )
-            lines += ["", *columns(rows), *[f"and {len(running) - SHOWN} more"] * (len(running) > SHOWN)]
+        lock = "Snakemake runs" if any(Path(".snakemake/locks").glob("*")) else "Snakemake doesn't run"
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
+        lines = [f"{Path.cwd()}: run of {started}, {lock}; now {time.strftime('%H:%M:%S')}", "", *columns(self.table())]
+        if images := self.images():
+            lines += ["", images]
+        rows = self.running()
+        if len(rows) > 1:
+            lines += ["", *columns(rows[: SHOWN + 1]), *[f"and {len(rows) - 1 - SHOWN} more"] * (len(rows) - 1 > SHOWN)]
         return "\n".join(lines)
 
 
