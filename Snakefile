@@ -78,7 +78,7 @@ for dataset in DATASETS:
             input:
                 f"results/{dataset}/tables/ablations.md",
 
-    for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
+    for experiment in EXPERIMENTS[(EXPERIMENTS.dataset == dataset) & (EXPERIMENTS.fold == "")].itertuples():
 
         rule:
             name:

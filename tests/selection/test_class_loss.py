@@ -50,7 +50,7 @@ def write(folder, number, count):
 
 @pytest.mark.parametrize("number", [1, 32, 33, 200])
 def test_any_number_of_shards_gives_the_same_sum(tmp_path, number):
-    tables = [class_loss.gather_sums(tmp_path / "index.tsv", write(tmp_path, number, count), SPACE)
+    tables = [class_loss.gather_sums([tmp_path / "index.tsv"], write(tmp_path, number, count), SPACE)
               for count in (1, 2, 3, 7, 12)]  # fmt: skip
     assert all(table.equals(tables[0]) for table in tables)
     assert tables[0].pixels.tolist() == [number * (number + 1) // 2, number]
@@ -61,16 +61,16 @@ def test_shards_that_do_not_belong_are_refused(tmp_path):
     paths = write(tmp_path, 100, 3)
     index = tmp_path / "index.tsv"
     with pytest.raises(InputError, match=r"2-of-3.tsv: holds m32 where .*index.tsv has m0; make all shards again"):
-        class_loss.gather_sums(index, paths[1:], SPACE)
+        class_loss.gather_sums([index], paths[1:], SPACE)
     with pytest.raises(InputError, match=r"2-of-3.tsv: holds m32 where"):
-        class_loss.gather_sums(index, [paths[1], paths[0], paths[2]], SPACE)
+        class_loss.gather_sums([index], [paths[1], paths[0], paths[2]], SPACE)
     with pytest.raises(InputError, match=r"3-of-3.tsv: holds nothing where .* has m64"):
         files.write_atomic(paths[2], b"mask_id\tsums\n")
-        class_loss.gather_sums(index, paths, SPACE)
+        class_loss.gather_sums([index], paths, SPACE)
     write(tmp_path, 100, 3)
     index.write_text("".join(index.read_text().splitlines(keepends=True)[:-40]))
     with pytest.raises(InputError, match=r"1-of-3.tsv: holds m96 beyond the rows"):
-        class_loss.gather_sums(index, paths, SPACE)
+        class_loss.gather_sums([index], paths, SPACE)
 
 
 @pytest.mark.parametrize("sums", ["3:1", "4:1:0.5", "3:1:nan", "3:1:-2.0", "x"])
@@ -78,7 +78,7 @@ def test_broken_sums_are_refused(tmp_path, sums):
     (path,) = write(tmp_path, 1, 1)
     tables.write_table(path, pd.DataFrame({"mask_id": ["m0"], "sums": [sums]}))
     with pytest.raises(InputError, match=r"1-of-1.tsv: the sums of m0"):
-        class_loss.gather_sums(tmp_path / "index.tsv", [path], SPACE)
+        class_loss.gather_sums([tmp_path / "index.tsv"], [path], SPACE)
 
 
 @pytest.mark.parametrize("item", ["0-of-2", "3-of-2", "1", "a-of-b"])
