@@ -34,6 +34,7 @@ include: "rules/generation.smk"
 include: "rules/filtering.smk"
 include: "rules/segmentation.smk"
 include: "rules/reporting.smk"
+include: "rules/evidence.smk"
 
 
 onstart:

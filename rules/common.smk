@@ -158,7 +158,7 @@ wildcard_constraints:
     filter=r"[\w.]+-(inf|\d+(\.\d+)?)",
     folds=r"\d+",
     fold=r"\d+-of-\d+",
-    scoring=r"(\+\d+-folds)?(\+labels)?",  # how a shard's pixels are scored, see set_scoring
+    scoring=r"(~\d+-folds)?(~labels)?",  # how a shard's pixels are scored, see set_scoring
 
 
 scattergather:
@@ -241,3 +241,4 @@ include: "common/segmentation.smk"
 include: "common/reporting.smk"
 include: "common/cost.smk"
 include: "common/page.smk"
+include: "common/evidence.smk"

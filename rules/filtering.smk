@@ -29,7 +29,7 @@ rule measure_margins:
         margins_dir="results/{dataset}/margins/{generator}",
         batch_size=scorer_batch_size,
         # takes `output`, so Snakemake doesn't record it: paths say the same
-        labels=lambda wildcards, output: "--labels" if wildcards.scoring.endswith("+labels") else "",
+        labels=lambda wildcards, output: "--labels" if wildcards.scoring.endswith("~labels") else "",
     shell:
         f"python {SCRIPTS}/measure_margins.py"
         " --shard {input.manifest:q} --masks {input.masks:q}"

@@ -90,22 +90,18 @@ rule gather_class_loss:
         " --class-loss {output.class_loss:q} --log {log:q}"
 
 
-for count in sorted({folds.folds_of_set(config, name) for name in config["synthetic_sets"]}):
-
-    use rule gather_class_loss as gather_class_loss_of_folds with:
-        # for the filters of sets that ask for another number of folds than the run
-        name:
-            f"gather_class_loss_{count}_folds"
-        input:
-            index=loss_indexes(count),
-            shards=loss_shards(count),
-            label_space=label_space("labels"),
-        output:
-            class_loss=f"results/{{dataset}}/class_loss+{count}-folds.tsv",
-        log:
-            f"logs/{{dataset}}/gather_class_loss+{count}-folds.log",
-        benchmark:
-            f"logs/{{dataset}}/gather_class_loss+{count}-folds.benchmark.tsv"
+use rule gather_class_loss as gather_fold_losses with:
+    # for the filters of sets that ask for another number of folds than the run
+    input:
+        index=of_folds(loss_indexes),
+        shards=of_folds(loss_shards),
+        label_space=label_space("labels"),
+    output:
+        class_loss="results/{dataset}/class_loss~{folds}-folds.tsv",
+    log:
+        "logs/{dataset}/gather_class_loss~{folds}-folds.log",
+    benchmark:
+        "logs/{dataset}/gather_class_loss~{folds}-folds.benchmark.tsv"
 
 
 rule mask_hardness:

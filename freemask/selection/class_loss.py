@@ -55,16 +55,16 @@ def gather_sums(indexes: Sequence[str | Path], shards: Sequence[str | Path], lab
         depends on no order.
     Raises: InputError if the shards don't hold exactly the rows of their indexes, or a sum isn't valid.
     """
-    count = len(shards) // len(indexes)
-    if count * len(indexes) != len(shards):
+    parts = len(shards) // len(indexes)
+    if parts * len(indexes) != len(shards):
         raise InputError(f"{len(shards)} shards of {len(indexes)} indexes: want as many of each; give all of them")
     rows = [read_table(index, ["mask_id"], only=True) for index in indexes]
     losses: dict[int, list[float]] = {label: [] for label in label_space.ids}
     pixels = dict.fromkeys(label_space.ids, 0)
     for place, path in enumerate(shards):
-        fold, number = divmod(place, count)
+        fold, number = divmod(place, parts)
         shard = read_table(path, ["mask_id", "sums"])
-        expected = shard_rows(rows[fold], f"{number + 1}-of-{count}").mask_id
+        expected = shard_rows(rows[fold], f"{number + 1}-of-{parts}").mask_id
         _refuse_other_rows(path, shard.mask_id, indexes[fold], expected)
         for mask_id, sums in zip(shard.mask_id, shard.sums.fillna(""), strict=True):
             try:

@@ -16,21 +16,24 @@ def set_filter(synthetic_set):
 
 
 def set_scoring(synthetic_set):
-    """How a set's filter scores pixels, as paths have it: "" with the run's class losses, else e.g. +5-folds.
+    """How a set's filter scores pixels, as paths have it: "" with the run's class losses, else e.g. ~5-folds.
 
-    +labels: margin maps hold the scorer's predictions as well, for filters that read them.
+    ~labels: margin maps hold the scorer's predictions as well, for filters that read them.
     """
     if set_filter(synthetic_set) == "alpha-inf":
         return ""
     count = folds.folds_of_set(config, synthetic_set)
     name = config["synthetic_sets"][synthetic_set].get("filter", "margin")
-    labels = "+labels" * reads_predictions(plugins.find(FILTERS, name, "filter"))
-    return f"+{count}-folds" * (count != folds.folds_of_run(config)) + labels
+    try:
+        labels = "~labels" * reads_predictions(plugins.find(FILTERS, name, "filter"))
+    except InputError as error:
+        raise WorkflowError(f"synthetic_sets.{synthetic_set}: {error}") from None
+    return f"~{count}-folds" * (count != folds.folds_of_run(config)) + labels
 
 
 def scored_class_loss(wildcards):
     """The class losses that pixels are scored with."""
-    count = re.match(r"(\+\d+-folds)?", wildcards.scoring)[0]
+    count = re.match(r"(~\d+-folds)?", wildcards.scoring)[0]
     return f"results/{wildcards.dataset}/class_loss{count}.tsv"
 
 

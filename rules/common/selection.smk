@@ -4,7 +4,7 @@
 def loss_indexes(count):
     """The index of the pairs that the scorer is run on, or those held out of each fold's training."""
     if count == 1:
-        return "results/{dataset}/index/train.tsv"
+        return ["results/{dataset}/index/train.tsv"]
     return [f"results/{{dataset}}/folds/{number}-of-{count}/held.tsv" for number in range(1, count + 1)]
 
 
@@ -17,6 +17,11 @@ def loss_shards(count):
         for number in range(1, count + 1)
         for path in gather.part(f"results/{{{{dataset}}}}/folds/{number}-of-{count}/class_loss/{{scatteritem}}.tsv")
     ]
+
+
+def of_folds(choose):
+    """loss_indexes or loss_shards for the number of folds in the wildcards."""
+    return lambda wildcards: [path.format(dataset=wildcards.dataset) for path in choose(int(wildcards.folds))]
 
 
 def fold_file(name):

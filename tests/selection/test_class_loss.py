@@ -8,7 +8,7 @@ from freemask import files, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.parallel import shard_number
-from freemask.selection import class_loss
+from freemask.selection import class_loss, folds
 
 SPACE = LabelSpace((3, 9), ("sky", "ship"), ("sky", "ship"), ((0, 0, 0), (1, 1, 1)), 0)
 
@@ -85,3 +85,29 @@ def test_broken_sums_are_refused(tmp_path, sums):
 def test_a_shard_that_is_none_is_refused(tmp_path, item):
     with pytest.raises(InputError, match=f"shard '{item}'"):
         shard_number(item)
+
+
+def test_the_losses_of_folds_add_up_to_those_of_all_images(tmp_path):
+    """The same sums, cut into three folds of two shards each."""
+    shards = write(tmp_path, 100, 1)
+    whole = class_loss.gather_sums([tmp_path / "index.tsv"], shards, SPACE)
+    index, sums = tables.read_table(tmp_path / "index.tsv", ["mask_id"]), tables.read_table(shards[0], ["sums"])
+    indexes, parts = [], []
+    for fold in ("1-of-3", "2-of-3", "3-of-3"):
+        train, held = folds.split(index, fold)
+        assert sorted([*train.mask_id, *held.mask_id]) == sorted(index.mask_id) and len(held) in (33, 34)
+        indexes.append(tmp_path / f"{fold}.held.tsv")
+        tables.write_table(indexes[-1], held)
+        for part in ("1-of-2", "2-of-2"):
+            parts.append(tmp_path / f"{fold}.{part}.tsv")
+            tables.write_table(parts[-1], class_loss.shard_rows(sums.loc[held.index], part))
+    assert class_loss.gather_sums(indexes, parts, SPACE).equals(whole)
+    with pytest.raises(InputError, match="5 shards of 3 indexes"):
+        class_loss.gather_sums(indexes, parts[:-1], SPACE)
+    with pytest.raises(InputError, match=r"2-of-3.1-of-2.tsv: holds m1 where .*1-of-3.held.tsv has m0"):
+        class_loss.gather_sums(indexes, [*parts[2:4], *parts[:2], *parts[4:]], SPACE)
+
+
+def test_more_folds_than_half_the_images_are_refused():
+    with pytest.raises(InputError, match=r"class_loss.folds = 3, but there are 5 training images; choose fewer"):
+        folds.split(pd.DataFrame({"mask_id": list("abcde")}), "1-of-3")
