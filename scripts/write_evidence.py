@@ -57,6 +57,7 @@ def write_evidence(
     for question, own in found[found.seeds > 0].groupby("question", sort=False):
         figures.save(evidence.forest(own), [page.with_name(f"{question}.png")])
     of, over = facts["classes"]
+    columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
     text = evidence.render(
         facts,
         found,
@@ -64,9 +65,7 @@ def write_evidence(
         {
             "rare_names": ", ".join(classes.name[rare]),
             "classes": evidence.class_gains(arms[of], arms[over], classes) if {of, over} <= arms.keys() else None,
-            "kinds": [
-                (path.stem, read_table(path, ["kind", "pixels", "filtered", "share", "of_filtered"])) for path in kinds
-            ],
+            "kinds": [(path.stem, read_table(path, columns)) for path in kinds],
             "sheets": sheets or [],
             "quality": read_table(quality, ["generator", "images", "mIoU", "kernel_distance"]),
             "hours": evidence.job_hours(benchmarks),
