@@ -21,7 +21,9 @@ def test_a_set_of_folds_that_relabels(rerun):
     done = rules(planned(snakemake(rerun, target)))
     assert done == {
         **dict.fromkeys(("split_fold", "training_config", "train", "measure_margins", "filter_masks"), 2),
-        **{"fold_loss": 4, "gather_fold_losses": 1, "synthetic_set": 1},
+        "fold_loss": 4,
+        "gather_fold_losses": 1,
+        "synthetic_set": 1,
     }
     after = hashes(rerun)
     assert {path: after[path] for path in before} == before
