@@ -22,7 +22,7 @@ from freemask.files import RUN, own_id
 from freemask.filtering.filters import FILTERS, reads_predictions
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
-from freemask.workflow.config import read_run
+from freemask.workflow.config import read_run, read_yaml
 from freemask.workflow import imported as imports
 from freemask.workflow import classes, failed_logs, folds, launch, preflight, raw, sharing, site, slurm, sources
 from freemask.workflow.code import code_digest
@@ -36,6 +36,8 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 try:
+    for path in workflow.configfiles:
+        read_yaml(path)  # refuses what Snakemake reads without a word, e.g. a key that stands twice
     DATASETS, MODELS, EXPERIMENTS = read_run(config, ", ".join(map(str, workflow.configfiles)))
     EXPERIMENTS = folds.with_folds(config, EXPERIMENTS)
 except InputError as error:
