@@ -41,6 +41,11 @@ onstart:
     refuse_missing_raw_data()
     tell_unshared_folder()
     site.export(workflow, seconds_of_a_batch())
+    write_plan()
+
+
+onsuccess:
+    tell_headline()
 
 
 rule all:

@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,17 +19,17 @@ from freemask import watchdog
 from freemask.data.mask_format import MaskFormat
 from freemask import plugins
 from freemask.errors import InputError
-from freemask.files import RUN, own_id
+from freemask.files import RUN, own_id, write_json
 from freemask.filtering.filters import FILTERS, reads_predictions
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run, read_yaml
 from freemask.workflow import imported as imports
-from freemask.workflow import classes, failed_logs, folds, launch, preflight, raw, sharing, site, slurm, sources
+from freemask.workflow import classes, folds, launch, preflight, raw, sharing, site, slurm, sources, terminal
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
-failed_logs.shorten()
+terminal.install(workflow)
 
 try:
     sharing.refuse_unwritable(Path.cwd())
@@ -244,3 +245,4 @@ include: "common/reporting.smk"
 include: "common/cost.smk"
 include: "common/page.smk"
 include: "common/evidence.smk"
+include: "common/status.smk"

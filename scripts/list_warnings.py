@@ -16,7 +16,7 @@ def list_warnings(
     table: Path,
     html: Path,
 ) -> None:
-    """List filters that take most pixels, and classes that the scorer doesn't know.
+    """List filters that take most pixels, classes that the scorer doesn't know, colors that can't be told apart.
 
     Args:
         class_loss: Table made by gather_class_loss.
@@ -45,6 +45,7 @@ def list_warnings(
     found = {"scorer": class_loss_warnings(losses) + warnings.of_scorer(space.named(read_ious(scorer_ious)))}
     for name, path in by_name(set_names or [], class_shares or [], "--class-shares").items():
         found[name] = filter_warnings(space.named(read_table(path, ["label", "name", "pixels", "filtered"])))
+    found["class table"] = warnings.of_colors(space)
     rows = warnings.table(found)
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"

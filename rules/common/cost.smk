@@ -70,6 +70,12 @@ def fold_rows(dataset):
     return [row for row in rows if row.fold.rpartition("-")[2] in used]
 
 
+def own_name(rule):
+    """A rule's name without the prefix that a module statement may have given it."""
+    counted = {name for dataset in DATASETS for name in jobs_of(dataset)}
+    return max((name for name in counted if rule.name.endswith(name)), key=len, default="")
+
+
 def way_of(model):
     """How a model's training steps are computed: captured, or launched with merged groups."""
     captured = "captured_backbone" in experiments.acceleration(model, config["training_gpus"])
@@ -108,7 +114,7 @@ def cost_of_run(wildcards):
     counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
     used = {one["model"] for facts in datasets.values() for one in facts["trainings"]}
     about = {
-        max((name for name in counted if rule.name.endswith(name)), key=len, default=""): {  # a module's prefix
+        own_name(rule): {
             "stage": Path(rule.snakefile).stem,
             "files": len(rule.output) + len(rule.log) + bool(rule.benchmark),
             "gpus": ("gpu" in rule.resources) * (max(gpus, 1) if rule.name.endswith("train") else 1),
@@ -116,7 +122,7 @@ def cost_of_run(wildcards):
         for rule in workflow.rules
     }
     run = {
-        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores),
+        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores) or 1,
         "training_gpus": gpus,
         "shards": config["shards"],
         "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),
