@@ -34,6 +34,7 @@ include: "rules/generation.smk"
 include: "rules/filtering.smk"
 include: "rules/segmentation.smk"
 include: "rules/reporting.smk"
+include: "rules/evidence.smk"
 
 
 onstart:
@@ -83,7 +84,7 @@ for dataset in DATASETS:
             input:
                 f"results/{dataset}/tables/ablations.md",
 
-    for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
+    for experiment in EXPERIMENTS[(EXPERIMENTS.dataset == dataset) & (EXPERIMENTS.fold == "")].itertuples():
 
         rule:
             name:

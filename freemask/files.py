@@ -1,5 +1,6 @@
 """Files written whole or not at all, their digests, JSON."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -159,9 +160,10 @@ def read_json(path: str | Path) -> Any:
 def unread(path: str | Path, error: OSError | UnicodeDecodeError) -> str:
     """What to say of a text file that can't be read."""
     if isinstance(error, UnicodeDecodeError):
+        found = "utf-16" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
         return (
             f"{path}: not UTF-8 (a byte 0x{error.object[error.start]:02x}); if you wrote it, save it as "
-            "UTF-8, e.g. with iconv -f latin1 -t utf-8"
+            f"UTF-8, e.g. with iconv -f {found} -t utf-8"
         )
     return f"{path}: can't be opened ({error.strerror}); check its permissions, e.g. chmod a+r"
 

@@ -70,7 +70,9 @@ def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.D
     except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
         raise InputError(unread(path, error)) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
-        raise InputError(f"{path}: not a tab-separated table ({error}); delete it and run again") from None
+        raise InputError(
+            f"{path}: not a tab-separated table ({error}); if you wrote it, mend it, otherwise delete it and run again"
+        ) from None
     missing = [column for column in columns if column not in table.columns]
     separators = {" ": "spaces", ",": "commas", ";": "semicolons"}
     if missing and len(table.columns) == 1 and {*columns} <= {*re.split(r"[ ,;]+", str(table.columns[0]).strip())}:

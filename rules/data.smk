@@ -64,7 +64,8 @@ rule check_dataset:
     input:
         index="results/{dataset}/index/{split}.tsv",
         label_space=label_space("labels"),
-        training_index=training_index,
+        training_index=index_before("train"),
+        validation_index=index_before("val"),
     output:
         frequencies="results/{dataset}/check/{split}.tsv",
         duplicates="results/{dataset}/check/{split}.duplicates.tsv",
@@ -80,6 +81,7 @@ rule check_dataset:
         code=code_of("check_dataset"),
         mask_format=checked_format,
         training_index=lambda wildcards, input: option("--training-index", input.training_index),
+        validation_index=lambda wildcards, input: option("--validation-index", input.validation_index),
         # takes output, so that Snakemake doesn't record it: another number checks nothing again
         pictures=lambda wildcards, output: EVALUATION["pictures"] * (wildcards.split == "val"),
         # no outputs: Snakemake deletes outputs of failed jobs, and would delete the cache before each job
@@ -89,7 +91,7 @@ rule check_dataset:
         f"python {SCRIPTS}/check_dataset.py"
         " --index {input.index:q} --label-space {input.label_space[0]:q}"
         " --mask-format {params.mask_format:q} --frequencies {output.frequencies:q}"
-        " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index}"
+        " --duplicates {output.duplicates:q} --sizes {output.sizes:q} {params.training_index} {params.validation_index}"
         " --pictures {params.pictures} --offenders {params.offenders:q} --cache {params.cache:q} --threads {threads} --log {log:q}"
 
 

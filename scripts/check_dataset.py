@@ -5,6 +5,14 @@ from pathlib import Path
 from freemask import cli
 
 SHOWN = 10  # classes without a pixel that are named
+SAME = {
+    "same": "stand more than once in it",
+    "train": "are training images as well",
+    "val": "are validation images as well",
+    "same (mask)": "have equal masks: the same image in other files?",
+    "train (mask)": "have masks of training images: the same image in other files?",
+    "val (mask)": "have masks of validation images: the same image in other files?",
+}
 
 
 def check_dataset(
@@ -16,6 +24,7 @@ def check_dataset(
     duplicates: Path | None = None,
     sizes: Path | None = None,
     training_index: Path | None = None,
+    validation_index: Path | None = None,
     pictures: cli.NotNegative = 0,
     offenders: Path,
     cache: Path,
@@ -33,9 +42,11 @@ def check_dataset(
         label_space: The data set's label space (JSON).
         mask_format: What masks may hold (JSON), see freemask.data.mask_format; default: the labels of the label space.
         frequencies: Output: table of label, name, pixels, images.
-        duplicates: Output: table of images with the same bytes, image, equal_to, split (same or train).
+        duplicates: Output: table of images with the same bytes, image, equal_to, split (same, train or val; with
+            " (mask)" behind it: other bytes, and masks with the same bytes and several labels).
         sizes: Output: table of the images' sizes, width, height, images, example (path).
         training_index: Index of the training split, if this is another one: its images are compared as well.
+        validation_index: The same of the validation split, for a test split.
         pictures: Number of images of this split whose predictions evaluations show.
         offenders: Output, only if there are offenders: table of path, what, remedy.
         cache: File that remembers what was found in each file.
@@ -43,7 +54,7 @@ def check_dataset(
     """
     import pandas as pd
 
-    from freemask.data.check import check_split, equal_images, refuse
+    from freemask.data import check
     from freemask.data.label_space import LabelSpace
     from freemask.data.mask_format import MaskFormat
     from freemask.data.sizes import write_sizes
@@ -54,27 +65,29 @@ def check_dataset(
     offenders.unlink(missing_ok=True)
     space = LabelSpace.read(label_space)
     accepted = MaskFormat.of_json(mask_format) if mask_format else MaskFormat.of_labels(space)
-    table = read_table(index, ["image", "mask"])
+    table = read_table(index, ["image", "mask", *(["image_sha256", "mask_sha256"] if duplicates else [])])
     if len(table) < pictures:
         raise InputError(f"{index}: {len(table)} image(s), but evaluation.pictures is {pictures}; lower it")
     masks = table["source"] if "source" in table else table["mask"]  # as the data set has them
-    report = check_split(list(zip(table["image"], masks, strict=True)), accepted, cache, threads, f"check {index.stem}")
+    report = check.check_split(
+        list(zip(table["image"], masks, strict=True)), accepted, cache, threads, f"check {index.stem}"
+    )
     if report.offenders:
-        refuse(offenders, report)
+        check.refuse(offenders, report)
     ids = list(space.ids)
     columns = {"label": ids, "name": space.names, "pixels": report.pixels[ids], "images": report.images[ids]}
     write_table(frequencies, pd.DataFrame(columns))
     if sizes:
         write_sizes(sizes, report.sizes)
     if duplicates:
-        key = ["image", "image_sha256"]
-        equal = equal_images(read_table(index, key), read_table(training_index, key) if training_index else None)
+        key = ["image", "image_sha256", "mask_sha256"]
+        paths = {"train": training_index, "val": validation_index}
+        others = {split: read_table(path, key) for split, path in paths.items() if path}
+        equal = check.duplicates(table, report, others)
         write_table(duplicates, equal)
-        for split, what in (("same", "stand more than once in it"), ("train", "are training images as well")):
-            rows = equal[equal.split == split]
-            if len(rows):
-                named = some([f"{row.image} = {row.equal_to}" for row in rows.itertuples()])
-                cli.tell(f"warning: {index}: {len(rows)} image(s) {what}: {named}; all are in {duplicates}")
+        for split, rows in equal.groupby("split"):
+            named = some([f"{row.image} = {row.equal_to}" for row in rows.itertuples()])
+            cli.tell(f"warning: {index}: {len(rows)} image(s) {SAME[split]}: {named}; all are in {duplicates}")
     unseen = [name for name, images in zip(space.names, report.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
     cli.tell(f"{index}: {report.pairs} pairs are good, {report.read} files read{note}")

@@ -10,6 +10,7 @@ A cache remembers what was found in a file. The file is read again only if its s
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from freemask.tables import write_table
 CACHE_VERSION = "freemask check 5"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
+SEVERAL = 3  # labels of a mask that no two images have by chance
 MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
 WHITE_IS_ZERO = 0  # of the TIFF tag below
 PHOTOMETRIC = 262
@@ -38,6 +40,7 @@ PHOTOMETRIC = 262
 IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")  # MPO: photographs of some telephones
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 MASK_FORMATS = ("PNG", "TIFF")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # Pillow reads few kinds with other numbers of bands or bits
 
 
 class Content(NamedTuple):
@@ -185,6 +188,8 @@ def _check_file(kind: str, path: str, cached: Checked | None) -> Checked:
     """Read a file; returns what is cached of it if it hasn't changed."""
     try:
         status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            return Checked(kind, path, 0, 0, "", Content(what="not a file", remedy="take it out of the folder"))
         if cached and (cached.size, cached.changed) == (status.st_size, status.st_mtime_ns):
             return cached
         return Checked(kind, path, status.st_size, status.st_mtime_ns, sha256(path), read_file(kind, path))
@@ -208,10 +213,17 @@ def read_file(kind: str, path: str) -> Content:
     except Image.DecompressionBombError:
         return Content(what=f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels", remedy="cut it into tiles")
     except Image.UnidentifiedImageError:
-        return Content(what=f"not a readable {'image' if kind == 'image' else 'mask'}", remedy=AGAIN)
+        return Content(what=f"not a readable {'image' if kind == 'image' else 'mask'}", remedy=_unknown(path))
     except DAMAGED as error:
         what, remedy = trouble(error)
         return Content(what=what, remedy=remedy)
+
+
+def _unknown(path: str) -> str:
+    """What to do about a file that Pillow can't read."""
+    with open(path, "rb") as file:
+        tiff = file.read(4) in TIFF_STARTS
+    return "save its three colour bands, or its labels, with 8 bits a channel as PNG" if tiff else AGAIN
 
 
 def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
@@ -222,8 +234,11 @@ def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
         return "more than 8 bits a channel", "save it with 8 bits a channel"
     if image.mode not in IMAGE_MODES:
         return f"colours as {image.mode}", "save it in RGB"
-    if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) != 1:
-        return "a TIFF with an orientation, which OpenCV can't read", "turn its pixels, or save it as JPEG or PNG"
+    turned, seen = image.getexif().get(ORIENTATION, 1), Image.Exif()
+    seen.load(image.info.get("exif", b""))
+    if turned != seen.get(ORIENTATION, 1):
+        what = "an orientation that OpenCV doesn't read (of a TIFF, or in XMP data)"
+        return what, "turn its pixels, and save it without one"
     return None
 
 
@@ -232,6 +247,8 @@ def _read_image(image: Image.Image, path: str) -> Content:
     # Decoding a JPEG at an eighth of its size reads all its bytes and takes a third of the time.
     image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
     decode(image, path)
+    if image.format == "TIFF" and image.mode in ("LA", "PA", "RGBA") and image.getchannel("A").getextrema()[0] < 255:
+        return Content(what="a TIFF with transparency, which OpenCV mixes in", remedy="save it without transparency")
     return Content(*size)
 
 
@@ -309,20 +326,42 @@ def _parse_counts(counts: str) -> Iterator[tuple[int, int]]:
         yield int(value), int(pixels)
 
 
-def equal_images(index: pd.DataFrame, other: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Images of a split with the same bytes: image, equal_to, split (of equal_to: "same" or "train").
+def equal_images(
+    index: pd.DataFrame, other: pd.DataFrame | None = None, split: str = "train", by: str = "image_sha256"
+) -> pd.DataFrame:
+    """Images of a split with the same bytes: image, equal_to, split (of equal_to: "same" or `split`).
 
     Args:
-        index: mask_id, image, image_sha256 of the split.
-        other: The same of the training split, if this is another one.
+        index: image and `by` of the split.
+        other: The same of another split.
+        split: Name of that one.
+        by: image_sha256; or mask_sha256: images whose masks have the same bytes.
     """
-    first = index.drop_duplicates("image_sha256")
-    again = index[index.duplicated("image_sha256")].merge(first, on="image_sha256").assign(split="same")
+    first = index.drop_duplicates(by)
+    again = index[index.duplicated(by)].merge(first, on=by).assign(split="same")
     found = [again]
     if other is not None:
-        seen = other.drop_duplicates("image_sha256")
-        found.append(index.merge(seen, on="image_sha256").assign(split="train"))
+        found.append(index.merge(other.drop_duplicates(by), on=by).assign(split=split))
     return pd.concat(found)[["image_x", "image_y", "split"]].rename(columns={"image_x": "image", "image_y": "equal_to"})
+
+
+def duplicates(index: pd.DataFrame, report: Report, others: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Images that stand in a split twice or in another one, see equal_images; " (mask)" behind the split: by their masks.
+
+    The same image in two files of other bytes, e.g. as PNG and as JPEG, is known by its mask, if that has SEVERAL labels.
+
+    Args:
+        index: image, image_sha256 and mask_sha256 of the split.
+        report: Its check.
+        others: The same as `index` of other splits.
+    """
+    several = index[[mask.counts.count(":") >= SEVERAL for _, mask in report.contents]]
+    found = []
+    for split, other in (others or {"": index[:0]}).items():
+        images = equal_images(index, other, split)
+        masks = equal_images(several[~several.image.isin(images.image)], other, split, by="mask_sha256")
+        found += [images, masks.assign(split=masks.split + " (mask)")]
+    return pd.concat(found).drop_duplicates(ignore_index=True)
 
 
 def refuse(path: Path, report: Report) -> None:

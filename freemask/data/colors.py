@@ -1,5 +1,6 @@
 """Colors (red, green, blue; 0..255) of what a mask shows beside its classes, as in FreeMask's figures."""
 
+import re
 from collections.abc import Iterable
 
 Color = tuple[int, int, int]
@@ -8,6 +9,14 @@ Color = tuple[int, int, int]
 IGNORED = [(0, 0, 0), (64, 64, 64), (128, 128, 128), (192, 192, 192)]  # never labelled, or outside the class table
 FILTERED = [(255, 255, 255), (255, 0, 255), (0, 255, 0)]  # set to the ignored label by a filter rule
 APART = 16  # difference in a channel that people see
+
+
+def of_hexadecimal(color: str) -> Color:
+    """#rrggbb as numbers. Raises: ValueError for anything else."""
+    if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+        raise ValueError(color)
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 def apart_from(classes: Iterable[Color], candidates: list[Color]) -> Color:

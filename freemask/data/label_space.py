@@ -89,7 +89,7 @@ class LabelSpace:
             #rrggbb.
         """
         if ignored is None:
-            free = set(range(256)) - set(table.label)
+            free = set(range(256)) - {_label(label, classes) for label in table.label}
             if not free:
                 raise InputError(f"{classes}: 256 classes leave no label for ignored pixels; merge two classes")
             ignored = min(free)
@@ -97,9 +97,8 @@ class LabelSpace:
             raise InputError(f"ignored_label = {ignored!r}, want a whole number in 0..255: masks hold 8 bits")
         if table.empty:
             raise InputError(f"{classes}: no class; add a line for each")
+        table = table.assign(label=[_label(label, classes) for label in table.label])
         for row in table.itertuples():
-            if not (isinstance(row.label, int) and 0 <= row.label <= 255):
-                raise InputError(f"{classes}: label {row.label!r}, want a whole number in 0..255")
             if row.label == ignored:
                 raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
             if not _given(row.word):
@@ -170,11 +169,21 @@ class LabelSpace:
 
 def _rgb(color: str, source: str | Path) -> tuple[int, int, int]:
     try:
-        if len(color) != 7 or color[0] != "#":
-            raise ValueError
-        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+        return colors.of_hexadecimal(color)
     except (TypeError, ValueError):
         raise InputError(f"{source}: color {color!r}, want #rrggbb") from None
+
+
+def _label(value: object, source: str | Path) -> int:
+    """A raw label. A column with an empty cell, or a word, holds floats, or text."""
+    try:
+        label = float(value)  # type: ignore[arg-type]
+        if label % 1 or not 0 <= label <= 255:
+            raise ValueError
+    except (TypeError, ValueError):
+        shown = "an empty label" if pd.isna(value) else f"label {value!r}"
+        raise InputError(f"{source}: {shown}, want a whole number in 0..255") from None
+    return int(label)
 
 
 def refuse_other_classes(classes: Sequence[str], names: Sequence[str], source: str | Path) -> None:

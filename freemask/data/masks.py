@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence, Set
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from freemask.tables import read_table
 
 Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
+OF_SYSTEMS = (".", "@eaDir", "__MACOSX")  # beginnings of folders that systems add: previews, other copies
+LONGEST_ID = 150  # bytes; names of files get more behind it, and file systems take 255
 
 
 def match_files(
@@ -48,10 +51,16 @@ def match_files(
         _paths_by_id(folder, suffix, what, ends[suffix], ids_from)
         for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
     )
+    _join_accents(image_paths, mask_paths)
     both = image_paths.keys() & mask_paths.keys()
     no_mask = "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"
     no_image = "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"
-    unpaired = _other_files(images, image_paths, both, image_suffix) + _other_files(masks, mask_paths, both, mask_suffix)
+    unpaired = _other_files(images, image_paths, mask_paths, image_suffix, "image_suffix")
+    unpaired += _other_files(masks, mask_paths, image_paths, mask_suffix, "mask_suffix")
+    if not (both or unpaired):
+        ids = f"images have ids like {min(image_paths)!r}, masks ids like {min(mask_paths)!r}"
+        remedy = "an id is the name without the suffix: correct image_suffix or mask_suffix, or rename the files"
+        return [], [(str(images), f"no image has a mask: {ids}", remedy)]
     unpaired += [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - both)]
     unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - both)]
     return [(key, image_paths[key], mask_paths[key]) for key in sorted(both)], unpaired
@@ -79,13 +88,25 @@ def _ignored_ends(image_suffix: str, mask_suffix: str, ignored: Sequence[str]) -
 def _files(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Name without suffix, and path, of each file below a folder that ends in the suffix, sorted."""
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(OF_SYSTEMS))
+        for name in folders:
+            _refuse_loop(folder, os.path.join(parent, name))
         for name in sorted(names):
             small = name.lower()
             if len(name) == len(suffix) or name.startswith(".") or not small.endswith(suffix.lower()):
                 continue
             if not any(small.endswith(other.lower()) for other in ignored):
                 yield name[: -len(suffix)], os.path.join(parent, name)
+
+
+def _refuse_loop(folder: Path, path: str) -> None:
+    """Raises: InputError for a link to a folder that holds it; walking through it would never end."""
+    if os.path.islink(path):
+        target = os.path.realpath(path)
+        parts = Path(path).relative_to(folder).parts
+        on_the_way = [os.path.realpath(folder.joinpath(*parts[:number])) for number in range(len(parts))]
+        if any(os.path.commonpath([target, found]) == target for found in on_the_way):
+            raise InputError(f"{path}: a link to a folder that holds it, {target}; take it out")
 
 
 def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], ids_from: str) -> dict[str, str]:
@@ -98,6 +119,8 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], i
         _check_name(path)
         if ids_from == "path":  # an id is also the name of files, so it holds no slash
             key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
+        if len(key.encode()) > LONGEST_ID:
+            raise InputError(f"{path}: an id of {len(key.encode())} bytes, of which {LONGEST_ID} can be used; rename it")
         if key in found:
             hint = ", or write `ids_from: path` into the data set's file" if ids_from == "name" else ""
             raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one{hint}")
@@ -116,7 +139,7 @@ def _check_name(path: str) -> None:
         raise InputError(
             f"{shown}: a file name that isn't UTF-8; rename it, or all of a folder: convmv -f latin1 -t utf8 -r --notest"
         ) from None
-    if any(ord(character) < ord(" ") for character in path):
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in path):
         raise InputError(f"{shown!r}: a file name with a control character; rename it")
 
 
@@ -126,25 +149,41 @@ def _refuse_unreadable(error: OSError) -> None:
     ) from error
 
 
-def _other_files(folder: Path, paths: dict[str, str], paired: Set[str], suffix: str) -> Unpaired:
-    """A finding for each further kind of file beside the pairs: <id of a pair>_<word><suffix>; taken out of `paths`."""
-    kinds: dict[str, list[str]] = {}
-    for key in paths.keys() - paired:
-        start, mark, word = key.rpartition("_")
-        if mark and start in paired:
-            kinds.setdefault(f"_{word}{suffix}", []).append(key)
-    for keys in kinds.values():
-        for key in keys:
-            del paths[key]
-    return [
-        (
-            str(folder),
-            f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids, which look like another convention",
-            f"name them in the data set's file, ignored_suffixes: [{end}], to leave them out; if they are the right "
-            f"ones, give {end} as the suffix",
-        )
-        for end, keys in sorted(kinds.items())
-    ]
+def _join_accents(image_paths: dict[str, str], mask_paths: dict[str, str]) -> None:
+    """Give a mask its image's id where they differ only in how accents are stored, as of names from macOS; in place."""
+    lone = {unicodedata.normalize("NFC", key): key for key in mask_paths.keys() - image_paths.keys()}
+    for key in image_paths.keys() - mask_paths.keys():
+        if (found := lone.pop(unicodedata.normalize("NFC", key), None)) is not None:
+            mask_paths[key] = mask_paths.pop(found)
+
+
+def _other_files(
+    folder: Path, paths: dict[str, str], partners: dict[str, str], suffix: str, setting: str
+) -> Unpaired:
+    """A finding for each further kind of file, <id><word><suffix> with the id of a partner; taken out of `paths`.
+
+    Partners of such files alone are taken out of `partners`: the finding is theirs as well.
+    """
+    kinds: dict[str, dict[str, str]] = {}
+    for key in paths.keys() - partners.keys():
+        marks = [mark.start() for mark in re.finditer("[_.-](?=.*[A-Za-z])", key)]
+        if start := next((key[:mark] for mark in reversed(marks) if key[:mark] in partners), None):
+            kinds.setdefault(key[len(start) :] + suffix, {})[key] = start
+    found = []
+    for end, keys in sorted(kinds.items()):
+        leave = f"name them in the data set's file, ignored_suffixes: [{end}], to leave them out"
+        if any(start in paths for start in keys.values()):
+            what = f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids, which look like another convention"
+            found.append((str(folder), what, f"{leave}; if they are the right ones, give {end} as the suffix"))
+        else:
+            what = f"{len(keys)} files <id>{end}, and no <id>{suffix} of the same ids"
+            found.append((str(folder), what, f"if they are the right ones, write {setting}: {end}; otherwise {leave}"))
+    lone = {start for keys in kinds.values() for start in keys.values()} - paths.keys()
+    for key in [key for keys in kinds.values() for key in keys]:
+        del paths[key]
+    for key in lone:
+        del partners[key]
+    return found
 
 
 def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:

@@ -285,6 +285,7 @@ class Estimate:
             return [CHECK] * jobs, "an estimate"
         images = {
             "class_loss": facts["pairs"]["train"],
+            "fold_loss": facts["pairs"]["train"] * facts["jobs"].get("gather_fold_losses", 1),
             "measure_margins": sum(self.images(dataset).values()),
             "evaluate": jobs * facts["pairs"]["val"] * self.run["views"],
             "evaluate_best": jobs * facts["pairs"]["val"] * self.run["views"],

@@ -15,6 +15,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
 from freemask import plugins
+from freemask.data.colors import of_hexadecimal
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
@@ -43,7 +44,7 @@ RENAMED = {"kind": "method"}  # keys of earlier versions
 PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, '_', '.' and '-', with a letter or digit first",
     r"^[A-Za-z0-9_-]+$": "letters, digits, '_' and '-'",
-    r"^[0-9]+(,[0-9]+)*$": "whole numbers joined by commas, e.g. 0,1,2",
+    r"^[0-9]{1,9}(,[0-9]{1,9})*$": "whole numbers of at most 9 digits joined by commas, e.g. 0,1,2",
     r"^#[0-9a-fA-F]{6}$": "'#' and six hexadecimal digits, in quotes, e.g. \"#2060a0\"",
     r"^\S+$": "text without spaces",
     r"^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
@@ -74,6 +75,10 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
     datasets = {name: read_dataset(name, config, base) for name in config["datasets"]}
     models = read_yaml(place(config["models"], base))
     check_schema(models, "models", config["models"])
+    for entry in models.values():
+        iterations = entry["iterations"]
+        if default := iterations.pop("default", None):
+            entry["iterations"] = dict.fromkeys(config["datasets"], default) | iterations
     experiments = read_experiments(config, base)
     try:
         _check_ids(config, base)
@@ -88,13 +93,38 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; InputError where it is missing or isn't YAML."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.load(Path(path).read_text(), Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(unread(path, error)) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that is read as people mean it: no key stands twice, 010 isn't 8, 3e-3 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping, whose keys differ."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<" and keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number, in decimal digits."""
+        if re.match(r"[-+]?0[0-9]|.*:", node.value):
+            what = f"{node.value} would be read as {super().construct_yaml_int(node)}; write that, or put it in quotes"
+            raise yaml.MarkedYAMLError(None, None, what, node.start_mark)
+        return super().construct_yaml_int(node)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("+-0123456789")
+)
 
 
 def expand(value: Any, source: str | Path) -> Any:
@@ -120,7 +150,13 @@ def _choices(_validator: Any, table: str, name: Any, _schema: dict) -> Iterator[
         yield ValidationError(f"{name!r} is not one of {list(CHOICES[table])}, nor package.module:object")
 
 
-Validator = extend(Draft202012Validator, {"choices": _choices})
+NUMBERS = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        "integer": lambda _, value: type(value) is int,  # 64.0 isn't one to a command line
+        "number": lambda _, value: type(value) in (int, float) and value == value,  # NaN isn't one
+    }
+)
+Validator = extend(Draft202012Validator, {"choices": _choices}, type_checker=NUMBERS)
 
 
 def check_schema(value: Any, schema: str, source: str | Path) -> None:
@@ -224,19 +260,13 @@ def _color_masks(facts: dict, path: Path) -> MaskFormat:
     space, ignored = facts["label_space"], facts.get("ignored_color")
     owners = [(color, name) for color, name in zip(space.colors, space.names, strict=True)]
     if ignored:
-        owners.append((_rgb(ignored), "ignored_color"))
+        owners.append((of_hexadecimal(ignored), "ignored_color"))
     for color, _ in owners:
         equal = [name for other, name in owners if other == color]
         if len(equal) > 1:
             shown = "#{:02x}{:02x}{:02x}".format(*color)
             raise InputError(f"{path}: masks_are: colors, but {' and '.join(equal)} are all {shown}; give each its own")
-    return MaskFormat.of_colors(space, _rgb(ignored) if ignored else None)
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    """#rrggbb as numbers."""
-    red, green, blue = bytes.fromhex(color[1:])
-    return red, green, blue
+    return MaskFormat.of_colors(space, of_hexadecimal(ignored) if ignored else None)
 
 
 def read_experiments(config: dict, base: Path = Path()) -> pd.DataFrame:
@@ -291,6 +321,20 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
+    if "evidence" in config:
+        _check_evidence(config["evidence"], config, experiments)
+
+
+def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> None:
+    """What the page of evidence always needs; arms that aren't in the table are "not run" there."""
+    for dataset in config["datasets"]:
+        rows = experiments[experiments.dataset == dataset].set_index("experiment")
+        for name in [evidence["judge"], *evidence["classes"]]:
+            _known(f"evidence, data set {dataset}", "experiment", name, rows.index)
+        if not find_regime(rows.regime[evidence["judge"]]).only_real:
+            raise InputError(f"evidence.judge: {evidence['judge']} isn't trained on real images alone; choose another")
+    for name in evidence["sheets"]:
+        _known("evidence.sheets", "synthetic set", name, config["synthetic_sets"])
 
 
 def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:

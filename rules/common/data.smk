@@ -66,9 +66,15 @@ def raw_data(wildcards):
     return f"results/{wildcards.dataset}/raw.tsv" if "miniworld" in DATASETS[wildcards.dataset] else []
 
 
-def training_index(wildcards):
-    """The training split's index, with which another split's images are compared."""
-    return [] if wildcards.split == "train" else f"results/{wildcards.dataset}/index/train.tsv"
+def index_before(split):
+    """A split's index, with which the images of later splits are compared."""
+    order = ("train", "val", "test")
+
+    def path(wildcards):
+        later = order.index(wildcards.split) > order.index(split)
+        return f"results/{wildcards.dataset}/index/{split}.tsv" if later else []
+
+    return path
 
 
 def raw_state(wildcards):

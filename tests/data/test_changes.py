@@ -11,7 +11,7 @@ from PIL import Image
 
 from freemask.data import changes as library
 from freemask.data.changes import FIRST, compare, write_record
-from freemask.data.check import State, equal_images, read_file
+from freemask.data.check import Content, Report, State, duplicates, equal_images, read_file
 
 RECORD, STATE = Path("train.files.json"), Path("train.state")
 PATHS = ["a.png", "b.png", "c.png", "d.png"]
@@ -128,3 +128,12 @@ def test_equal_images_of_one_split_and_of_two():
     assert equal_images(index, train).to_numpy().tolist() == [["c", "a", "same"], ["b", "x", "train"]]
     assert equal_images(train).to_numpy().tolist() == [["y", "x", "same"]]
     assert equal_images(index.iloc[:2]).empty
+
+
+def test_an_image_saved_in_another_way_is_known_by_its_mask():
+    columns = ["image", "image_sha256", "mask_sha256"]
+    train = pd.DataFrame([["a.png", "1", "m"], ["b.png", "2", "sky"]], columns=columns)
+    index = pd.DataFrame([["a.jpg", "3", "m"], ["c.jpg", "4", "sky"], ["b.png", "2", "sky"]], columns=columns)
+    report = Report(contents=[(Content(), Content(counts=counts)) for counts in ("0:1 1:5 2:3", "1:9", "1:9")])
+    found = duplicates(index, report, {"train": train, "val": index[:0]})
+    assert found.to_numpy().tolist() == [["b.png", "b.png", "train"], ["a.jpg", "a.png", "train (mask)"]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_line import run_script
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from freemask import files, images, tables
 from freemask.data import check as library
@@ -233,6 +234,40 @@ def test_trainings_see_the_pixels_of_an_accepted_image(tmp_path, mode, suffix, t
     assert bool(content.what) == (not accepted or (suffix == "tif" and turned))
     if not content.what:
         assert (images.read_image(path) == cv2.imread(str(path))[..., ::-1]).all()
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+def test_an_orientation_that_only_pillow_reads_is_refused(tmp_path, suffix):
+    path, text = str(tmp_path / f"a.{suffix}"), PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    Image.new("RGB", (30, 20)).save(path, **({"pnginfo": text} if suffix == "png" else {"xmp": XMP}))
+    assert read_file("image", path).what.startswith("an orientation that OpenCV doesn't read")
+
+
+def test_transparency_that_opencv_mixes_into_colours_is_refused(tmp_path):
+    path, photo = tmp_path / "a.tif", Image.fromarray(np.full((2, 3, 4), 200, np.uint8))
+    photo.save(path)
+    assert (cv2.imread(str(path))[..., ::-1] != images.read_image(path)).any()
+    assert read_file("image", str(path)).what.startswith("a TIFF with transparency")
+    photo.save(path.with_suffix(".png"))
+    assert not read_file("image", str(path.with_suffix(".png"))).what
+
+
+def test_a_pipe_among_images_is_no_file(data):
+    Path("images/07.jpg").unlink()
+    os.mkfifo("images/07.jpg")  # whoever reads it waits for ever
+    with pytest.raises(InputError, match="images/07.jpg: not a file; take it out of the folder"):
+        check()
+
+
+def test_a_tiff_of_other_bands_is_told_from_a_damaged_one(tmp_path):
+    path = str(tmp_path / "a.tif")
+    cv2.imwrite(path, np.zeros((2, 3, 3), np.float32))
+    assert "three colour bands" in read_file("image", path).remedy
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

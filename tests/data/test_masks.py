@@ -99,7 +99,7 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
-@pytest.mark.parametrize("end", ["_labelTrainIds.png", "_color.png", "_instanceIds.png"])
+@pytest.mark.parametrize("end", ["_labelTrainIds.png", "_color.png", "-color.png", ".instances.png", "_gtFine_a.png"])
 def test_label_files_of_another_convention_are_recognised(tmp_path, end):
     touch(tmp_path / "a", "1.jpg", "2.jpg")
     touch(tmp_path / "b", "1.png", "2.png", f"1{end}", f"2{end}")
@@ -110,6 +110,41 @@ def test_label_files_of_another_convention_are_recognised(tmp_path, end):
     assert [Path(mask).name for *_, mask in again] == ["1.png", "2.png"] and again == pairs and not unpaired
     others, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", end)
     assert [Path(mask).name for *_, mask in others] == [f"1{end}", f"2{end}"] and not unpaired
+
+
+def test_a_suffix_that_fits_no_image_is_answered_by_the_one_that_does(tmp_path):
+    touch(tmp_path / "a", "0001TP_0.png", "0001TP_1.png")
+    touch(tmp_path / "b", "0001TP_0_L.png", "0001TP_1_L.png")
+    pairs, [(_, what, remedy)] = match_files(tmp_path / "a", tmp_path / "b", ".png", ".png")
+    assert not pairs and what == "2 files <id>_L.png, and no <id>.png of the same ids"
+    assert "mask_suffix: _L.png;" in remedy
+    touch(tmp_path / "c", "mask_0.png")
+    _, [(_, what, _)] = match_files(tmp_path / "a", tmp_path / "c", ".png", ".png")
+    assert what == "no image has a mask: images have ids like '0001TP_0', masks ids like 'mask_0'"
+
+
+def test_accents_that_systems_store_differently_pair(tmp_path):
+    touch(tmp_path / "a", "caf\u00e9.jpg", "cafe.jpg")
+    touch(tmp_path / "b", "cafe\u0301.png", "cafe.png")
+    pairs, unpaired = match_files(tmp_path / "a", tmp_path / "b", ".jpg", ".png")
+    assert [key for key, *_ in pairs] == ["cafe", "caf\u00e9"] and not unpaired
+
+
+@pytest.mark.parametrize("target", [".", "..", "../b"])
+def test_a_folder_in_itself_is_refused(tmp_path, target):
+    touch(tmp_path / "a", "1.jpg")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/back").symlink_to(tmp_path / "a")
+    (tmp_path / "a/again").symlink_to(target)
+    with pytest.raises(InputError, match=r"a/again\S*: a link to a folder that holds it, .*; take it out"):
+        match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png", ids_from="path")
+
+
+@pytest.mark.parametrize("folder", ["@eaDir", "__MACOSX", ".ipynb_checkpoints"])
+def test_folders_of_systems_hold_no_images(tmp_path, folder):
+    touch(tmp_path / "a", "1.jpg", "1.png", "Thumbs.db", ".DS_Store", "._1.jpg")
+    touch(tmp_path / "a" / folder, "1.jpg", "1.png")
+    assert len(match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")[0]) == 1
 
 
 @pytest.mark.parametrize("image, mask", [(".png", "_mask.png"), ("_rgb.png", ".png"), (".PNG", "_mask.png")])
@@ -137,7 +172,9 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
-                                           (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character")])
+                                           (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character"),
+                                           ("a\x85b.jpg".encode(), "a control"), ("a\u2028b.jpg".encode(), "a control"),
+                                           (b"x" * 151 + b".jpg", "an id of 151 bytes")])
 def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
     touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
     (tmp_path / "a" / os.fsdecode(name)).touch()

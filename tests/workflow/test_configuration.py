@@ -217,6 +217,17 @@ WRONG_LINES = {
     "no word": (CLASSES, r"^(2\t[^\t]+\t)[^\t]+", r"\g<1>", ["miniworld.tsv", "label 2", "word", "prompt"]),
     "no name": (CLASSES, r"^(2\t)[^\t]+", r"\g<1>", ["miniworld.tsv", "label 2", "name"]),
     "no class": (CLASSES, "(?s)\n.*", "\n", ["miniworld.tsv", "no class"]),
+    "colour of other digits": (CLASSES, "#......$", "#-1-1-1", ["miniworld.tsv", "'#-1-1-1'", "#rrggbb"]),
+    "empty label": (CLASSES, r"^2\t", "\t", ["miniworld.tsv", "an empty label", "whole number"]),
+    "decimal comma": (CLASSES, r"^2\t", "2,0\t", ["miniworld.tsv", "label '2,0'", "whole number"]),
+    "quote": (EXPERIMENTS, "^joint\t", '"joint\t', ["tiny_experiments.tsv", "tab-separated", "mend it"]),
+    "key twice": (FACTS, "^mask_size: 64", "mask_size: 32\nmask_size: 64", ["'mask_size' stands twice"]),
+    "octal": (FACTS, "ignored_label: 0", "ignored_label: 010", ["miniworld.yaml", "010 would be read as 8"]),
+    "whole number with a dot": (FACTS, "mask_size: 64", "mask_size: 64.0", ["mask_size = 64.0", "integer"]),
+    "no number": (CONFIG, "seconds_per_image: .*", "seconds_per_image: .nan", ["seconds_per_image = nan", "number"]),
+    "endless": (CONFIG, "guidance_scale: .*", "guidance_scale: .inf", ["guidance_scale = inf", "maximum"]),
+    "seed of 20 digits": (CONFIG, "first_seed: 42", f"first_seed: {10**20}", ["first_seed", "maximum"]),
+    "train seed of 10 digits": (EXPERIMENTS, "^(real.*)0$", r"\g<1>4294967296", ["train_seeds", "9 digits"]),
     "YAML": (FACTS, "^title:", "title: [", ["miniworld.yaml", "not valid YAML", "line"]),
 }  # fmt: skip
 
@@ -235,6 +246,24 @@ def test_missing_keys(clone, key):
     del config[key]
     write_yaml(clone / CONFIG, config)
     assert re.search(f"tiny.yaml: .*'{key}' is a required property; add it", message(clone))
+
+
+def test_a_model_has_iterations_for_data_sets_that_nobody_listed(clone):
+    change(clone / MODELS, "tiny", "iterations", value={"default": 7, "elsewhere": 9})
+    change(clone / MODELS, "other", "iterations", value={"default": 7, "miniworld": 9})
+    models = checks.read_run(read_yaml(clone / CONFIG), CONFIG, clone)[1]
+    assert [models[name]["iterations"]["miniworld"] for name in ("tiny", "other")] == [7, 9]
+
+
+def test_a_power_of_ten_without_a_dot_is_a_number(clone):
+    """To YAML 1.1, 3e-3 is text."""
+    replace(clone / MODELS, "lr: 0.003", "lr: 3e-3")
+    assert checks.read_yaml(clone / MODELS)["tiny"]["overrides"]["optim_wrapper"]["optimizer"]["lr"] == 0.003
+
+
+def test_utf_16_is_named(clone):
+    (clone / CLASSES).write_text((clone / CLASSES).read_text(), encoding="utf-16")
+    assert "iconv -f utf-16 -t utf-8" in message(clone)
 
 
 def test_a_misspelt_key_is_named():
@@ -386,3 +415,22 @@ def test_snakemake_wants_a_mapping(fresh, clone):
     assert done.returncode != 0
     assert re.search("Config file must be given as JSON or YAML with keys at top level", done.stdout), done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("judge", "joint", "evidence.judge: joint isn't trained on real images alone"),
+        ("judge", "best", "evidence, data set miniworld: experiment 'best' isn't defined; use one of: real, synth"),
+        ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
+        ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
+        ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
+    ],
+)
+def test_what_evidence_needs_is_there(clone, key, value, wanted):
+    asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
+    evidence = {"command": "", "classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked}
+    change(clone / CONFIG, "evidence", value=evidence | {"advice": []})
+    read(clone)
+    change(clone / CONFIG, "evidence", key, value=value)
+    assert wanted in message(clone)

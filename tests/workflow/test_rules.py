@@ -1,9 +1,12 @@
 """What holds for every rule; Snakemake is asked, not the text of its files."""
 
 import re
+from collections import Counter
 
+import pandas as pd
 import pytest
 from snakemake.shell import shell
+from tiny_run import CONFIG, planned, read_yaml, snakemake, write_yaml
 
 from freemask import watchdog
 from freemask.workflow.code import code_digest, code_files
@@ -62,3 +65,28 @@ def test_a_fix_of_the_label_space_reruns_what_reads_labels(tmp_path):
                {file.name for file in code_files(path.stem)}}  # fmt: skip
     assert {"resize_masks", "check_dataset", "filter_masks", "synthetic_set", "gather_class_loss"} <= readers
     assert not {"fetch_dataset", "fetch_weights", "plot_hardness"} & readers
+
+
+def test_every_target_with_a_name_plans(fresh):
+    """Of a data set: table, export, look, verify, unused, prune, ablations, experiments; of a run: all, paper, cost."""
+    rows = pd.read_csv(fresh / "config/tiny_experiments.tsv", sep="\t", dtype=str)
+    rows["study"] = ["main"] * (len(rows) - 1) + ["ablation"]
+    rows.to_csv(fresh / "config/with_ablation.tsv", sep="\t", index=False)
+    config = read_yaml(fresh / CONFIG) | {"experiments": "config/with_ablation.tsv"}
+    write_yaml(fresh / "config/with_ablation.yaml", config)
+    targets = {
+        name
+        for name, rule in load_rules(str(fresh / "config/with_ablation.yaml"), fresh).items()
+        if not rule.wildcard_names
+    }
+    kinds = ("ablations", "export", "look", "prune", "table", "unused", "verify")
+    assert {f"{kind}_miniworld" for kind in kinds} | {"all", "cost", "paper", "preflight", "synthesis_all"} <= targets
+    jobs = planned(snakemake(fresh, "-n", *sorted(targets), config="config/with_ablation.yaml"))
+    assert targets - {"all"} <= {rule for rule, _ in jobs}
+
+
+def test_no_two_functions_of_rules_have_one_name():
+    """They share one namespace: the later one would be used in place of the earlier."""
+    files = [ROOT / "Snakefile", *sorted((ROOT / "rules").rglob("*.smk"))]
+    names = Counter(re.findall(r"^def (\w+)", "\n".join(path.read_text() for path in files), re.MULTILINE))
+    assert [name for name, number in names.items() if number > 1] == []
