@@ -96,6 +96,8 @@ class Status:
             raise InputError(f"{Path.cwd()}: no run was started here ({PLAN} is missing); snakemake -n lists its jobs")
         plan = read_json(PLAN)
         self.started: float = plan["started"]
+        self.alive = any(Path(".snakemake/locks").glob("*"))
+        self.begun = "running" if self.alive else "ended early"  # jobs with a log and no result
         self.run: dict[str, Any] = plan["run"]
         self.jobs = [Job(**one, started=self.started) for one in plan["jobs"]]
         cards = [Path(path) for path in plan["cards"]]
@@ -150,7 +152,7 @@ class Status:
         """A row per stage."""
         stages = sorted({job.stage for job in self.jobs}, key=lambda stage: (*STAGES, stage).index(stage))
         unit = "GPU" if self.run["training_gpus"] else "CPU"
-        rows = [["stage", "done", "of", "running", f"{unit} hours", "of about", "remaining"]]
+        rows = [["stage", "done", "of", self.begun, f"{unit} hours", "of about", "remaining"]]
         groups = [(stage, [job for job in self.jobs if job.stage == stage]) for stage in stages]
         left = {stage: self.left(jobs) for stage, jobs in groups}
         for stage, jobs in [*groups, ("all", self.jobs)]:
@@ -179,7 +181,7 @@ class Status:
 
     def running(self) -> list[list[str]]:
         """A row per running job: what its last bar says, and the age of its log's last line."""
-        rows = [["running", "done", "rate", "remaining", "last line"]]
+        rows = [[self.begun, "done", "rate", "remaining", "last line"]]
         for job in self.jobs:
             if job.running:
                 bar = [f"{job.bar[1]} %", job.bar[4], job.bar[3]] if job.bar else ["", "", ""]
@@ -190,7 +192,7 @@ class Status:
 
     def text(self) -> str:
         """The state as text."""
-        lock = "Snakemake runs" if any(Path(".snakemake/locks").glob("*")) else "Snakemake doesn't run"
+        lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
         lines = [f"{Path.cwd()}: run of {started}, {lock}; now {time.strftime('%H:%M:%S')}", "", *columns(self.table())]
         if images := self.images():

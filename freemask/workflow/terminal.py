@@ -25,7 +25,7 @@ SHOWN = {LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROU
 HIDDEN = re.compile(
     "Building DAG of|Using shell: |(Conda environments|Singularity containers): ignored|Select jobs to |Submitted |"
     "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
-    r"Adding .*\(.*\)\.$|Loading (script|wrapper) code"
+    r"RuleException:\nCalledProcessError|Adding .*\(.*\)\.$|Loading (script|wrapper) code"
 )
 
 

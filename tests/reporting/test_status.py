@@ -45,7 +45,7 @@ def run(tmp_path, monkeypatch):
 
 def test_each_stage(run):
     header, *rows = run.table()
-    assert header == ["stage", "done", "of", "running", "GPU hours", "of about", "remaining"]
+    assert header == ["stage", "done", "of", "ended early", "GPU hours", "of about", "remaining"]
     found = {row[0]: row[1:4] for row in rows}
     assert found == {
         "data": ["1", "1", "0"], "generation": ["1", "2", "1"], "segmentation": ["0", "2", "0"], "all": ["2", "5", "1"]
@@ -64,6 +64,9 @@ def test_hours_and_remaining_time(run):
 def test_the_text_names_running_jobs(run):
     text = run.text()
     assert "Snakemake doesn't run" in text
+    files.write_atomic(".snakemake/locks/0.input.lock", b"")
+    text = status.Status().text()
+    assert "Snakemake runs" in text and "running  GPU hours" in text
     images = test_budget.IMAGES
     assert f"images: about {images * 1.25 / 2:,.0f} of {images}, 2 a second on all nodes" in text
     (line,) = [line for line in text.splitlines() if line.startswith("synthesize world 2-of-2")]
