@@ -2,7 +2,7 @@
 
 
 rule filter_kinds:
-    """Share of failures, boundaries and small regions in what a set's filter takes."""
+    """Share of failures, small regions and boundaries in what a set's filter takes."""
     input:
         synthetic="results/{dataset}/synthetic/{synthetic_set}/train.tsv",
         label_space=label_space("labels"),

@@ -8,7 +8,7 @@ from freemask import cli
 def filter_kinds(
     *, synthetic: Path, label_space: Path, faulty: bool = False, pictures: cli.Positive = 6, table: Path, sheet: Path
 ) -> None:
-    """Count what a synthetic set's filter takes of failures, boundaries, small regions and the rest, and show it.
+    """Count what a synthetic set's filter takes of failures, small regions, boundaries and the rest, and show it.
 
     Args:
         synthetic: Synthetic set (synthetic_set).

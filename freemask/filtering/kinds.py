@@ -1,12 +1,12 @@
-"""What a filter takes, by kinds of pixels: failures of the generator, boundaries, small regions, the rest."""
+"""What a filter takes, by kinds of pixels: failures of the generator, small regions, boundaries, the rest."""
 
 import cv2
 import numpy as np
 import pandas as pd
 
-KINDS = ("failure", "boundary", "small", "rest")  # a pixel is of the first one that fits
+KINDS = ("failure", "small", "boundary", "rest")  # a pixel is of the first one that fits
 BOUNDARY = 2  # pixels from a pixel of another label
-SMALL = 0.01  # share of the image below which a region is small
+SMALL = 0.02  # share of the image below which a region is small
 
 
 def kinds_of(mask: np.ndarray, painted: np.ndarray | None, ignored: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def kinds_of(mask: np.ndarray, painted: np.ndarray | None, ignored: int) -> np.n
         little[0] = False  # everything else
         small |= little[regions]
     failure = np.zeros(mask.shape, bool) if painted is None else painted != mask
-    kinds = np.select([failure, boundary, small], [0, 1, 2], 3)
+    kinds = np.select([failure, small, boundary], [0, 1, 2], 3)
     return np.where(mask == ignored, -1, kinds).astype(np.int8)
 
 
