@@ -47,11 +47,18 @@ help: ## show this help
 demo: $(PACKAGES) ## the whole chain on a miniature data set, from raw data to the report: 2 cores, no GPU
 	@$(wait_for_jobs)
 	$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete
-	$(write_report)
+	$(write_snakemake_report)
 
+# Only rules that read what is finished: a report never starts a training.
 .PHONY: report
 report: $(PACKAGES) ## write the report page of finished results (CONFIG=config/config.yaml for the paper's run)
-	@$(write_report)
+	@$(SNAKEMAKE) --cores 1 --allowed-rules $(REPORT_RULES) -- $(REPORT)
+	$(write_snakemake_report)
+	echo "report: $(CURDIR)/$(REPORT)"
+
+.PHONY: status
+status: $(PACKAGES) ## how far a run is, also during it (ARGS="--folder FOLDER", ARGS="--page status.html")
+	@$(BIN)/python scripts/status.py $(ARGS)
 
 TRAINED := results/miniworld/generator_training/miniature/pipeline
 
@@ -104,11 +111,10 @@ if [ -d /proc/self ]; then
 fi
 endef
 
-# Only rules that read what is finished: a report never starts a training.
-define write_report
-$(SNAKEMAKE) --cores 1 --allowed-rules $(REPORT_RULES) -- $(REPORT)
-$(SNAKEMAKE) --cores 1 --report $(dir $(REPORT))snakemake.html
-echo "report: $(CURDIR)/$(REPORT)"
+# Snakemake's own report. It says nothing unless it fails: the lines before it are the run's results.
+define write_snakemake_report
+$(SNAKEMAKE) --cores 1 --report $(dir $(REPORT))snakemake.html > logs/snakemake_report.log 2>&1 ||
+    { cat logs/snakemake_report.log >&2; exit 1; }
 endef
 
 $(CREATED):

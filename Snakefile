@@ -34,12 +34,18 @@ include: "rules/generation.smk"
 include: "rules/filtering.smk"
 include: "rules/segmentation.smk"
 include: "rules/reporting.smk"
+include: "rules/evidence.smk"
 
 
 onstart:
     refuse_missing_raw_data()
     tell_unshared_folder()
     site.export(workflow, seconds_of_a_batch())
+    write_plan()
+
+
+onsuccess:
+    tell_headline()
 
 
 rule all:
@@ -78,7 +84,7 @@ for dataset in DATASETS:
             input:
                 f"results/{dataset}/tables/ablations.md",
 
-    for experiment in EXPERIMENTS[EXPERIMENTS.dataset == dataset].itertuples():
+    for experiment in EXPERIMENTS[(EXPERIMENTS.dataset == dataset) & (EXPERIMENTS.fold == "")].itertuples():
 
         rule:
             name:

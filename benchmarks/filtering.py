@@ -170,7 +170,7 @@ def ours(
     """What measure_margins does, and filtering."""
     limits = thresholds(torch.from_numpy(class_loss)).to(next(model.parameters()).device)
     losses = pair_losses(model, pairs, label_space, batch_size, threads, fill=True)
-    codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
+    codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train, *_ in losses)
     names = [f"{position}.png" for position in range(len(pairs))]
     with packs.Writer(folder) as writer:
         for name, png in zip(names, map_ahead(margin_png, codes, threads, 2 * threads), strict=True):

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,8 @@ RECORDED = (
     "diffusers",
     "transformers",
 )
+RESULT = "> "  # what lines of a log begin with that are a job's result
+RESULTS_SHOWN = "FREEMASK_RESULTS_SHOWN"  # set where Snakemake's process shows results of jobs
 _terminal: TextIO = sys.stderr
 _log: str | None = None  # path of the log file
 
@@ -140,6 +143,8 @@ def _start_log(path: Path | None) -> None:
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    if path is None:
+        return
     logger = logging.getLogger(__name__)
     logger.info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
     logger.info("packages: %s", ", ".join(versions()))
@@ -167,11 +172,17 @@ def versions() -> list[str]:
 
 
 def tell(message: str) -> None:
-    """Print a line for people: to the terminal, and to the log if there is one."""
-    print(message, file=_terminal, flush=True)
+    """Print a line for people: to the terminal, and to the log if there is one.
+
+    What a script itself tells is its result: marked in the log, from which Snakemake's process shows it when the job
+    is finished (freemask.workflow.terminal).
+    """
+    result = sys._getframe(1).f_globals["__name__"] == "__main__" and _terminal is not sys.stderr
+    if not (result and RESULTS_SHOWN in os.environ):
+        print(message, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         try:
-            print(message, file=sys.stderr, flush=True)
+            print(textwrap.indent(message, RESULT) if result else message, file=sys.stderr, flush=True)
         except OSError as error:
             error.filename = _log
             raise
@@ -200,7 +211,7 @@ class _Lines:
 
 
 def bar(description: str, total: int | None, unit: str, scaled: bool = False) -> tqdm:
-    """A progress bar that prints a line at most every five seconds: done, rate, remaining time.
+    """A progress bar that prints a line at most every five seconds, none in the first five: done, rate, remaining time.
 
     scaled: Show thousands as k, M, G.
     """
@@ -211,6 +222,7 @@ def bar(description: str, total: int | None, unit: str, scaled: bool = False) ->
         unit_scale=scaled,
         file=_Lines(),
         mininterval=5,
+        delay=5,
         maxinterval=30,
         ncols=90,
     )

@@ -34,6 +34,25 @@ def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
         content: Its bytes if it lies in a pack.
     Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
+    image = _load(path, content)
+    if image.mode not in ("L", "P"):
+        raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_layers(path: str | Path, content: bytes | None = None) -> np.ndarray:
+    """Read a PNG of three 8-bit channels, (H, W, 3) uint8; see `read_mask`.
+
+    Raises: InputError if the file is missing, damaged, or has other channels.
+    """
+    image = _load(path, content)
+    if image.mode != "RGB":
+        raise InputError(f"{path}: mode {image.mode}, want three 8-bit channels; make it again")
+    return np.asarray(image)
+
+
+def _load(path: str | Path, content: bytes | None) -> Image.Image:
+    """Read an image of labels, from its bytes if they are given."""
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             image.load()
@@ -41,9 +60,7 @@ def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
         raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
     except DAMAGED as error:
         raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
-    if image.mode not in ("L", "P"):
-        raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
-    return np.asarray(image, dtype=np.uint8)
+    return image
 
 
 def read_colors(path: str | Path) -> np.ndarray:

@@ -7,7 +7,8 @@ import math
 import re
 import shlex
 import sys
-from functools import partial
+import time
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,17 +17,19 @@ from snakemake.io import IOFile
 
 from freemask import watchdog
 from freemask.data.mask_format import MaskFormat
+from freemask import plugins
 from freemask.errors import InputError
-from freemask.files import RUN, own_id
+from freemask.files import RUN, own_id, write_json
+from freemask.filtering.filters import FILTERS, reads_predictions
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
 from freemask.workflow.config import read_run, read_yaml
 from freemask.workflow import imported as imports
-from freemask.workflow import classes, failed_logs, launch, preflight, raw, sharing, site, slurm, sources
+from freemask.workflow import classes, folds, launch, preflight, raw, sharing, site, slurm, sources, terminal
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
 
-failed_logs.shorten()
+terminal.install(workflow)
 
 try:
     sharing.refuse_unwritable(Path.cwd())
@@ -38,6 +41,7 @@ try:
         if not str(path).endswith(".json"):
             read_yaml(path)  # refuses what Snakemake reads without a word, e.g. a key that stands twice
     DATASETS, MODELS, EXPERIMENTS = read_run(config, ", ".join(map(str, workflow.configfiles)))
+    EXPERIMENTS = folds.with_folds(config, EXPERIMENTS)
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
@@ -156,6 +160,9 @@ wildcard_constraints:
     experiment=any_of(EXPERIMENTS.experiment.unique()),
     train_seed=r"\d+",
     filter=r"[\w.]+-(inf|\d+(\.\d+)?)",
+    folds=r"\d+",
+    fold=r"\d+-of-\d+",
+    scoring=r"(~\d+-folds)?(~labels)?",  # how a shard's pixels are scored, see set_scoring
 
 
 scattergather:
@@ -238,3 +245,5 @@ include: "common/segmentation.smk"
 include: "common/reporting.smk"
 include: "common/cost.smk"
 include: "common/page.smk"
+include: "common/evidence.smk"
+include: "common/status.smk"

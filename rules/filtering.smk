@@ -6,16 +6,18 @@ rule measure_margins:
     input:
         manifest="results/{dataset}/synthesis/{generator}/{plan}/{scatteritem}.tsv",
         masks="results/{dataset}/masks.tsv",
-        class_loss="results/{dataset}/class_loss.tsv",
-        label_space=label_space("labels", output="results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"),
+        class_loss=scored_class_loss,
+        label_space=label_space(
+            "labels", output="results/{dataset}/margins/{generator}/{plan}{scoring}/{scatteritem}.tsv"
+        ),
         config=scorer_file("config.py"),
         weights=scorer_file("weights.pth"),
     output:
-        manifest="results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv",
+        manifest="results/{dataset}/margins/{generator}/{plan}{scoring}/{scatteritem}.tsv",
     log:
-        "logs/{dataset}/measure_margins/{generator}/{plan}/{scatteritem}.log",
+        "logs/{dataset}/measure_margins/{generator}/{plan}{scoring}/{scatteritem}.log",
     benchmark:
-        "logs/{dataset}/measure_margins/{generator}/{plan}/{scatteritem}.benchmark.tsv"
+        "logs/{dataset}/measure_margins/{generator}/{plan}{scoring}/{scatteritem}.benchmark.tsv"
     conda:
         "../envs/segmentation.yaml"
     threads: config["threads"]
@@ -26,12 +28,14 @@ rule measure_margins:
     params:
         margins_dir="results/{dataset}/margins/{generator}",
         batch_size=scorer_batch_size,
+        # takes `output`, so Snakemake doesn't record it: paths say the same
+        labels=lambda wildcards, output: "--labels" if wildcards.scoring.endswith("~labels") else "",
     shell:
         f"python {SCRIPTS}/measure_margins.py"
         " --shard {input.manifest:q} --masks {input.masks:q}"
         " --class-loss {input.class_loss:q} --label-space {input.label_space[0]:q}"
         " --config {input.config:q} --weights {input.weights:q} --margins-dir {params.margins_dir:q}"
-        " {params.batch_size} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
+        " {params.batch_size} {params.labels} --manifest {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 rule filter_masks:
@@ -42,12 +46,12 @@ rule filter_masks:
         margins=margins_to_filter,
         label_space=label_space("labels"),
     output:
-        manifest="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv",
-        class_shares="results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv",
+        manifest="results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.tsv",
+        class_shares="results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.classes.tsv",
     log:
-        "logs/{dataset}/filter_masks/{generator}/{plan}/{filter}/{scatteritem}.log",
+        "logs/{dataset}/filter_masks/{generator}/{plan}{scoring}/{filter}/{scatteritem}.log",
     benchmark:
-        "logs/{dataset}/filter_masks/{generator}/{plan}/{filter}/{scatteritem}.benchmark.tsv"
+        "logs/{dataset}/filter_masks/{generator}/{plan}{scoring}/{filter}/{scatteritem}.benchmark.tsv"
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]
@@ -67,8 +71,10 @@ rule synthetic_set:
     """Gather the shards of a synthetic set in plan order: names of images, masks and margin maps, no copies."""
     input:
         plan=set_plan,
-        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.tsv"),
-        class_shards=set_shards("results/{dataset}/filtered/{generator}/{plan}/{filter}/{scatteritem}.classes.tsv"),
+        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.tsv"),
+        class_shards=set_shards(
+            "results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.classes.tsv"
+        ),
         label_space=label_space("labels"),
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",

@@ -117,13 +117,13 @@ rule cost:
 
 
 rule list_warnings:
-    """What makes results doubtful: filters that take most pixels, classes that the scorer doesn't know, equal images."""
+    """What makes results doubtful: filters that take most pixels, classes the scorer doesn't know, equal colors, images."""
     input:
         class_loss="results/{dataset}/class_loss.tsv",
         scorer_ious=scorer_file("per_class_iou.tsv"),
         class_shares=of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
         duplicates=of_each(splits_of, "results/{dataset}/check/{name}.duplicates.tsv"),
-        label_space=label_space("names"),
+        label_space=label_space("names", "colors"),
     output:
         table="results/{dataset}/tables/warnings.tsv",
         html=report("results/{dataset}/tables/warnings.html", category="Tables", caption="../report/warnings.rst"),
@@ -229,6 +229,7 @@ VALUES = {
     "improved": lambda dataset: compared_row(dataset, "improved").experiment,
     "models": lambda dataset: [row.model for row, _ in trained_rows(dataset)],
     "plan_names": plans_of,
+    "regimes": lambda dataset: [f"{row.regime} {row.schedule:g}" for row, _ in trained_rows(dataset)],
     "set_names": lambda dataset: [f"{name} ({set_filter(name).replace('-', ' ')})" for name in sets_of(dataset)],
     "title": lambda dataset: DATASETS[dataset]["title"],
     "top": lambda dataset: config["report"][dataset].get("top_classes", 10),

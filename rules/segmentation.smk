@@ -8,7 +8,7 @@ PICTURES = range(1, EVALUATION["pictures"] + 1)
 rule training_config:
     """Resolve the mmengine configuration of one training."""
     input:
-        train="results/{dataset}/index/train.tsv",
+        train=real_pairs,
         val="results/{dataset}/index/val.tsv",
         check=checks("results/{dataset}/training/{experiment}/seed-{train_seed}/config.py"),
         train_sizes="results/{dataset}/check/train.sizes.tsv",
@@ -49,7 +49,7 @@ rule train:
     """Train one model in one regime; resumes from its last checkpoint after an interruption."""
     input:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
-        train="results/{dataset}/index/train.tsv",
+        train=real_pairs,
         synthetic=synthetic_pairs,
         initial=pretrained_weights,
         # ancient: a file fetched again must not start weeks of training

@@ -31,11 +31,47 @@ rule class_loss:
         " --weights {input.weights:q} {params.batch_size} --sums {output.sums:q} --threads {threads} --log {log:q}"
 
 
+rule split_fold:
+    """Real pairs that a fold's segmentor is trained on, and those held out, which it scores."""
+    input:
+        index="results/{dataset}/index/train.tsv",
+    output:
+        train="results/{dataset}/folds/{fold}/train.tsv",
+        held="results/{dataset}/folds/{fold}/held.tsv",
+    log:
+        "logs/{dataset}/split_fold/{fold}.log",
+    benchmark:
+        "logs/{dataset}/split_fold/{fold}.benchmark.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        code=code_of("split_fold"),
+    shell:
+        f"python {SCRIPTS}/split_fold.py"
+        " --index {input.index:q} --fold {wildcards.fold} --train {output.train:q} --held {output.held:q} --log {log:q}"
+
+
+use rule class_loss as fold_loss with:
+    # one shard of the pairs that a fold's segmentor wasn't trained on
+    input:
+        index="results/{dataset}/folds/{fold}/held.tsv",
+        label_space=label_space("labels"),
+        config=fold_file("config.py"),
+        weights=fold_file("weights.pth"),
+    output:
+        sums="results/{dataset}/folds/{fold}/class_loss/{scatteritem}.tsv",
+    log:
+        "logs/{dataset}/fold_loss/{fold}/{scatteritem}.log",
+    benchmark:
+        "logs/{dataset}/fold_loss/{fold}/{scatteritem}.benchmark.tsv"
+
+
 rule gather_class_loss:
     """Class-wise mean loss [nats] from all shards; the same for any number of them."""
     input:
-        index="results/{dataset}/index/train.tsv",
-        shards=gather.part("results/{{dataset}}/class_loss/{scatteritem}.tsv"),
+        index=loss_indexes(folds.folds_of_run(config)),
+        shards=loss_shards(folds.folds_of_run(config)),
         label_space=label_space("labels"),
     output:
         class_loss="results/{dataset}/class_loss.tsv",
@@ -52,6 +88,20 @@ rule gather_class_loss:
         f"python {SCRIPTS}/gather_class_loss.py"
         " --index {input.index:q} --shards {input.shards:q} --label-space {input.label_space[0]:q}"
         " --class-loss {output.class_loss:q} --log {log:q}"
+
+
+use rule gather_class_loss as gather_fold_losses with:
+    # for the filters of sets that ask for another number of folds than the run
+    input:
+        index=of_folds(loss_indexes),
+        shards=of_folds(loss_shards),
+        label_space=label_space("labels"),
+    output:
+        class_loss="results/{dataset}/class_loss~{folds}-folds.tsv",
+    log:
+        "logs/{dataset}/gather_class_loss~{folds}-folds.log",
+    benchmark:
+        "logs/{dataset}/gather_class_loss~{folds}-folds.benchmark.tsv"
 
 
 rule mask_hardness:

@@ -48,8 +48,8 @@ def class_loss(
     pairs = zip(rows["image"], rows["mask"], strict=True)
     losses = pair_losses(model, pairs, space, batch_size, max(2, threads or 0))
     scored = [
-        image_sums(loss.cpu().numpy(), train.cpu().numpy(), space)
-        for loss, train in cli.progress(losses, f"class loss {shard}", "image", len(rows))
+        image_sums(pair.loss.cpu().numpy(), pair.train.cpu().numpy(), space)
+        for pair in cli.progress(losses, f"class loss {shard}", "image", len(rows))
     ]
     write_table(sums, pd.DataFrame({"mask_id": rows.mask_id, "sums": scored}), counted=True)
 

@@ -30,17 +30,10 @@ def cost(
         results: Folder of results.
         logs: Folder of logs.
     """
-    from freemask.files import read_json
-    from freemask.reporting.budget import Card, Done, read_paper, report
+    from freemask.reporting.budget import Done, read_sources, report
 
-    authors = read_paper(reported, paper, run["seconds_per_image"])
-    steps = {name: model["gpus"] for name, model in run["models"].items()}
-    measured = [Card(read_json(path), authors, steps) for path in cards or []]
-    found = [read_json(path).get("gpu", "") for path in sorted(results.glob("*/preflight/*.json"))]
-    own = [one.name for path, one in zip(cards or [], measured, strict=True) if path.parts[0] == "build"]
-    name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
-    chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
-    cli.tell(report(run, chosen, [authors, *measured], authors, Done(results, logs)))
+    chosen, others, authors = read_sources(run, reported, paper, cards or [], card, results)
+    cli.tell(report(run, chosen, others, authors, Done(results, logs)))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ from pathlib import Path
 from freemask import cli
 
 
-def gather_class_loss(*, index: Path, shards: list[Path], label_space: Path, class_loss: Path) -> None:
+def gather_class_loss(*, index: list[Path], shards: list[Path], label_space: Path, class_loss: Path) -> None:
     """Compute the class-wise mean loss on the real training images from the sums of all shards.
 
     class_loss = loss_sum / (pixels + 1e-5), 0 for a class without pixels. The table doesn't depend on the number of
     shards.
 
     Args:
-        index: Table of real training pairs: mask_id.
-        shards: Tables of the rule class_loss, 1-of-n to n-of-n.
+        index: Table of real training pairs: mask_id; or the held-out pairs of each fold (split_fold).
+        shards: Tables of the rule class_loss, 1-of-n to n-of-n; of each index in turn.
         label_space: Label space of the data set.
         class_loss: Output: table of label, name, loss_sum [nats], pixels, class_loss [nats].
     """

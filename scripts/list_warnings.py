@@ -17,7 +17,7 @@ def list_warnings(
     table: Path,
     html: Path,
 ) -> None:
-    """List filters that take most pixels, classes that the scorer doesn't know, and images in two splits.
+    """List filters that take most pixels, classes that the scorer doesn't know, colors alike, and images in two splits.
 
     Args:
         class_loss: Table made by gather_class_loss.
@@ -48,6 +48,7 @@ def list_warnings(
     found = {"scorer": class_loss_warnings(losses) + warnings.of_scorer(space.named(read_ious(scorer_ious)))}
     for name, path in by_name(set_names or [], class_shares or [], "--class-shares").items():
         found[name] = filter_warnings(space.named(read_table(path, ["label", "name", "pixels", "filtered"])))
+    found["class table"] = warnings.of_colors(space)
     for path in duplicates or []:
         split, equal = path.name.removesuffix(".duplicates.tsv"), read_table(path, ["image", "equal_to", "split"])
         found[f"{split} images"] = duplicate_warnings(equal)

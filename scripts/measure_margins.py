@@ -16,6 +16,7 @@ def measure_margins(
     margins_dir: Path,
     manifest: Path,
     batch_size: cli.Positive = 1,
+    labels: bool = False,
     device: str = "auto",
     threads: cli.Positive | None = None,
 ) -> None:
@@ -36,6 +37,7 @@ def measure_margins(
         manifest: Output: table of mask_id, seed, image, mask, margin (path in the packs of its folder), stamp (digest
             of the image and mask that the map was made from).
         batch_size: Images of one size that are scored at once.
+        labels: Store the scorer's predictions in the maps, for filters that read them.
         device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads, and threads that read and write files. Without it, PyTorch chooses and 2 threads read.
     """
@@ -44,14 +46,14 @@ def measure_margins(
     from freemask.filtering.shards import margin_maps
     from freemask.tables import write_table
 
-    folder = margins_dir / digest([sha256_of_input(class_loss), sha256_of_input(weights)])
+    folder = margins_dir / digest([sha256_of_input(class_loss), sha256_of_input(weights), *["labels"] * labels])
     maps = margin_maps(shard, masks, folder)
     missing = maps[[place is None for place in packs.find(maps.margin.tolist(), maps.stamp.tolist())]]
     if len(missing):
         import torch
 
         from freemask.data.label_space import LabelSpace
-        from freemask.filtering.scoring import margin_codes, margin_png, thresholds
+        from freemask.filtering.scoring import margin_map, margin_png, thresholds
         from freemask.parallel import map_ahead
         from freemask.segmentation.inference import load_segmentor, pair_losses
         from freemask.segmentation.runner import pick_device, read_config
@@ -63,9 +65,9 @@ def measure_margins(
         limits = thresholds(torch.tensor(means)).to(chosen_device)
         model = load_segmentor(read_config(config), weights, chosen_device)
         pairs = zip(missing["image"], missing["mask"], strict=True)
-        losses = pair_losses(model, pairs, space, batch_size, workers, fill=True)
-        codes = (margin_codes(loss, train, limits).cpu().numpy() for loss, train in losses)
-        pngs = map_ahead(margin_png, codes, workers, 2 * workers)  # compressed while the next pairs are scored
+        scored = pair_losses(model, pairs, space, batch_size, workers, fill=True, predict=labels)
+        stored = (margin_map(*pair, limits=limits, label_space=space) for pair in scored)
+        pngs = map_ahead(margin_png, stored, workers, 2 * workers)  # compressed while the next pairs are scored
         with Stop() as stop, packs.Writer(folder) as writer:
             shown = cli.progress(pngs, "measure margins", "image", len(missing))
             for number, (row, png) in enumerate(zip(missing.itertuples(), shown, strict=True), start=1):

@@ -15,8 +15,7 @@ from freemask.errors import InputError
 from freemask.reporting.figures import GREY, new_figure, save
 from freemask.segmentation.outputs import read_confusion
 
-WITH_NUMBERS = 30  # classes up to which each cell shows its number
-MOST = 30  # largest confusions that are listed beside a matrix without numbers
+MOST = 30  # classes that the matrix shows
 
 
 def plot_confusion(
@@ -25,7 +24,8 @@ def plot_confusion(
     """Confusion matrix of the improved segmentor: of the pixels that the validation masks give to a class (row), the
     share that is predicted as each class (column), in percent; rows add up to 100. All train seeds together. The
     diagonal is the accuracy of each class. The color grows with the root of the share, so that small confusions show; a
-    grey row is a class that no validation mask holds.
+    grey row is a class that no validation mask holds. Of more than 30 classes, those with the largest confusions are
+    shown; the last column adds up the others.
 
     Args:
         confusion: Tables made by evaluate; their counts are added.
@@ -45,43 +45,37 @@ def plot_confusion(
 
 
 def draw(names: Sequence[str], counts: np.ndarray, title: str) -> Figure:
-    """Draw the matrix, normalised by row; readable at a dozen classes and at 171.
-
-    Up to WITH_NUMBERS classes, cells hold their percentage; beyond, the largest confusions are listed beside.
+    """Draw the matrix, normalised by row, with whole percentages in its cells; of many classes a part.
 
     Args:
         names: Names of the K classes.
         counts: (K, K) pixels, rows: truth, columns: prediction.
         title: Line above the matrix.
     """
-    share = shares(counts)
-    classes = len(names)
-    small = classes <= WITH_NUMBERS
-    side = max(4.5, classes * (0.52 if small else 0.15))
-    figure = new_figure(side + (2.5 if small else 9), side + 2)
+    share, rows, columns = shares(counts), list(names), list(names)
+    if len(names) > MOST:
+        kept = most_confused(share, MOST)
+        share = np.column_stack([share[np.ix_(kept, kept)], np.delete(share[kept], kept, axis=1).sum(1)])
+        rows = [names[place] for place in kept]
+        columns = [*rows, f"{len(names) - MOST} others"]
+        title += f": {MOST} of {len(names)} classes, those with the largest confusions"
+    side = max(4.5, len(rows) * 0.52)
+    figure = new_figure(side + 2.5, side + 2)
     axes = figure.subplots()
     axes.set_facecolor("#d9dce1")
     picture = axes.imshow(np.ma.masked_invalid(share), cmap="Blues", norm=PowerNorm(0.5, 0, 100), aspect="equal")
-    size = 10 if small else 6.5
-    axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(classes), names, fontsize=size)
-    axes.set_xlabel("predicted", fontsize=11 if small else 20)
-    axes.set_ylabel("in the mask", fontsize=11 if small else 20)
-    axes.set_title(title, fontsize=13 if small else 26)
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="predicted", ylabel="in the mask", title=title)
     axes.grid(visible=False)
-    axes.set_xticks(np.arange(-0.5, classes), minor=True)
-    axes.set_yticks(np.arange(-0.5, classes), minor=True)
-    axes.grid(which="minor", color="#e6e9ee", linewidth=0.8 if small else 0.3)
+    axes.set_xticks(np.arange(-0.5, len(columns)), minor=True)
+    axes.set_yticks(np.arange(-0.5, len(rows)), minor=True)
+    axes.grid(which="minor", color="#e6e9ee", linewidth=0.8)
     axes.tick_params(which="minor", length=0)
-    if small:
-        write_numbers(axes, share)
+    write_numbers(axes, share)
     bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=30, pad=0.02, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
-    bar.set_label("share of the class's pixels [%]", fontsize=11 if small else 18)
-    bar.ax.tick_params(labelsize=10 if small else 16)
+    bar.set_label("share of the class's pixels [%]", fontsize=11)
     bar.outline.set_edgecolor(GREY)
-    if not small:
-        listed = "\n".join(["Largest confusions", "(in the mask → predicted)", "", *largest(names, share, MOST)])
-        bar.ax.text(7.5, 0.5, listed, transform=bar.ax.transAxes, fontsize=18, va="center", linespacing=1.5)
     sns.despine(ax=axes, left=True, bottom=True)
     return figure
 
@@ -93,14 +87,17 @@ def shares(counts: np.ndarray) -> np.ndarray:
         return 100 * counts / np.where(total, total, np.nan)
 
 
-def largest(names: Sequence[str], share: np.ndarray, number: int) -> list[str]:
-    """The largest confusions as text, e.g. 'tree → grass  12 %'; ties by class."""
-    off = np.where(np.eye(len(names), dtype=bool) | np.isnan(share), 0, share)
-    order = np.argsort(-off, axis=None, kind="stable")[:number]
-    pairs = [divmod(int(place), len(names)) for place in order]
-    return [
-        f"{names[row]} → {names[column]}  {off[row, column]:.0f} %" for row, column in pairs if off[row, column] > 0
-    ]
+def most_confused(share: np.ndarray, number: int) -> list[int]:
+    """The classes of the largest confusions, both sides of each, in their own order; ties by class.
+
+    Args:
+        share: (K, K) [percent], NaN in rows without pixels.
+        number: Of classes.
+    """
+    off = np.where(np.eye(len(share), dtype=bool) | np.isnan(share), 0, share)
+    order = np.argsort(-off, axis=None, kind="stable")
+    pairs = (divmod(int(place), len(share)) for place in order)
+    return sorted(list(dict.fromkeys(place for pair in pairs for place in pair))[:number])
 
 
 def write_numbers(axes: Axes, share: np.ndarray) -> None:

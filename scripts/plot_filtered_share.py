@@ -1,5 +1,6 @@
 """Plot how much of each class the filter removes; see `plot_filtered_share`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,9 +23,9 @@ def plot_filtered_share(
     figures: list[Path],
 ) -> None:
     """Share of each class's synthetic pixels that the filter removes from training because their loss exceeds the
-    tolerance margin (alpha times the class-wise mean loss), one point per synthetic set. Small bars show the set's
-    shards, so that a shard unlike the others stands out. Mostly filtered are object boundaries, failed synthesis, and
-    small or rare objects. The legend gives the share of all pixels.
+    tolerance margin (alpha times the class-wise mean loss), one point per synthetic set. Mostly filtered are object
+    boundaries, failed synthesis, and small or rare objects. Below: the share of all pixels in each shard of a set, a
+    small bar each, so that a shard unlike the others stands out.
 
     Args:
         class_shares: Tables of each synthetic set by class, made by synthetic_set.
@@ -39,7 +40,7 @@ def plot_filtered_share(
     shares = {name: read_table(path, columns) for name, path in sets.items()}
     if label_space:
         shares = {name: LabelSpace.read(label_space).named(table) for name, table in shares.items()}
-    shards = {name: read_table(path, ["shard", "label", "share"]) for name, path in parts.items()}
+    shards = {name: read_table(path, ["shard", "pixels", "filtered"]) for name, path in parts.items()}
     save(draw(shares, shards), figures)
 
 
@@ -48,11 +49,12 @@ def draw(shares: dict[str, pd.DataFrame], shards: dict[str, pd.DataFrame] | None
 
     Args:
         shares: Of each set: name, pixels, filtered, share.
-        shards: Of each set: shard, label, share; drawn as a small bar each.
+        shards: Of each set: shard, pixels, filtered; a row per shard and class.
     """
     first = next(iter(shares.values()))
+    shards = shards if shards and any(table.shard.nunique() > 1 for table in shards.values()) else {}
     order = first[first.pixels > 0].sort_values("share", ascending=False, kind="stable").index
-    figure, panels, slices = class_panels(len(order), width=5.2)
+    figure, panels, slices = class_panels(len(order), width=5.2, below=(0.9 + 0.3 * len(shares)) if shards else 0)
     colors = sns.color_palette("viridis", len(shares) + 1)[:-1] if len(shares) > 1 else [BLUE]
     for axes, part in zip(panels, slices, strict=True):
         rows = order[part]
@@ -62,34 +64,30 @@ def draw(shares: dict[str, pd.DataFrame], shards: dict[str, pd.DataFrame] | None
             axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
             label = f"{name}: {total:.1%} of all pixels"
             axes.scatter(share, range(len(rows)), s=42, color=[color], zorder=3, clip_on=False, label=label)
-            if shards and shards[name].shard.nunique() > 1:
-                row_of = {label: row for row, label in enumerate(first.label[rows])}
-                draw_shards(axes, shards[name], row_of, color)
         axes.set_yticks(range(len(rows)), first.name[rows])
         axes.set_xlim(0)
         axes.set_xlabel("filtered [% of the class's pixels]")
         axes.grid(visible=False, axis="y")
         sns.despine(ax=axes, left=True)
     panels[0].set_title("Synthetic pixels beyond the tolerance margin")
-    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    handles["each shard"] = handles.pop("each shard", None)  # last, once
-    shown = {label: handle for label, handle in handles.items() if handle}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=1, fontsize=10)
+    if shards:
+        draw_shards(figure.axes[-1], shards, colors)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10)
     return figure
 
 
-def draw_shards(axes: Axes, shares: pd.DataFrame, row_of: dict[int, int], color: tuple[float, ...] | str) -> None:
-    """Draw a small bar per shard and class.
-
-    Args:
-        axes: Where to draw.
-        shares: shard, label, share.
-        row_of: Row of each label that is shown.
-        color: Color of the set.
-    """
-    parts = shares[shares.label.isin(row_of) & shares.share.notna()]
-    rows = parts.label.map(row_of)
-    axes.scatter(100 * parts.share, rows, s=60, marker="|", color=[color], alpha=0.5, zorder=2, label="each shard")
+def draw_shards(axes: Axes, shards: dict[str, pd.DataFrame], colors: Sequence) -> None:
+    """Draw a row per set with a small bar per shard: the share of all its pixels that is filtered."""
+    for row, (color, table) in enumerate(zip(colors, shards.values(), strict=True)):
+        sums = table.groupby("shard")[["pixels", "filtered"]].sum()
+        share = 100 * sums.filtered / sums.pixels.clip(lower=1)
+        axes.scatter(share, [row] * len(share), s=90, marker="|", color=[color])
+    axes.set_yticks(range(len(shards)), list(shards))
+    axes.set_ylim(len(shards) - 0.4, -0.6)
+    axes.set_xlim(0)
+    axes.set(title="Each shard", xlabel="filtered [% of the shard's pixels]")
+    axes.grid(visible=False, axis="y")
+    sns.despine(ax=axes, left=True)
 
 
 if __name__ == "__main__":

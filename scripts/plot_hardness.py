@@ -14,11 +14,14 @@ from freemask.reporting.figures import BLUE, INK, ORANGE, by_name, new_figure, s
 from freemask.selection.plans import read_plan
 from freemask.tables import read_table
 
+POINTS = 2000  # masks up to which each has a point
+
 
 def plot_hardness(*, hardness: Path, plans: list[Path], plan_names: list[str], figures: list[Path]) -> None:
     """Left: hardness of the masks, the mean class-wise loss [nats] over a mask's labelled pixels. Right: how many
     images each plan makes of a mask, masks from easiest to hardest. Plans by hardness rise in steps from 1 to n_max
-    images; other strategies spend the same number of images in other ways (points: masks; line: their running mean).
+    images; other strategies spend the same number of images in other ways (line: running mean over masks; points:
+    masks, up to 2,000 of them).
 
     Args:
         hardness: Table made by mask_hardness.
@@ -64,8 +67,8 @@ def draw(hardness: pd.DataFrame, plans: dict[str, pd.Series]) -> Figure:
 def draw_plan(axes: Axes, name: str, counts: np.ndarray, color: str) -> None:
     """Draw images per mask (N,), masks by ascending hardness, as steps.
 
-    Plans that don't follow hardness have counts that jump from mask to mask: they are drawn as a point per mask and
-    the running mean.
+    Plans that don't follow hardness have counts that jump from mask to mask: they are drawn as the running mean, and a
+    point per mask where points can be told apart.
     """
     share = 100 * np.arange(1, len(counts) + 1) / len(counts)
     label = f"{name}: {counts.sum():,} images, {counts.mean():.2f} a mask"
@@ -75,7 +78,8 @@ def draw_plan(axes: Axes, name: str, counts: np.ndarray, color: str) -> None:
     half = max(2, len(counts) // 40)
     running = pd.Series(counts).rolling(2 * half + 1, center=True, min_periods=1).mean()
     alpha = float(np.clip(20 / len(counts), 0.02, 0.4))
-    axes.scatter(share, counts, s=14, color=color, alpha=alpha, linewidth=0, rasterized=True)
+    if len(counts) <= POINTS:
+        axes.scatter(share, counts, s=14, color=color, alpha=alpha, linewidth=0, rasterized=True)
     axes.plot(share, running, color=color, linewidth=2, label=f"{label} (running mean)")
 
 

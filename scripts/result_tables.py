@@ -72,7 +72,7 @@ def result_tables(
     write_atomic(latex, layout.latex(summary, dataset, note).encode())
     write_atomic(html, layout.page(summary, classes, dataset, note).encode())
     write_table(per_class, classes)
-    cli.tell(text)
+    cli.tell(f"{markdown}: {len(summary)} experiments")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def synthesize(
     """
     import os
     import random
+    import time
     from functools import partial
 
     import torch
@@ -93,9 +94,8 @@ def synthesize(
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(images_dir.resolve().parent / "compile_cache"))
     optional = {"prompt_parts": (list(prompt_parts), []), "kind": (method, "freestyle"), "compile": (compiled, False)}
     settings |= {key: value for key, (value, default) in optional.items() if value != default}
-    rows = shards.shard_rows(planned, shard)
     paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"].to_dict()
-    requested = shards.requests(rows, paths, kind.class_settings(space), images_dir)
+    requested = shards.requests(shards.shard_rows(planned, shard), paths, kind.class_settings(space), images_dir)
     sampling = Sampling(scheduler, steps, guidance_scale, read_parts(prompt_parts, space.words_by_label()))
     shards.claim_folder(images_dir, settings)
     load = partial(load_generator, method, generator.parent, space, sampling)
@@ -103,9 +103,11 @@ def synthesize(
     maker = shards.Shard(first, None if dtype == "float32" else load, batch_size, jpeg_quality, image_size)
     # Shuffled, so that concurrent jobs whose plans share a folder rarely generate the same image.
     order = random.Random(str(manifest)).sample(requested, len(requested))
+    started = time.monotonic()
     with Stop() as stop:
         made = maker.make(order, f"synthesize {shard}", stop)
-        cli.tell(f"synthesize {shard}: {made} images made, {len(requested) - made} were there")
+        rate = f"{made / (time.monotonic() - started):.3g} images/s"
+        cli.tell(f"synthesize {shard}: {made} images made, {rate}, {len(requested) - made} were there")
         write_table(manifest, shards.manifest(requested), counted=True)
 
 

@@ -30,12 +30,14 @@ def write_report(
     import yaml
 
     from freemask.files import write_atomic
+    from freemask.reporting import headline
     from freemask.reporting.page import render
     from freemask.reporting.recorded import read_dataset
 
     datasets = [read_dataset(name, own, results, logs, experiments) for name, own in facts.items()]
     text = render(datasets, yaml.safe_load(reported.read_text()) or {}, snakemake_report)
     write_atomic(report, text.encode())
+    cli.tell(f"report: {report}\n{headline.text(datasets)}")
 
 
 if __name__ == "__main__":

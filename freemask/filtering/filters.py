@@ -8,6 +8,7 @@ package is named "package.module:function" in the configuration. For instance, a
         return np.where(scored.mask == 7, np.uint8(scored.ignored), margin(scored))
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,20 @@ class ScoredMask:
         margin: (H, W) uint8 margin codes: number of the alphas 0.05, 0.10, ... that filter a pixel.
         alpha: Tolerance margin of the synthetic set; finite, or inf if the configuration says so.
         ignored: Raw label that means "ignored".
+        prediction: (H, W) uint8 raw labels, what the scorer predicts; for rules that `reads_predictions` holds of.
+        confidence: (H, W) uint8, the scorer's probability of its prediction * 255, rounded down; likewise.
     """
 
     mask: np.ndarray
     margin: np.ndarray
     alpha: float
     ignored: int
+    prediction: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+
+Rule = Callable[[ScoredMask], np.ndarray]
+CONFIDENT = 0.9  # probability from which `relabel` believes the scorer
 
 
 def margin(scored: ScoredMask) -> np.ndarray:
@@ -45,4 +54,19 @@ def none(scored: ScoredMask) -> np.ndarray:
     return scored.mask
 
 
-FILTERS = {"margin": margin, "none": none}
+def relabel(scored: ScoredMask) -> np.ndarray:
+    """Pixels that the paper's rule ignores get the scorer's prediction where it is confident: probability >= 0.9."""
+    confident = scored.confidence >= CONFIDENT * 255
+    changed = np.where(confident, scored.prediction, np.uint8(scored.ignored))
+    return np.where(scored.margin >= margin_code(scored.alpha), changed, scored.mask)
+
+
+relabel.reads_predictions = True
+
+
+def reads_predictions(rule: Rule) -> bool:
+    """Whether a rule reads predictions, which then are stored: it has an attribute `reads_predictions` that is true."""
+    return getattr(rule, "reads_predictions", False)
+
+
+FILTERS: dict[str, Rule] = {"margin": margin, "none": none, "relabel": relabel}

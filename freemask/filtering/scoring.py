@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from freemask.data.label_space import IGNORE_INDEX
+from freemask.data.label_space import IGNORE_INDEX, LabelSpace
 from freemask.filtering.margins import ALPHAS, LARGEST_CODE
 
 PNG = [
@@ -47,10 +47,36 @@ def margin_codes(loss: torch.Tensor, train: torch.Tensor, limits: torch.Tensor) 
     return torch.where(train == IGNORE_INDEX, 0, codes).to(torch.uint8)
 
 
+def margin_map(
+    loss: torch.Tensor,
+    train: torch.Tensor,
+    prediction: torch.Tensor | None = None,
+    confidence: torch.Tensor | None = None,
+    *,
+    limits: torch.Tensor,
+    label_space: LabelSpace,
+) -> np.ndarray:
+    """What is stored of one image's pixels.
+
+    Args:
+        loss: (H, W) float32 [nats].
+        train: (H, W) uint8 train ids.
+        prediction: (H, W) uint8 predicted train ids, if filters shall read them.
+        confidence: (H, W) uint8, their probability * 255.
+        limits: See `margin_codes`.
+        label_space: Label space of the data set.
+    Returns: (H, W) uint8 margin codes; with predictions (H, W, 3): codes, predicted raw labels, confidences.
+    """
+    codes = margin_codes(loss, train, limits).cpu().numpy()
+    if prediction is None:
+        return codes
+    return np.stack([codes, label_space.to_raw(prediction.cpu().numpy()), confidence.cpu().numpy()], axis=-1)
+
+
 def margin_png(codes: np.ndarray) -> bytes:
-    """Encode margin codes (H, W) uint8 as PNG.
+    """Encode margin codes (H, W) uint8 as PNG; or (H, W, 3): codes, predicted raw labels, confidences as RGB.
 
     Every row has the filter "up", which trainings decode in about 55 % of the time that Pillow's choice of a filter for
     each row takes, at nearly the same size.
     """
-    return cv2.imencode(".png", codes, PNG)[1].tobytes()
+    return cv2.imencode(".png", codes if codes.ndim == 2 else codes[..., ::-1], PNG)[1].tobytes()

@@ -11,8 +11,8 @@ import pandas as pd
 from freemask import packs, plugins
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.filtering.filters import FILTERS, ScoredMask
-from freemask.images import read_mask
+from freemask.filtering.filters import FILTERS, ScoredMask, reads_predictions
+from freemask.images import read_layers, read_mask
 
 
 class MaskFilter(NamedTuple):
@@ -38,15 +38,26 @@ class MaskFilter(NamedTuple):
         Returns: (H, W) uint8 raw labels.
         Raises: InputError for a damaged margin map, one of another size, or a rule that gives no such array.
         """
-        codes = read_mask(self.margin, packs.read(self.place))
+        rule = plugins.find(FILTERS, self.rule, "filter")
+        codes, *predicted = read_map(self.margin, packs.read(self.place), reads_predictions(rule))
         if mask.shape != codes.shape:
             sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}"
             raise InputError(f"{self.margin}: the margin map is {sizes}; run verify, then measure it again")
-        filtered = plugins.find(FILTERS, self.rule, "filter")(ScoredMask(mask, codes, self.alpha, ignored))
+        filtered = rule(ScoredMask(mask, codes, self.alpha, ignored, *predicted))
         if filtered.shape != mask.shape or filtered.dtype != np.uint8:
             found = f"{filtered.dtype} {filtered.shape}"
             raise InputError(f"filter {self.rule} gives {found}, want uint8 {mask.shape}; correct the rule")
         return filtered
+
+
+def read_map(path: str, content: bytes, predictions: bool) -> list[np.ndarray]:
+    """Read a margin map: codes (H, W) uint8; with `predictions` also raw labels and confidences, see ScoredMask.
+
+    Raises: InputError for a damaged map, or one without predictions.
+    """
+    if not predictions:
+        return [read_mask(path, content)]
+    return [np.ascontiguousarray(channel) for channel in np.moveaxis(read_layers(path, content), -1, 0)]
 
 
 def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from freemask.files import own_id
+from freemask.files import own_id, read_json
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
 from freemask.selection.hardness import images_at_rank
@@ -157,6 +157,29 @@ class Card:
         return found["seconds"] / found["images"] if "images" in found else None
 
 
+def read_sources(
+    run: Run, reported: Path, paper: Path, cards: Sequence[Path], card: str, results: Path = Path("results")
+) -> tuple[Source, list[Source], Paper]:
+    """The card that a run is estimated on, all cards, and the authors' figures.
+
+    Args:
+        run: What is configured.
+        reported, paper: See read_paper.
+        cards: Files that benchmarks/gpu.sh wrote.
+        card: Type of the run's GPUs if the preflight hasn't found it; "" takes the first of cards that was measured in
+            this folder, else the authors'.
+        results: Folder of results.
+    """
+    authors = read_paper(reported, paper, run["seconds_per_image"])
+    steps = {name: model["gpus"] for name, model in run["models"].items()}
+    measured = [Card(read_json(path), authors, steps) for path in cards]
+    found = [read_json(path).get("gpu", "") for path in sorted(results.glob("*/preflight/*.json"))]
+    own = [one.name for path, one in zip(cards, measured, strict=True) if path.parts[0] == "build"]
+    name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
+    chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
+    return chosen, [authors, *measured], authors
+
+
 @dataclass(frozen=True)
 class Done:
     """Times of jobs that are done."""
@@ -244,12 +267,12 @@ class Estimate:
                 row.files += jobs * about["files"]
                 self._add_files(row, dataset, rule)
                 if about["gpus"]:
-                    times, source = self._times(dataset, rule, jobs)
+                    times, source = self.times(dataset, rule, jobs)
                     row.times += times
                     row.sources |= {source}
         return dict(rows)
 
-    def _times(self, dataset: str, rule: str, jobs: int) -> tuple[list[float | None], str]:
+    def times(self, dataset: str, rule: str, jobs: int) -> tuple[list[float | None], str]:
         """Wall time of each job [s], and where it comes from."""
         facts, mean = self.run["datasets"][dataset], self.done and self.done.job(dataset, rule)
         if rule == "train":
@@ -262,6 +285,7 @@ class Estimate:
             return [CHECK] * jobs, "an estimate"
         images = {
             "class_loss": facts["pairs"]["train"],
+            "fold_loss": facts["pairs"]["train"] * facts["jobs"].get("gather_fold_losses", 1),
             "measure_margins": sum(self.images(dataset).values()),
             "evaluate": jobs * facts["pairs"]["val"] * self.run["views"],
             "evaluate_best": jobs * facts["pairs"]["val"] * self.run["views"],
@@ -424,7 +448,7 @@ def _cells(rows: Sequence[Row], gpus: int) -> list[str]:
     return [
         f"{sum(row.jobs for row in rows):,}",
         hours(sum(row.gpu_seconds for row in timed), all(row.known for row in timed)) if timed else "",
-        _time(sum(row.wall(gpus) for row in timed)) if timed else "",
+        duration(sum(row.wall(gpus) for row in timed)) if timed else "",
         _size(sum(row.bytes for row in rows)),
         f"{sum(row.files for row in rows):,.0f}",
     ]
@@ -435,7 +459,7 @@ def compared(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str
     rows = [["the whole run on", "synthesis", "trainings", "all GPU hours", f"wall time on {run['gpus']}"]]
     for source in sources:
         one = Estimate(run, [source, paper], paper)
-        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), _time(one.wall())])
+        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(one.wall())])
     return rows
 
 
@@ -470,7 +494,8 @@ def hours(seconds: float, complete: bool = True) -> str:
     return text if complete else f"> {text}" if seconds else "–"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as days, hours or minutes."""
     if math.isinf(seconds):
         return "too few GPUs"
     days = seconds / 86400

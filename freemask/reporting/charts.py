@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from freemask.reporting.figures import GREY, INK, REGIME_COLORS, new_figure, regime_colors
 from freemask.reporting.layout import images
+from freemask.segmentation.outputs import read_scalars, read_validations
 
 JOINT, REAL = REGIME_COLORS["joint", 2], REGIME_COLORS["real", 1]
 POINTS = 120  # of a curve
@@ -184,25 +186,33 @@ def gain_and_frequency(table: pd.DataFrame, over: str) -> Figure:
     return figure
 
 
-def curves(found: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]], value: str, label: str) -> Figure:
-    """Small multiples: a row per model, a column per regime, a line per training.
+Curves = dict[tuple[str, str], dict[tuple[str, float], list[pd.DataFrame]]]  # see `curves`
+
+
+def add_curves(found: Curves, model: str, regime: tuple[str, float], work: Path) -> None:
+    """Add what a training logged in its work folder: its loss, smoothed, and its validations."""
+    found.setdefault((model, "loss"), {}).setdefault(regime, []).append(smooth(read_scalars(work), "loss"))
+    if len(validations := read_validations(work)):
+        found.setdefault((model, "mIoU"), {}).setdefault(regime, []).append(validations)
+
+
+def curves(found: Curves) -> Figure:
+    """Small multiples: a row per model and value (loss or mIoU), a column per regime, a line per training.
 
     Args:
-        found: Of each model and (regime, schedule): step and `value` of each training.
-        value: Column that is drawn.
-        label: Of the y axis.
+        found: Of each (model, value) the curves of each (regime, schedule): step and the value.
     """
-    models, regimes = ([*dict.fromkeys(key[place] for key in found)] for place in (0, 1))
+    regimes = [*dict.fromkeys(regime for row in found.values() for regime in row)]
     colors = regime_colors(regimes)
-    width, height = 2.3 * len(regimes) + 1, 1.75 * len(models) + 0.5
+    width, height = 2.3 * len(regimes) + 1, 1.75 * len(found) + 0.5
     figure = new_figure(width, height, layout=None)  # a layout that is solved for takes seconds for 35 panels
-    grid = figure.subplots(len(models), len(regimes), sharey="row", squeeze=False)
+    grid = figure.subplots(len(found), len(regimes), sharey="row", squeeze=False)
     figure.subplots_adjust(
         left=0.9 / width, right=1 - 0.1 / width, bottom=0.35 / height, top=1 - 0.3 / height, hspace=0.3, wspace=0.12
     )
-    for line, model in zip(grid, models, strict=True):
+    for line, ((model, value), row) in zip(grid, found.items(), strict=True):
         for axes, regime in zip(line, regimes, strict=True):
-            drawn = found.get((model, regime), [])
+            drawn = row.get(regime, [])
             for curve, style in zip(drawn, ["-", "--", ":", "-."] * len(drawn), strict=False):
                 axes.plot(curve.step, curve[value], color=colors[regime], linewidth=1.4, linestyle=style)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(2))
@@ -211,7 +221,7 @@ def curves(found: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]], value: 
             if not drawn:
                 axes.set_axis_off()
         line[0].set_axis_on()
-        line[0].set_ylabel(f"{model}\n{label}", fontsize=9)
+        line[0].set_ylabel(f"{model}\n{value}{' [%]' * (value == 'mIoU')}", fontsize=9)
     for axes, regime in zip(grid[0], regimes, strict=True):
         axes.set_title(name_of(*regime), fontsize=10)
     sns.despine(figure)

@@ -1,14 +1,20 @@
 """The headline: mIoU of every model and regime, the gains over both controls, and the sentence on top of the page."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from freemask.reporting.budget import columns
+from freemask.reporting.charts import name_of
 from freemask.reporting.intervals import IMAGES_AND_SEEDS
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.segmentation.regimes import find_regime
+
+# Columns of the headline table, in this order; other regimes come after them.
+ORDER = [("joint", 2), ("real", 2), ("real", 1), ("finetune", 1), ("synthetic", 1)]
 
 
 def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
@@ -69,6 +75,26 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
                 "several": len(keys) > 1,
             })  # fmt: skip
     return lines
+
+
+def columns_of(lines: Iterable[dict[str, Any]]) -> list[tuple[str, float]]:
+    """(regime, schedule) of every cell of the headline, the decisive ones first."""
+    keys = list(dict.fromkeys(key for line in lines for key in line["cells"]))
+    return [key for key in ORDER if key in keys] + [key for key in keys if key not in ORDER]
+
+
+def text(datasets: list[Dataset]) -> str:
+    """The headline table for a terminal: mIoU in percent, gains in points."""
+    tables = {data.facts["title"]: headline(data) for data in datasets}
+    keys = columns_of(line for lines in tables.values() for line in lines)
+    rows = [["mIoU [%], gains [points]", "over real, 2x", "over real, 1x", *(name_of(*key) for key in keys), "seeds"]]
+    for title, lines in tables.items():
+        for line in lines:
+            gains = [line[key]["text"] if line[key] else "–" for key in ("gain_2x", "gain")]
+            cells = [", ".join(cell["text"] for cell in line["cells"].get(key, [])) or "not run" for key in keys]
+            model = f"{title}, {line['model']}" + f" ({line['set']})" * line["several"]
+            rows.append([model, *gains, *cells, str(line["seeds"])])
+    return "\n".join(columns(rows))
 
 
 def dumbbell_table(datasets: list[Dataset], lines: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:

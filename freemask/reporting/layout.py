@@ -160,13 +160,20 @@ def markdown_table(table: pd.DataFrame, text: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [table.columns, aligned, *table.to_numpy()])
 
 
+BREAK = r" \\ "  # words of a heading stand below each other
+NARROWED = r"""\footnotesize
+\setlength{\tabcolsep}{3pt}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+"""
+
+
 def latex(summary: pd.DataFrame, title: str, note: str) -> str:
-    """The mIoU table as a LaTeX table (needs the package booktabs)."""
+    """The mIoU table as a LaTeX table (needs booktabs and graphicx)."""
     return latex_table(cells(summary, bold=r"\textbf{{{}}}"), TEXT, f"{title}. {note}")
 
 
 def latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None = None) -> str:
-    r"""A table of text as a LaTeX table (needs the package booktabs).
+    r"""A table of text as a LaTeX table over all columns of a page, narrowed to it (needs booktabs and graphicx).
 
     Args:
         table: Cells; \textbf{} is kept.
@@ -175,9 +182,11 @@ def latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None 
         label: For \ref.
     """
     align = "l" * text + "r" * (len(table.columns) - text)
-    styled = table.map(_latex).rename(columns=_latex).style.hide(axis="index")
+    heads = {name: rf"\shortstack{{{_latex(name).replace(' ', BREAK)}}}" for name in table.columns}
+    styled = table.map(_latex).rename(columns=heads).style.hide(axis="index")
     options = {"hrules": True, "position_float": "centering", "column_format": align, "caption": _latex(caption)}
-    return styled.to_latex(label=label, **options)
+    made = styled.to_latex(label=label, environment="table*", **options)
+    return made.replace(r"\begin{tabular}", NARROWED + r"\begin{tabular}").replace(r"\end{tabular}", r"\end{tabular}}")
 
 
 def _latex(text: str) -> str:

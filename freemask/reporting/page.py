@@ -8,32 +8,23 @@ import pandas as pd
 from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
-from freemask.reporting.headline import dumbbell_table, headline, provenance, verdict
+from freemask.reporting.headline import columns_of, dumbbell_table, headline, provenance, verdict
 from freemask.reporting.pictures import TEMPLATES
 from freemask.reporting.recorded import Dataset, card_id
-from freemask.segmentation.outputs import read_scalars, read_validations
 from freemask.tables import read_table
 
-# Columns of the headline table, in this order; other regimes come after them.
-ORDER = [("joint", 2), ("real", 2), ("real", 1), ("finetune", 1), ("synthetic", 1)]
 LOST = 5  # classes with the largest losses in the chart of gains
 
 
-def training_curves(data: Dataset) -> tuple[dict, dict]:
-    """Smoothed loss, and validation mIoU, of every training that left curves; by model and (regime, schedule)."""
-    losses: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]] = {}
-    validations: dict[tuple[str, tuple[str, int]], list[pd.DataFrame]] = {}
+def training_curves(data: Dataset) -> charts.Curves:
+    """Smoothed loss and validations of every training that left curves; see charts.curves."""
+    found: charts.Curves = {}
     for row in data.experiments[data.experiments.study == "main"].itertuples():
         for run in data.runs[row.experiment]:
             work = data.folder / "training" / row.experiment / f"seed-{run.seed}" / "work"
-            if not any(work.glob("*/vis_data/scalars.json")):  # imported
-                continue
-            key = (row.model, (row.regime, row.schedule))
-            losses.setdefault(key, []).append(charts.smooth(read_scalars(work), "loss"))
-            found = read_validations(work)
-            if len(found):
-                validations.setdefault(key, []).append(found)
-    return losses, validations
+            if any(work.glob("*/vis_data/scalars.json")):  # not imported
+                charts.add_curves(found, row.model, (row.regime, row.schedule), work)
+    return found
 
 
 def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
@@ -86,11 +77,15 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
         else pd.concat([known.head(data.facts["top"]), known.tail(LOST)])
     )
     over = data.what(data.control)
-    losses, validations = training_curves(data)
+    trained = training_curves(data)
     lines = {
         data.what(one): (entry_of(data, one)["mIoU"], charts.REGIME_COLORS[key])
         for one, key in ((data.facts["baseline"], ("real", 1)), (data.facts["control"], ("real", 2))) if one
     }  # fmt: skip
+
+    def curves(value: str) -> str:
+        found = {key: row for key, row in trained.items() if key[1] == value}
+        return drawn(value, charts.curves(found), f"Training, {value}") if found else ""
 
     def drawn(kind: str, figure: Any, what: str) -> str:
         return charts.svg(figure, f"{kind}-{name}", f"{what}, {title}")
@@ -109,9 +104,8 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
         "confusions": confusions(data),
         "synthetic": gallery.synthetic_rows(data.folder, data.facts["contact_sheet"], data.label_space),
         "predictions": prediction_rows(data),
-        "loss_chart": drawn("loss", charts.curves(losses, "loss", "loss"), "Training loss") if losses else "",
-        "validation_chart":
-            drawn("validation", charts.curves(validations, "mIoU", "mIoU [%]"), "Validations") if validations else "",
+        "loss_chart": curves("loss"),
+        "validation_chart": curves("mIoU"),
         "cost": cost_rows(data, reported),
         "images": image_rows(data, reported),
         "cards": [card(data, row) for row in data.experiments.to_dict("records")],
@@ -155,8 +149,7 @@ def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: 
     """
     shown = [sections(data, reported) for data in datasets]
     lines = {one["data"].id: one["headline"] for one in shown}
-    keys = list(dict.fromkeys(key for rows in lines.values() for line in rows for key in line["cells"]))
-    columns = [key for key in ORDER if key in keys] + [key for key in keys if key not in ORDER]
+    columns = columns_of(line for rows in lines.values() for line in rows)
     chart = charts.svg(charts.dumbbells(dumbbell_table(datasets, lines)), "headline", "mIoU of each model and regime")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,

@@ -102,7 +102,7 @@ def _deepest(inside: np.ndarray) -> tuple[int, int]:
         eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         if not eroded.any():
             rows, columns = np.nonzero(inside)
-            middle = len(rows) // 2
+            middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
             return int(rows[middle]), int(columns[middle])
         inside = eroded
 

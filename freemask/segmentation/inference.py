@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import mmcv
@@ -21,6 +22,21 @@ from freemask.parallel import map_ahead
 from freemask.segmentation.checkpoints import build_model, load_strictly, read_checkpoint
 from freemask.segmentation.scales import resize_of
 from freemask.selection.class_loss import BLOCK
+
+
+class Scored(NamedTuple):
+    """A pair's pixels on the model's device.
+
+    loss: (H, W) float32 [nats].
+    train: (H, W) uint8 train ids.
+    prediction, confidence: (H, W) uint8 predicted train ids, and their probability * 255 rounded down.
+    """
+
+    loss: torch.Tensor
+    train: torch.Tensor
+    prediction: torch.Tensor | None = None
+    confidence: torch.Tensor | None = None
+
 
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 BGR, (H, W) uint8 train ids
 PIXELS = 512 * 512  # of an image, up to which a batch is full
@@ -83,8 +99,9 @@ def pair_losses(
     batch_size: int = 1,
     readers: int = 2,
     fill: bool = False,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield every pair's loss (H, W) float32 nats and train ids (H, W) uint8, in order, on the model's device.
+    predict: bool = False,
+) -> Iterator[Scored]:
+    """Yield every pair's loss and train ids, in order.
 
     Images of one size share a batch if they stand in one block (32 pairs, counted from the first). A batch of images
     larger than 512x512 holds fewer, so that it takes no more memory.
@@ -97,26 +114,31 @@ def pair_losses(
         readers: Threads that read the next block meanwhile.
         fill: Bring every batch to the same size by repetition, so that an image's numbers don't depend on how many
             share its batch.
+        predict: Yield predictions as well.
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: want 1 or more")
     read = map_ahead(lambda pair: read_pair(*pair, label_space), pairs, readers, BLOCK)
     while block := list(islice(read, BLOCK)):
-        scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        scored: dict[int, Scored] = {}
         for places in _batches([train.shape for _, train in block], batch_size):
             size = _room(block[places[0]][1].shape, batch_size) if fill else len(places)
             chosen = [block[place] for place in (*places, *[places[-1]] * (size - len(places)))]
-            scored.update(zip(places, _score(model, chosen), strict=False))
+            scored.update(zip(places, _score(model, chosen, predict), strict=False))
         yield from (scored[place] for place in range(len(block)))
 
 
-def _score(model: torch.nn.Module, batch: Sequence[Pair]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Loss and train ids of pairs of one size."""
+def _score(model: torch.nn.Module, batch: Sequence[Pair], predict: bool) -> Iterator[Scored]:
+    """Score pairs of one size."""
     train = torch.from_numpy(np.stack([mask for _, mask in batch])).to(next(model.parameters()).device)
-    loss = pixel_loss(predict_logits(model, [image for image, _ in batch]), train)
+    logits = predict_logits(model, [image for image, _ in batch])
+    loss = pixel_loss(logits, train)
     if not torch.isfinite(loss).all():
         raise InputError("the segmentor gives a loss that isn't finite; check its weights")
-    return zip(loss, train, strict=True)
+    if not predict:
+        return map(Scored, loss, train)
+    probability, prediction = logits.float().softmax(1).max(1)
+    return map(Scored, loss, train, prediction.to(torch.uint8), (255 * probability).to(torch.uint8))
 
 
 def _room(shape: tuple[int, int], batch_size: int) -> int:

@@ -43,24 +43,29 @@ def image_sums(loss: np.ndarray, train: np.ndarray, label_space: LabelSpace) -> 
     return " ".join(f"{label_space.ids[k]}:{pixels[k]}:{total[k]!s}" for k in np.flatnonzero(pixels))
 
 
-def gather_sums(index: str | Path, shards: Sequence[str | Path], label_space: LabelSpace) -> pd.DataFrame:
+def gather_sums(indexes: Sequence[str | Path], shards: Sequence[str | Path], label_space: LabelSpace) -> pd.DataFrame:
     """Class-wise mean loss from the sums of all shards.
 
     Args:
-        index: Table of real training pairs: mask_id.
-        shards: Tables of mask_id, sums (see image_sums) for the items 1-of-n, 2-of-n, ..., in this order.
+        indexes: Table of real training pairs: mask_id; or the held-out pairs of each fold.
+        shards: Tables of mask_id, sums (see image_sums) for the items 1-of-n, 2-of-n, ..., in this order; those of the
+            first index, then those of the second one, ...
         label_space: Label space of the data set.
     Returns: label, name, loss_sum [nats], pixels, class_loss [nats]. loss_sum is rounded once (math.fsum), so it
         depends on no order.
-    Raises: InputError if the shards don't hold exactly the rows of the index, or a sum isn't valid.
+    Raises: InputError if the shards don't hold exactly the rows of their indexes, or a sum isn't valid.
     """
-    rows = read_table(index, ["mask_id"], only=True)
+    parts = len(shards) // len(indexes)
+    if parts * len(indexes) != len(shards):
+        raise InputError(f"{len(shards)} shards of {len(indexes)} indexes: want as many of each; give all of them")
+    rows = [read_table(index, ["mask_id"], only=True) for index in indexes]
     losses: dict[int, list[float]] = {label: [] for label in label_space.ids}
     pixels = dict.fromkeys(label_space.ids, 0)
-    for number, path in enumerate(shards, start=1):
+    for place, path in enumerate(shards):
+        fold, number = divmod(place, parts)
         shard = read_table(path, ["mask_id", "sums"])
-        expected = shard_rows(rows, f"{number}-of-{len(shards)}").mask_id
-        _refuse_other_rows(path, shard.mask_id, index, expected)
+        expected = shard_rows(rows[fold], f"{number + 1}-of-{parts}").mask_id
+        _refuse_other_rows(path, shard.mask_id, indexes[fold], expected)
         for mask_id, sums in zip(shard.mask_id, shard.sums.fillna(""), strict=True):
             try:
                 for entry in sums.split():

@@ -59,7 +59,9 @@ def measured_seconds(logs: Path) -> pd.DataFrame:
     for path in sorted(logs.glob("*/*/*.benchmark.tsv")):
         log = path.with_name(path.name.replace(".benchmark.tsv", ".log"))
         try:
-            made = re.findall(r"^synthesize \S+: (\d+) images made", log.read_text(errors="replace"), re.MULTILINE)
+            made = re.findall(
+                r"^(?:> )?synthesize \S+: (\d+) images made", log.read_text(errors="replace"), re.MULTILINE
+            )
             seconds = float(path.read_text().splitlines()[1].split("\t")[0])
         except (OSError, IndexError, ValueError):  # a job that is running or was killed
             continue

@@ -321,6 +321,20 @@ def check_references(config: dict, datasets: dict[str, dict], experiments: pd.Da
         )
     for dataset in config["datasets"]:
         _check_choices(dataset, config, experiments)
+    if "evidence" in config:
+        _check_evidence(config["evidence"], config, experiments)
+
+
+def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> None:
+    """What the page of evidence always needs; arms that aren't in the table are "not run" there."""
+    for dataset in config["datasets"]:
+        rows = experiments[experiments.dataset == dataset].set_index("experiment")
+        for name in [evidence["judge"], *evidence["classes"]]:
+            _known(f"evidence, data set {dataset}", "experiment", name, rows.index)
+        if not find_regime(rows.regime[evidence["judge"]]).only_real:
+            raise InputError(f"evidence.judge: {evidence['judge']} isn't trained on real images alone; choose another")
+    for name in evidence["sheets"]:
+        _known("evidence.sheets", "synthetic set", name, config["synthetic_sets"])
 
 
 def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:

@@ -3,11 +3,12 @@
 
 def pairs_of(dataset):
     """Number of pairs of each split: of the index, else of the raw folder, else as the data set's file says."""
-    facts, found = DATASETS[dataset], {}
+    facts, found, made = DATASETS[dataset], {}, DATASETS[dataset].get("miniworld", {})
+    known = facts.get("pairs", {"train": made.get("training", 0), "val": made.get("validation", 0)})
     for split in ("train", "val"):
         folder = Path(facts["root"]) / facts["masks"][split]
         number = preflight.rows(Path(f"results/{dataset}/index/{split}.tsv")) or preflight.entries(folder)
-        found[split] = number or facts.get("pairs", {}).get(split, 0)
+        found[split] = number or known.get(split, 0)
     return found
 
 
@@ -15,7 +16,9 @@ def jobs_of(dataset):
     """Number of jobs of each rule in `all`, without fetched weights, by the configuration alone."""
     sets, shards, kinds = sets_of(dataset), config["shards"], ("checkpoint", "log")
     chosen = [(one["generator"], one["plan"]) for one in map(config["synthetic_sets"].get, sets)]
-    filtered = {(*one, set_filter(name)) for one, name in zip(chosen, sets)}
+    filtered = {(*one, set_scoring(name), set_filter(name)) for one, name in zip(chosen, sets)}
+    of_run, of_sets = folds.folds_of_run(config), fold_numbers(dataset)
+    parts, fitted = config.get("class_loss_shards", 1), len(fold_rows(dataset))
     generators = {generator for generator, _ in chosen}
     seeds = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
     imports = [sum(is_imported(row, seed, kind) for row, seed in seeds) for kind in kinds]
@@ -26,18 +29,21 @@ def jobs_of(dataset):
         "index_dataset": 2,
         "check_dataset": 2,
         "resize_masks": 1,
-        "class_loss": config.get("class_loss_shards", 1),
+        "class_loss": parts * (1 in {of_run} | of_sets),
         "gather_class_loss": 1,
+        "split_fold": fitted,
+        "fold_loss": fitted * parts,
+        "gather_fold_losses": len(of_sets - {of_run}),
         "mask_hardness": 1,
         "plan_synthesis": len(plans_of(dataset)),
         "train_generator": sum(config["generators"][name]["source"] == "train" for name in generators),
         "prepare_generator": len(generators),
         "synthesize": shards * len(set(chosen)),
-        "measure_margins": shards * len({one[:2] for one in filtered if one[2] != "alpha-inf"}),
+        "measure_margins": shards * len({one[:3] for one in filtered if one[3] != "alpha-inf"}),
         "filter_masks": shards * len(filtered),
         "synthetic_set": len(sets),
-        "training_config": len(seeds) - imports[1],
-        "train": len(seeds) - sum(imports),
+        "training_config": fitted + len(seeds) - imports[1],
+        "train": fitted + len(seeds) - sum(imports),
         "evaluate": len(seeds) - imports[1],
         "evaluate_best": sum(len(row.train_seeds) for row in validated(dataset)),
         "import_checkpoint": imports[0],
@@ -50,6 +56,29 @@ def jobs_of(dataset):
         **{one.script.stem: 1 for one in FIGURES if f"results/{dataset}/figures/{one.name}.png" in figures_of(dataset)},
     }
     return {rule: number for rule, number in numbers.items() if number}
+
+
+def fold_numbers(dataset):
+    """Numbers of folds of the class losses that the filters of the data set's synthetic sets use."""
+    return {folds.folds_of_set(config, name) for name in sets_of(dataset) if set_filter(name) != "alpha-inf"}
+
+
+def fold_rows(dataset):
+    """The trainings of folds that the run needs."""
+    used = {f"{count}" for count in fold_numbers(dataset) | {folds.folds_of_run(config)}}
+    rows = EXPERIMENTS[(EXPERIMENTS.dataset == dataset) & (EXPERIMENTS.fold != "")].itertuples()
+    return [row for row in rows if row.fold.rpartition("-")[2] in used]
+
+
+@cache
+def counted_rules():
+    """Names of the rules of `all`."""
+    return {name for dataset in DATASETS for name in jobs_of(dataset)}
+
+
+def own_name(rule):
+    """A rule's name without the prefix that a module statement may have given it; "" for a rule of no run."""
+    return max((name for name in counted_rules() if rule.name.endswith(name)), key=len, default="")
 
 
 def way_of(model):
@@ -77,7 +106,7 @@ def cost_of_dataset(dataset):
                 "model": row.model,
                 "updates": MODELS[row.model]["iterations"][dataset] * int(row.schedule),
             }
-            for row, seed in trained_rows(dataset)
+            for row, seed in [*trained_rows(dataset), *((row, row.train_seeds[0]) for row in fold_rows(dataset))]
         ],
     }
 
@@ -90,7 +119,7 @@ def cost_of_run(wildcards):
     counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
     used = {one["model"] for facts in datasets.values() for one in facts["trainings"]}
     about = {
-        max((name for name in counted if rule.name.endswith(name)), key=len, default=""): {  # a module's prefix
+        own_name(rule): {
             "stage": Path(rule.snakefile).stem,
             "files": len(rule.output) + len(rule.log) + bool(rule.benchmark),
             "gpus": ("gpu" in rule.resources) * (max(gpus, 1) if rule.name.endswith("train") else 1),
@@ -98,7 +127,7 @@ def cost_of_run(wildcards):
         for rule in workflow.rules
     }
     run = {
-        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores),
+        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores) or 1,
         "training_gpus": gpus,
         "shards": config["shards"],
         "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),

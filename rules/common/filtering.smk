@@ -15,6 +15,28 @@ def set_filter(synthetic_set):
     return f"{'alpha' if name == 'margin' else name.replace(':', '.')}-{set_alpha(synthetic_set)}"
 
 
+def set_scoring(synthetic_set):
+    """How a set's filter scores pixels, as paths have it: "" with the run's class losses, else e.g. ~5-folds.
+
+    ~labels: margin maps hold the scorer's predictions as well, for filters that read them.
+    """
+    if set_filter(synthetic_set) == "alpha-inf":
+        return ""
+    count = folds.folds_of_set(config, synthetic_set)
+    name = config["synthetic_sets"][synthetic_set].get("filter", "margin")
+    try:
+        labels = "~labels" * reads_predictions(plugins.find(FILTERS, name, "filter"))
+    except InputError as error:
+        raise WorkflowError(f"synthetic_sets.{synthetic_set}: {error}") from None
+    return f"~{count}-folds" * (count != folds.folds_of_run(config)) + labels
+
+
+def scored_class_loss(wildcards):
+    """The class losses that pixels are scored with."""
+    count = re.match(r"(~\d+-folds)?", wildcards.scoring)[0]
+    return f"results/{wildcards.dataset}/class_loss{count}.tsv"
+
+
 def filter_rule(wildcards):
     """The filter that a path names: margin, or package.module:object."""
     name = wildcards.filter.rpartition("-")[0]
@@ -27,7 +49,7 @@ def filter_alpha(wildcards):
 
 
 def set_shards(pattern):
-    """The shards that a synthetic set gathers; {generator}, {plan} and {filter} are the set's."""
+    """The shards that a synthetic set gathers; {generator}, {plan}, {scoring} and {filter} are the set's."""
 
     def paths(wildcards):
         chosen = config["synthetic_sets"][wildcards.synthetic_set]
@@ -36,6 +58,7 @@ def set_shards(pattern):
             generator=chosen["generator"],
             plan=chosen["plan"],
             filter=set_filter(wildcards.synthetic_set),
+            scoring=set_scoring(wildcards.synthetic_set),
             scatteritem="{scatteritem}",
         )
         return gather.shard(filled)
@@ -62,4 +85,4 @@ def margins_to_filter(wildcards):
     """The margin maps of a shard; nothing if there is no filter."""
     if wildcards.filter == "alpha-inf":
         return []
-    return "results/{dataset}/margins/{generator}/{plan}/{scatteritem}.tsv"
+    return "results/{dataset}/margins/{generator}/{plan}{scoring}/{scatteritem}.tsv"

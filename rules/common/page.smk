@@ -91,3 +91,11 @@ def page_facts():
             },
         }
     return found
+
+
+def tell_headline():
+    """Print the headline table and the path of the page at the end of a run that made the page."""
+    pages = [job for job in workflow.dag.jobs if job.rule.name.endswith("write_report")]
+    for page in pages:
+        table = terminal.results(page.log[0])[1:]
+        sys.stderr.write("\n".join([*table, "", f"report: {Path(page.output.report).resolve()}"]) + "\n")

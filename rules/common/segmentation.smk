@@ -8,6 +8,12 @@ def experiment_row(wildcards):
     return ROWS[wildcards.dataset, wildcards.experiment]
 
 
+def real_pairs(wildcards):
+    """The index of the real pairs that a training may use: all of them, but those held out of a fold."""
+    fold = experiment_row(wildcards).fold
+    return f"results/{wildcards.dataset}/{f'folds/{fold}' if fold else 'index'}/train.tsv"
+
+
 def model_settings(wildcards):
     """The model's entry of the models file, of this data set's only: a change of it reruns its trainings and no others."""
     entry = MODELS[experiment_row(wildcards).model]
@@ -51,7 +57,7 @@ def pairs_to_train_on(wildcards):
 def training_pairs(wildcards):
     """The pairs options of a regime: real, synthetic, or both."""
     row = experiment_row(wildcards)
-    real = f"results/{row.dataset}/index/train.tsv" if find_regime(row.regime).real else ""
+    real = real_pairs(wildcards) if find_regime(row.regime).real else ""
     return [option("--train", real), option("--synthetic", synthetic_pairs(wildcards))]
 
 

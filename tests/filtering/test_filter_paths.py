@@ -22,10 +22,20 @@ def test_a_folder_names_rule_and_alpha(folder, rule, alpha):
     assert (params.filter(wildcards), params.alpha(wildcards)) == (rule, alpha)
 
 
-def test_a_set_names_its_folder(tmp_path):
+def test_a_set_names_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "my_filters.py").write_text(
+        "def keep(scored): ...\ndef change(scored): ...\nchange.reads_predictions = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     config = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     chosen = config["synthetic_sets"]["filtered"]
-    config["synthetic_sets"] |= {"kept": chosen | {"filter": "my_filters:keep"}, "as-is": chosen | {"filter": "none"}}
+    config["synthetic_sets"] |= {
+        "kept": chosen | {"filter": "my_filters:keep"},
+        "as-is": chosen | {"filter": "none", "folds": 5},
+        "crossed": chosen | {"folds": 5},
+        "changed": chosen | {"folds": 5, "filter": "my_filters:change"},
+        "relabelled": chosen | {"folds": 1, "filter": "relabel"},
+    }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     shards = load_rules(str(tmp_path / "config.yaml"))["synthetic_set"].input.shards
     folders = {
@@ -33,7 +43,11 @@ def test_a_set_names_its_folder(tmp_path):
         "unfiltered": "alpha-inf",
         "as-is": "alpha-inf",
         "kept": "my_filters.keep-1.25",
+        "crossed": "~5-folds/alpha-1.25",
+        "changed": "~5-folds~labels/my_filters.change-1.25",
+        "relabelled": "~labels/relabel-1.25",
     }
     for name, folder in folders.items():
         paths = shards(SimpleNamespace(dataset="miniworld", synthetic_set=name))
-        assert list(paths)[0] == f"results/miniworld/filtered/miniature/hardness-8/{folder}/1-of-2.tsv"
+        folder = folder if folder[0] == "~" else f"/{folder}"
+        assert list(paths)[0] == f"results/miniworld/filtered/miniature/hardness-8{folder}/1-of-2.tsv"

@@ -319,5 +319,5 @@ def test_a_filter_from_outside(shard, monkeypatch):
     ):
         with pytest.raises(InputError, match=error):
             filter_shard(shard, 1, filter=f"toy_filter:{rule}")
-    with pytest.raises(InputError, match="filter 'best' isn't known; use one of margin, none, or"):
+    with pytest.raises(InputError, match="filter 'best' isn't known; use one of margin, none, relabel, or"):
         filter_shard(shard, 1, filter="best")

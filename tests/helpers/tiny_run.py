@@ -108,9 +108,16 @@ def snakemake(folder: Path, *arguments: str, config: str | None = CONFIG, timeou
 def run_snakemake(
     folder: Path, *arguments: str, config: str | None = CONFIG, timeout: float = 600
 ) -> subprocess.CompletedProcess:
-    """Run Snakemake; stdout holds everything it printed."""
+    """Run Snakemake; stdout holds everything it printed, Snakemake's own lines included."""
     chosen = ["--configfile", config] if config else []
-    command = ["snakemake", *arguments, "--cores", "2", *chosen]  # --configfile takes all that follows it
+    command = [
+        "snakemake",
+        "--printshellcmds",
+        *arguments,
+        "--cores",
+        "2",
+        *chosen,
+    ]  # --configfile takes all that follows it
     return subprocess.run(
         command,
         cwd=folder,

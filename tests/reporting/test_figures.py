@@ -11,7 +11,7 @@ from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
-from freemask.reporting import figures, pictures, sheets
+from freemask.reporting import charts, figures, pictures, sheets
 from freemask.reporting.choice import choose_masks
 from freemask.reporting.results import over_control
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
@@ -62,30 +62,27 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
     curve = read_scalars(tmp_path)
     assert curve.step.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
-    run_script("plot_training", work=tmp_path, training_names="real", models="small", figures=tmp_path / "a.png")
-    with pytest.raises(InputError, match="1 --training-names and 2 --models for 1 --work"):
-        run_script("plot_training", work=tmp_path, training_names="real", models=["a", "b"], figures=tmp_path / "b.png")
+    run_script("plot_training", work=tmp_path, regimes="real 1", models="small", figures=tmp_path / "a.png")
+    with pytest.raises(InputError, match="1 --regimes and 2 --models for 1 --work"):
+        run_script("plot_training", work=tmp_path, regimes="real 1", models=["a", "b"], figures=tmp_path / "b.png")
     assert toy_chain.is_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no scalars.json"):
         read_scalars(tmp_path / "20260101_000000")
 
 
-def test_training_curves_have_a_row_of_panels_per_model():
-    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
-    figure = load("plot_training").draw({f"model {m}": {f"run {r}": curve for r in range(m + 1)} for m in range(7)})
-    assert len(figure.axes) == 14
-    for m, right in enumerate(figure.axes[1::2]):
-        assert len(right.lines) == m + 1
-        assert right.get_legend().get_texts()[0].get_text() == "run 0: 1.500 at the end"  # mean of both
-
-
-def test_train_seeds_of_an_experiment_share_a_color():
-    curve = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.0]})
-    names = ["real seed-0", "real seed-1", "joint seed-0", "imported"]
-    figure = load("plot_training").draw({"model": dict.fromkeys(names, curve)})
-    colors = [line.get_color() for line in figure.axes[1].lines]
-    assert colors[0] == colors[1] and len({colors[0], colors[2], colors[3]}) == 3
-    assert [line.get_linestyle() for line in figure.axes[1].lines] == ["-", "--", "-", "-"]
+def test_training_curves_have_a_panel_per_model_value_and_regime():
+    loss, validations = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}), pd.DataFrame({"step": [2], "mIoU": [40.0]})
+    found = {
+        ("a", "loss"): {("real", 1): [loss, loss], ("joint", 2): [loss]},
+        ("a", "mIoU"): {("joint", 2): [validations]},
+    }
+    figure = charts.curves(found)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1, 0, 1]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["a\nloss", "a\nmIoU [%]"]
+    real, joint = figure.axes[0].lines, figure.axes[1].lines
+    assert [line.get_linestyle() for line in real] == ["-", "--"]  # train seeds
+    assert {line.get_color() for line in real} == {figures.REGIME_COLORS["real", 1]}
+    assert joint[0].get_color() == figures.REGIME_COLORS["joint", 2]
 
 
 def test_confusion_by_hand(tmp_path):
@@ -94,7 +91,7 @@ def test_confusion_by_hand(tmp_path):
     confusion = load("plot_confusion")
     share = confusion.shares(counts)
     np.testing.assert_allclose(share, [[75, 25, 0], [0, 100, 0], [np.nan] * 3])
-    assert confusion.largest(["a", "b", "c"], share, 5) == ["a → b  25 %"]
+    assert confusion.most_confused(share, 2) == [0, 1]
     space = LabelSpace((3, 7, 9), ("a", "b", "b"), ("a", "b", "b"), ((0, 0, 0),) * 3, ignored=0)
     write_confusion(tmp_path / "c.tsv", counts, space)
     assert (tmp_path / "c.tsv").read_text().splitlines()[:2] == ["label\tname\t3\t7\t9", "3\ta\t6\t2\t0"]
@@ -110,6 +107,21 @@ def test_confusion_by_hand(tmp_path):
     with pytest.raises(InputError, match="d.tsv: columns aren't the labels"):
         run_script("plot_confusion", confusion=[tmp_path / "c.tsv", tmp_path / "d.tsv"], improved="joint",
                    figures=tmp_path / "d.png")  # fmt: skip
+
+
+def test_of_many_classes_the_confused_ones_are_shown():
+    """Of 171 classes, 40 is taken for 100 and 160, 7 for 8; class 170 is in no mask."""
+    counts = np.diag([100] * 170 + [0])
+    counts[40, [100, 160]], counts[7, 8] = [30, 20], 25
+    confusion = load("plot_confusion")
+    assert confusion.most_confused(confusion.shares(counts), 5) == [7, 8, 40, 100, 160]
+    axes = confusion.draw([f"class {one}" for one in range(171)], counts, "t").axes[0]
+    assert axes.get_title(loc="left") == "t: 30 of 171 classes, those with the largest confusions"
+    assert [label.get_text() for label in axes.get_xticklabels()][-1] == "141 others"
+    assert len(axes.get_yticklabels()) == 30
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    row = rows.index("class 40")
+    assert sorted(text.get_text() for text in axes.texts if text.get_position()[1] == row) == ["13", "20", "67"]
 
 
 def test_images_to_show_are_spread_evenly():
@@ -174,17 +186,19 @@ def test_filtered_shares_have_a_point_per_set_and_class_and_a_bar_per_shard():
         return table.assign(filtered=[*filtered, 0]).eval("share = filtered / pixels")
 
     shares = {"alpha 1": share(10, 20), "alpha 2": share(0, 10)}
-    parts = pd.DataFrame({"shard": [1, 2, 1, 2], "label": [1, 1, 2, 7], "share": [0.05, 0.15, 0.4, np.nan]})
+    parts = pd.DataFrame({"shard": [1, 2, 1, 2], "pixels": [100, 100, 100, 0], "filtered": [5, 15, 25, 0]})
     figure = load("plot_filtered_share").draw(shares, dict.fromkeys(shares, parts))
-    (axes,) = figure.axes
+    axes, below = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["road", "sky"]  # most filtered first; no ship
     points = [part.get_offsets().tolist() for part in axes.collections if len(part.get_offsets()) > 1]
-    assert points == [[[40, 0], [10, 1]], [[5, 1], [15, 1], [40, 0]], [[20, 0], [0, 1]], [[5, 1], [15, 1], [40, 0]]]
+    assert points == [[[40, 0], [10, 1]], [[20, 0], [0, 1]]]
+    bars = [part.get_offsets().tolist() for part in below.collections]
+    assert bars == [[[15, row], [15, row]] for row in (0, 1)]  # 30 of 200 pixels, 15 of 100
+    assert [label.get_text() for label in below.get_yticklabels()] == ["alpha 1", "alpha 2"]
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == ["alpha 1: 20.0% of all pixels", "alpha 2: 6.7% of all pixels", "each shard"]
-    (legend,) = load("plot_filtered_share").draw(shares).legends
-    assert len(legend.get_texts()) == 2
+    assert texts == ["alpha 1: 20.0% of all pixels", "alpha 2: 6.7% of all pixels"]
+    assert len(load("plot_filtered_share").draw(shares).axes) == 1
 
 
 def test_most_improved_shows_the_top_and_leaves_out_classes_without_a_gain():

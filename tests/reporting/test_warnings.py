@@ -7,6 +7,7 @@ from command_line import run_script
 from freemask import tables
 from freemask.data.label_space import LabelSpace
 from freemask.filtering.shards import filter_warnings
+from freemask.reporting.warnings import of_colors
 from freemask.selection.class_loss import class_loss_warnings
 
 SPACE = LabelSpace((1, 2, 3), ("sky", "car", "sign"), ("s", "c", "i"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), ignored=0)
@@ -37,6 +38,16 @@ def test_a_scorer_that_guesses():
     (warning,) = class_loss_warnings(table)
     assert "knows 1 class(es) no better than a guess (1.10 nats): car (1.10)" in warning
     assert class_loss_warnings(table.assign(class_loss=0.5)) == []
+
+
+def test_colors_that_look_alike():
+    colors = ((0, 0, 0), (1, 2, 3), (1, 2, 3), (4, 5, 6))
+    space = LabelSpace((1, 2, 3, 4), ("bag", "road", "tower", "sky"), ("a", "b", "c", "d"), colors, ignored=0)
+    assert of_colors(space) == [
+        "1 color(s) stand for several classes each: road = tower",
+        "black, which looks like ignored pixels, is the color of bag",
+    ]
+    assert of_colors(SPACE) == []
 
 
 def test_logs_and_report_say_the_same(tmp_path, capsys):

@@ -363,9 +363,9 @@ def test_margins_do_not_depend_on_what_shares_the_batch(trained):
     model = load_segmentor(read_config("real/seed-0/config.py"), trained["real"], "cpu")
     table = tables.read_table("synthetic.tsv", ["image", "mask"])
     pairs = list(zip(table["image"], table["mask"], strict=True))
-    together = [loss for loss, _ in pair_losses(model, pairs, SPACE, 4, fill=True)]
+    together = [loss for loss, *_ in pair_losses(model, pairs, SPACE, 4, fill=True)]
     for first in (1, 3, 6):
-        rest = [loss for loss, _ in pair_losses(model, pairs[first:], SPACE, 4, fill=True)]
+        rest = [loss for loss, *_ in pair_losses(model, pairs[first:], SPACE, 4, fill=True)]
         assert all(torch.equal(one, other) for one, other in zip(rest, together[first:], strict=True))
 
 
@@ -394,7 +394,7 @@ def test_class_losses_see_what_the_evaluation_sees(trained):
     logits = predict_logits(model, [pixels])
     best = SPACE.to_raw(logits[0].argmax(0).numpy().astype(np.uint8))
     assert np.array_equal(best, np.asarray(Image.open("large/predicted.png")))
-    loss, _ = next(pair_losses(model, [("large/2.jpg", "large/2.png")], SPACE))
+    loss, *_ = next(pair_losses(model, [("large/2.jpg", "large/2.png")], SPACE))
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(train_ids)[None].long(), ignore_index=255)
     assert loss.sum() / (train_ids != 255).sum() == pytest.approx(expected.item(), rel=1e-5)
     assert loss.shape == (64, 66)

@@ -422,3 +422,22 @@ def test_snakemake_wants_a_mapping(fresh, clone):
     assert done.returncode != 0
     assert re.search("Config file must be given as JSON or YAML with keys at top level", done.stdout), done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("judge", "joint", "evidence.judge: joint isn't trained on real images alone"),
+        ("judge", "best", "evidence, data set miniworld: experiment 'best' isn't defined; use one of: real, synth"),
+        ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
+        ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
+        ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
+    ],
+)
+def test_what_evidence_needs_is_there(clone, key, value, wanted):
+    asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
+    evidence = {"command": "", "classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked}
+    change(clone / CONFIG, "evidence", value=evidence | {"advice": []})
+    read(clone)
+    change(clone / CONFIG, "evidence", key, value=value)
+    assert wanted in message(clone)

@@ -1,0 +1,245 @@
+"""Evidence: questions to the method, each answered by paired differences between trainings, with intervals.
+
+An arm is an experiment. Arms share train seeds, real images and masks, so a difference is taken seed by seed; its
+interval is of a paired bootstrap over validation images and train seeds (freemask.reporting.intervals).
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from freemask.cli import commit
+from freemask.files import read_json
+from freemask.reporting.figures import GREY, INK, new_figure
+from freemask.reporting.intervals import RESAMPLES, Interval, SameImages, gain_interval, resampled_ious
+from freemask.reporting.intervals import SEEDS as SEEDS_RESAMPLED
+from freemask.reporting.pictures import TEMPLATES
+from freemask.segmentation.outputs import read_ious
+
+ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
+COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The trainings of one experiment.
+
+    Attributes:
+        miou: mIoU of each train seed [percent].
+        iou: (K,) IoU of each train seed [percent].
+        resampled: (RESAMPLES, K) IoU of each train seed [percent]; None without areas.
+    """
+
+    miou: dict[int, float]
+    iou: dict[int, np.ndarray]
+    resampled: dict[int, np.ndarray | None]
+
+
+def read_arms(training: Path, experiments: pd.DataFrame) -> dict[str, Arm]:
+    """Read the evaluations of every experiment.
+
+    Args:
+        training: Folder of <experiment>/seed-<s>/.
+        experiments: experiment, train_seeds.
+    Raises: InputError for a missing or damaged file, or evaluations of different images.
+    """
+    images, arms = SameImages(), {}
+    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        folders = {seed: training / experiment / f"seed-{seed}" for seed in seeds}
+        tables = {seed: folder / "per_class_iou.tsv" for seed, folder in folders.items()}
+        areas = {seed: images.read(table) for seed, table in tables.items()}
+        arms[experiment] = Arm(
+            {seed: read_json(folder / "metrics.json")["mIoU"] for seed, folder in folders.items()},
+            {seed: read_ious(table).iou.to_numpy() for seed, table in tables.items()},
+            {seed: None if found is None else resampled_ious(found) for seed, found in areas.items()},
+        )
+    return arms
+
+
+def differences(questions: dict[str, dict[str, Any]], arms: dict[str, Arm], rare: np.ndarray) -> pd.DataFrame:
+    """Every difference that a question asks for.
+
+    Args:
+        questions: Of each question: differences, lists of an arm, the arm that it is over, and perhaps the paper's
+            direction.
+        arms: Of each experiment that was run.
+        rare: (K,) bool, the rare group.
+    Returns: question, of, over, paper, seeds, miou_of, miou_over [percent]; difference, low, high [points of mIoU];
+        rare, rare_low, rare_high [points of the rare group's mean IoU]; result (ABOVE, BELOW, OPEN, NOT_RUN).
+    """
+    rows = []
+    for question, asked in questions.items():
+        for of, over, *paper in asked["differences"]:
+            row = {"question": question, "of": of, "over": over, "paper": "".join(paper)}
+            if of in arms and over in arms:
+                row |= _difference(arms[of], arms[over], rare)
+            rows.append({"result": NOT_RUN, "seeds": 0} | row)
+    return pd.DataFrame(rows)
+
+
+def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
+    """One row of `differences`."""
+    seeds = sorted(of.miou.keys() & over.miou.keys())
+    gain = np.mean([of.miou[seed] - over.miou[seed] for seed in seeds])
+    every = np.ones(len(rare), bool)
+    whole = _interval(of, over, every)
+    group = [_mean_iou(of.iou[seed], rare) - _mean_iou(over.iou[seed], rare) for seed in seeds]
+    part = _interval(of, over, rare)
+    return {
+        "seeds": len(seeds),
+        "miou_of": np.mean([of.miou[seed] for seed in seeds]),
+        "miou_over": np.mean([over.miou[seed] for seed in seeds]),
+        "difference": gain,
+        "low": whole.low,
+        "high": whole.high,
+        "rare": np.mean(group),
+        "rare_low": part.low,
+        "rare_high": part.high,
+        "result": result_of(whole.low, whole.high),
+    }
+
+
+def result_of(low: float, high: float) -> str:
+    """Where an interval lies: ABOVE or BELOW 0, or OPEN."""
+    return ABOVE if low > 0 else BELOW if high < 0 else OPEN
+
+
+def _mean_iou(iou: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Mean of the chosen classes, without absent ones."""
+    return np.nanmean(iou[..., chosen], axis=-1)
+
+
+def _interval(of: Arm, over: Arm, chosen: np.ndarray) -> Interval:
+    """The interval of a difference of the chosen classes' mean IoU."""
+    means = [
+        {seed: None if iou is None else _mean_iou(iou, chosen) for seed, iou in arm.resampled.items()}
+        for arm in (over, of)
+    ]
+    return gain_interval(*means)
+
+
+def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
+    """What each class gains, the rarest one first.
+
+    Args:
+        of, over: The arms.
+        classes: label, name, pixels (of real training masks), in train-id order.
+    Returns: these columns, share of the pixels, iou_of, iou_over [percent], gain, low, high [points].
+    """
+    seeds = sorted(of.iou.keys() & over.iou.keys())
+    better, base = (np.mean([arm.iou[seed] for seed in seeds], axis=0) for arm in (of, over))
+    found = gain_interval(over.resampled, of.resampled)
+    ends = {"low": np.broadcast_to(found.low, better.shape), "high": np.broadcast_to(found.high, better.shape)}
+    table = classes.assign(
+        share=classes.pixels / classes.pixels.sum(), iou_of=better, iou_over=base, gain=better - base
+    )
+    return table.assign(**ends).sort_values("pixels", kind="stable", ignore_index=True)
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """One line per difference: mean and interval, of all classes and (fainter) of the rare group."""
+    figure = new_figure(8.5, 1.3 + 0.62 * len(table))
+    axes = figure.subplots()
+    axes.axvline(0, color=INK, linewidth=1)
+    for place, row in enumerate(table.itertuples()):
+        _line(axes, place, (row.difference, row.low, row.high), width=5, alpha=1.0)
+        _line(axes, place + 0.26, (row.rare, row.rare_low, row.rare_high), width=3, alpha=0.45)
+        axes.annotate(
+            f"{row.difference:+.1f}", (row.difference, place), (0, 8), textcoords="offset points", ha="center"
+        )
+    axes.set_yticks(range(len(table)), table.of + " over " + table.over)
+    axes.set_ylim(len(table) - 0.3, -0.7)
+    axes.set_xlabel("difference of mIoU [points] and its 95 % interval; fainter below: of the rare classes' mean IoU")
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _line(axes: Axes, place: float, values: tuple[float, float, float], width: float, alpha: float) -> None:
+    """Draw a mean and its interval."""
+    mean, low, high = values
+    axes.plot([low, high], [place, place], color=COLORS[result_of(low, high)], alpha=alpha, linewidth=width)
+    axes.plot(mean, place, "o", color=INK, alpha=alpha, markersize=width + 1)
+
+
+def job_hours(folder: Path) -> float:
+    """Wall hours of all jobs, from the benchmark files below a folder; a job that was repeated counts once."""
+    tables = (pd.read_csv(path, sep="\t", usecols=["s"]) for path in folder.rglob("*.benchmark.tsv"))
+    return sum(float(table["s"].iloc[-1]) for table in tables) / 3600
+
+
+def machine() -> str:
+    """This machine's cores, e.g. "2 cores (AMD EPYC 7B13)"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores ({names[0] if names else platform.processor() or platform.machine()})"
+
+
+def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame, measured: dict[str, Any]) -> str:
+    """The page, as Markdown.
+
+    Args:
+        facts: See scripts/write_evidence.py.
+        found: Made by `differences`.
+        experiments: The experiments that were run.
+        measured: rare_names, classes (`class_gains`, None if they weren't run), kinds (name and table of each set),
+            sheets (paths), quality (table), hours.
+    """
+    seeds = sorted({seed for row in experiments.train_seeds for seed in row})
+    questions = [
+        {
+            "comment": "",
+            "paper": "not asked.",
+            **asked,
+            "rows": found[found.question == name].to_dict("records"),
+            "figure": f"{name}.png" if (found.seeds[found.question == name] > 0).any() else "",
+        }
+        for name, asked in facts["questions"].items()
+    ]
+    kinds = []
+    for name, table in measured["kinds"]:
+        kinds.append({"set": name, "kinds": table.to_dict("records"), "all": table.filtered.sum() / table.pixels.sum()})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("evidence.md").render(
+        facts
+        | {
+            "questions": questions,
+            "advice": [one | {"number": _number(found, one["of"], one["over"])} for one in facts["advice"]],
+            "experiments": len(experiments),
+            "trainings": int(experiments.train_seeds.map(len).sum()),
+            "seeds": ", ".join(map(str, seeds)),
+            "over_seeds": found.seeds.max() >= SEEDS_RESAMPLED,
+            "resamples": f"{RESAMPLES:,}",
+            "rare_names": measured["rare_names"],
+            "gains_of": facts["classes"][0],
+            "gains_over": facts["classes"][1],
+            "classes": [] if measured["classes"] is None else measured["classes"].to_dict("records"),
+            "kinds": kinds,
+            "sheets": [{"set": path.stem, "path": f"kinds/{path.name}"} for path in measured["sheets"]],
+            "quality": measured["quality"].to_dict("records"),
+            "job_hours": measured["hours"],
+            "machine": machine(),
+            "commit": commit(),
+        }
+    )
+
+
+def _number(found: pd.DataFrame, of: str, over: str) -> str:
+    """A difference in words, e.g. "joint over real-2x: +3.1 points [+1.8, +4.4]"."""
+    rows = found[(found.of == of) & (found.over == over)]
+    if rows.empty or not rows.seeds.iloc[0]:
+        return f"{of} over {over}: not run"
+    row = rows.iloc[0]
+    return f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"

@@ -1,0 +1,212 @@
+"""How far a run is: done and planned jobs of each stage, running jobs, GPU hours, remaining time. Reads files only.
+
+The run writes its plan when it starts (logs/plan.json, rules/common/status.smk). A job is done if it was done before or
+its benchmark file is of this run; it runs if its log is. Progress and rates are those of the last bar in its log.
+"""
+
+import html
+import re
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from freemask.errors import InputError
+from freemask.files import read_json
+from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
+
+PLAN = Path("logs/plan.json")
+END = 4000  # bytes of a log that are searched for its last bar
+BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
+IMAGES = re.compile(r"\| *(\d+)/\d+ \[")
+SHOWN = 40  # running jobs
+STAGES = ("preflight", "data", "selection", "generation", "filtering", "segmentation", "reporting")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned job, and what its files say of it."""
+
+    stage: str
+    rule: str
+    dataset: str
+    name: str  # of a training: <experiment>/seed-<s>; else its wildcards
+    gpus: int
+    log: str
+    proof: str  # a file that is written when the job is done: its benchmark, else its first output
+    todo: bool  # when the run started
+    started: float  # of the run [s since 1970]
+
+    @cached_property
+    def done(self) -> bool:
+        """Whether it is finished."""
+        return not self.todo or _changed(self.proof) >= self.started
+
+    @cached_property
+    def running(self) -> bool:
+        """Whether it has begun and isn't finished; a failed job counts until it runs again."""
+        return not self.done and bool(self.log) and _changed(self.log) >= self.started
+
+    @cached_property
+    def end(self) -> str:
+        """The end of its log."""
+        with Path(self.log).open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - END))
+            return log.read().decode(errors="replace")
+
+    @cached_property
+    def bar(self) -> re.Match | None:
+        """The last bar of its log: percent, elapsed time, remaining time, rate."""
+        return next(reversed(list(BAR.finditer(self.end))), None) if self.running else None
+
+    @property
+    def share(self) -> float:
+        """How much of it is done."""
+        return 1.0 if self.done else int(self.bar[1]) / 100 if self.bar else 0.0
+
+    @property
+    def images_a_second(self) -> float:
+        """Of a running synthesis, on average."""
+        found = list(IMAGES.finditer(self.end)) if self.rule == "synthesize" and self.bar else []
+        return int(found[-1][1]) / max(_seconds(self.bar[2]), 1) if found and self.bar else 0.0
+
+
+def _changed(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _seconds(clock: str) -> int:
+    """Seconds of 05:50 or 1:05:50."""
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + int(part)
+    return seconds
+
+
+class Status:
+    """The state of the run in the working directory."""
+
+    def __init__(self) -> None:
+        if not PLAN.exists():
+            raise InputError(f"{Path.cwd()}: no run was started here ({PLAN} is missing); snakemake -n lists its jobs")
+        plan = read_json(PLAN)
+        self.started: float = plan["started"]
+        self.alive = any(Path(".snakemake/locks").glob("*"))
+        self.begun = "running" if self.alive else "ended early"  # jobs with a log and no result
+        self.run: dict[str, Any] = plan["run"]
+        self.jobs = [Job(**one, started=self.started) for one in plan["jobs"]]
+        cards = [Path(path) for path in plan["cards"]]
+        source, _, paper = read_sources(self.run, Path(plan["reported"]), Path(plan["paper"]), cards, plan["card"])
+        sources = [source, paper] if self.run["training_gpus"] else []
+        self.measured = Done(Path("results"), Path("logs"))
+        self.estimate = Estimate(self.run, sources, paper, self.measured)
+
+    @cached_property
+    def expected(self) -> dict[tuple[str, str, str], float | None]:
+        """Wall time of each job [s] by data set, rule and name; None where nothing is known of it."""
+        found, kinds = {}, defaultdict(list)
+        for job in self.jobs:
+            kinds[job.dataset, job.rule].append(job.name)
+        for (dataset, rule), names in kinds.items():
+            planned = self.run["datasets"].get(dataset, {}).get("jobs", {}).get(rule, 0)
+            if rule == "train" and planned:
+                times, _ = self.estimate.times(dataset, rule, planned)
+                trainings = [one["name"] for one in self.run["datasets"][dataset]["trainings"]]
+                found |= {(dataset, rule, name): time for name, time in zip(trainings, times, strict=True)}
+                continue
+            times = [self.measured.job(dataset, rule)]
+            if planned and any(job.gpus for job in self.jobs if job.rule == rule):
+                times, _ = self.estimate.times(dataset, rule, planned)
+            known = [one for one in times if one is not None]
+            found |= dict.fromkeys(
+                [(dataset, rule, name) for name in names], sum(known) / len(known) if known else None
+            )
+        return found
+
+    def left(self, jobs: list[Job]) -> tuple[float, bool]:
+        """Remaining wall time of jobs that don't wait for each other [s], and whether that of each is known."""
+        known, total = True, 0.0
+        slots: dict[int, list[float]] = defaultdict(list)
+        for job in jobs:
+            if not job.done:
+                seconds = self.expected.get((job.dataset, job.rule, job.name))
+                if seconds is None and job.bar and job.bar[3] != "?":
+                    seconds = _seconds(job.bar[3]) / max(1 - job.share, 0.01)
+                known &= seconds is not None or not job.gpus
+                slots[max(job.gpus, 1)].append((seconds or 0.0) * (1 - job.share))
+        for gpus, times in slots.items():
+            total += makespan(times, max(self.run["gpus"] // gpus, 1))
+        return total, known
+
+    def spent(self, job: Job) -> float:
+        """GPU seconds of a job so far, as far as they are recorded."""
+        seconds = self.expected.get((job.dataset, job.rule, job.name)) or 0.0
+        return job.gpus * seconds * job.share
+
+    def table(self) -> list[list[str]]:
+        """A row per stage."""
+        stages = sorted({job.stage for job in self.jobs}, key=lambda stage: (*STAGES, stage).index(stage))
+        unit = "GPU" if self.run["training_gpus"] else "CPU"
+        rows = [["stage", "done", "of", self.begun, f"{unit} hours", "of about", "remaining"]]
+        groups = [(stage, [job for job in self.jobs if job.stage == stage]) for stage in stages]
+        left = {stage: self.left(jobs) for stage, jobs in groups}
+        for stage, jobs in [*groups, ("all", self.jobs)]:
+            seconds, known = left[stage] if stage in left else (
+                sum(one for one, _ in left.values()), all(one for _, one in left.values())
+            )  # fmt: skip
+            full = sum(job.gpus * (self.expected.get((job.dataset, job.rule, job.name)) or 0) for job in jobs)
+            rows.append([
+                stage, str(sum(job.done for job in jobs)), str(len(jobs)), str(sum(job.running for job in jobs)),
+                hours(sum(map(self.spent, jobs))) if full else "", hours(full) if full else "",
+                ("" if known else "> ") + duration(seconds) if seconds or not known else "",
+            ])  # fmt: skip
+        return rows
+
+    def images(self) -> str:
+        """Images made and planned, as far as the plan knew their number, and the speed of running jobs."""
+        shards = [job for job in self.jobs if job.rule == "synthesize"]
+        planned = sum(sum(self.estimate.images(dataset).values()) for dataset in self.run["datasets"])
+        rate = sum(job.images_a_second for job in shards)
+        said = []
+        if shards and planned:
+            said.append(f"about {planned * sum(job.share for job in shards) / len(shards):,.0f} of {planned:,.0f}")
+        if rate:
+            said.append(f"{rate:.3g} a second on all nodes")
+        return "images: " + ", ".join(said) if said else ""
+
+    def running(self) -> list[list[str]]:
+        """A row per running job: what its last bar says, and the age of its log's last line."""
+        rows = [[self.begun, "done", "rate", "remaining", "last line"]]
+        for job in self.jobs:
+            if job.running:
+                bar = [f"{job.bar[1]} %", job.bar[4], job.bar[3]] if job.bar else ["", "", ""]
+                age = max(time.time() - _changed(job.log), 0)
+                said = f"{age:.0f} s ago" if age < 120 else f"{duration(age)} ago"
+                rows.append([f"{job.rule} {job.dataset} {job.name}", *bar, said])
+        return rows
+
+    def text(self) -> str:
+        """The state as text."""
+        lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
+        lines = [f"{Path.cwd()}: run of {started}, {lock}; now {time.strftime('%H:%M:%S')}", "", *columns(self.table())]
+        if images := self.images():
+            lines += ["", images]
+        rows = self.running()
+        if len(rows) > 1:
+            lines += ["", *columns(rows[: SHOWN + 1]), *[f"and {len(rows) - 1 - SHOWN} more"] * (len(rows) - 1 > SHOWN)]
+        return "\n".join(lines)
+
+
+def page(text: str, every: int) -> str:
+    """The state as a page that reloads itself after so many seconds."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{every}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>freemask: status</title></head>\n'
+        f'<body><pre style="overflow-x:auto">{html.escape(text)}</pre></body></html>\n'
+    )

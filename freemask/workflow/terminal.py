@@ -1,0 +1,158 @@
+"""What a run says on the terminal: a line with the result of each finished job, the reasons of failures at the end.
+
+Snakemake's own lines stay in .snakemake/log; -p or --verbose shows them on the terminal as well.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake.logging import DefaultFormatter, get_event
+from snakemake_interface_executor_plugins.settings import ExecMode
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from freemask.cli import RESULT, RESULTS_SHOWN
+
+LAST = 20  # lines of the log of a failed job
+FAILURES = 10  # failed jobs that the end of a run names
+PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d(:\d\d)?, ")  # a line of freemask.cli.bar
+STARTED = time.time() - 60  # seconds by which the clock of a file server may be behind
+SHOWN = {LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
+HIDDEN = re.compile(
+    "Building DAG of|Using shell: |(Conda environments|Singularity containers): ignored|Select jobs to |Submitted |"
+    "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
+    r"RuleException:\nCalledProcessError|Adding .*\(.*\)\.$|Loading (script|wrapper) code"
+)
+
+
+def install(workflow: Any) -> None:
+    """Replace what Snakemake's own handler writes to the terminal; `workflow` is Snakemake's.
+
+    A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster stay as they are.
+    """
+    asked = workflow.output_settings
+    os.environ.pop(RESULTS_SHOWN, None)  # a job's Snakemake on a cluster inherits it
+    if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
+        return
+    for handler in logging.getLogger("snakemake.logging").handlers:
+        if handler.name == "DefaultStreamHandler":
+            lines = Lines(workflow, handler.formatter)
+            handler.addFilter(lines.shows)
+            handler.setFormatter(lines)
+            os.environ[RESULTS_SHOWN] = "1"
+
+
+class Lines(DefaultFormatter):
+    """Formats Snakemake's records as lines for people; those of a dry run as Snakemake's formatter `theirs` does."""
+
+    def __init__(self, workflow: Any, theirs: logging.Formatter) -> None:
+        super().__init__(show_failed_logs=True)
+        self.workflow, self.theirs = workflow, theirs
+        self.jobs: dict[int, dict[str, Any]] = {}  # job id -> what Snakemake said when it started
+        self.finished: list[int] = []  # not shown yet
+        self.failed: dict[int, str] = {}
+
+    def shows(self, record: logging.LogRecord) -> bool:
+        """Whether a record makes a line; notes the jobs that the others speak of."""
+        event = get_event(record)
+        if event == LogEvent.JOB_INFO:
+            self.jobs[record.jobid] = record.__dict__
+        elif event == LogEvent.JOB_FINISHED:
+            self.finished.append(record.job_id)
+        return self.workflow.dryrun or event in SHOWN or (event is None and not HIDDEN.match(str(record.msg)))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record; the last one of a run that failed names the failures."""
+        if self.workflow.dryrun:
+            return self.theirs.format(record)
+        if self.failed and "At least one job did not complete successfully" in str(record.msg):
+            return self._failures()
+        return super().format(record)
+
+    def format_run_info(self, msg: dict[str, Any]) -> str:
+        """The number of jobs; Snakemake's table of them is in its log."""
+        return f"{msg['stats']['total']} steps; snakemake -n lists them, scripts/status.py says how far they are"
+
+    def format_progress(self, msg: dict[str, Any]) -> str:
+        """The jobs that have just finished, each with its result."""
+        head = f"{time.strftime('%a %H:%M')}  {msg['done']:>{len(str(msg['total']))}} of {msg['total']}  "
+        lines = [line for number in self.finished for line in self._result(number, head)]
+        for number in self.finished:
+            self.failed.pop(number, None)
+        self.finished.clear()
+        return "\n".join(lines)
+
+    def _result(self, number: int, head: str) -> list[str]:
+        """What a job found: its first line and its warnings, or all of it if the job makes no files."""
+        job = self.jobs.pop(number, {"rule_name": f"job {number}", "wildcards": {}, "log": [], "output": []})
+        first, *more = [line for log in job["log"] for line in results(log)] or [name(job)]
+        warnings = [line for line in more if line.lstrip().startswith("warning: ")]
+        return [head + line for line in (first, *warnings)] if job["output"] or not more else [first, *more]
+
+    def _format_job_error(self, msg: dict[str, Any]) -> list[str]:
+        """A failed job: its name and the ends of its logs. Its command is in Snakemake's log."""
+        job = name(self.jobs.get(msg["jobid"], {"rule_name": msg["rule_name"], "wildcards": {}}))
+        logs = ", ".join(msg["log"])
+        self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'])}" + f"\n  its log: {logs}" * bool(logs)
+        return [f"Error in {job}", *ends(msg["log"])]
+
+    def _failures(self) -> str:
+        shown = list(self.failed.values())[:FAILURES]
+        left = len(self.failed) - len(shown)
+        return "\n".join(
+            [
+                f"{len(self.failed)} job(s) failed; the same command tries again and keeps what is done:",
+                *shown,
+                *[f"and {left} more"] * bool(left),
+            ]
+        )
+
+
+def name(job: dict[str, Any]) -> str:
+    """The rule of a job and its wildcards, e.g. 'evaluate ade20k joint 0'."""
+    return " ".join([job["rule_name"], *map(str, job["wildcards"].values())])
+
+
+def results(log: str | Path) -> list[str]:
+    """What a job told for people as its result (see freemask.cli.tell), from its log."""
+    try:
+        lines = Path(log).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
+
+
+def cause(logs: Iterable[str]) -> str:
+    """Why a job failed, from its logs: an error for people, else the last line."""
+    said = [line for log in logs for line in _said(Path(log))]
+    errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+    return next(iter(errors or said[-1:]), "it ended before its script began")
+
+
+def ends(logs: Iterable[str]) -> Iterator[str]:
+    """Lines to show of logs: the errors for people (see freemask.cli), then the end without progress lines."""
+    for log in logs:
+        path = Path(log)
+        if not path.is_file():
+            yield f"Logfile {log} isn't there: the job ended before its script began"
+        elif path.stat().st_mtime < STARTED:
+            written = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+            yield f"Logfile {log} is of an earlier run ({written}): this time the job ended before its script began"
+        else:
+            said = _said(path)
+            last = said[-LAST:]
+            yield f"Logfile {path}, its end without progress:" if said else f"Logfile {path}: empty"
+            yield from (one for one in dict.fromkeys(said[:-LAST]) if one.startswith("error: ") and one not in last)
+            yield from last
+
+
+def _said(path: Path) -> list[str]:
+    """The lines of a log of this run without progress and empty ones."""
+    if not path.is_file() or path.stat().st_mtime < STARTED:
+        return []
+    lines = path.read_text(errors="replace").splitlines()
+    return [line for line in lines if line.strip() and not PROGRESS.search(line)]

@@ -1,0 +1,32 @@
+# What a run leaves for scripts/status.py. Functions are named after what they do.
+
+
+def plan_of(job, waiting):
+    """What `status` is told of a job (see freemask.reporting.status.Job)."""
+    values = {key: str(value) for key, value in job.wildcards_dict.items() if key != "dataset"}
+    own = own_name(job.rule)
+    return {
+        "stage": Path(job.rule.snakefile).stem,
+        "rule": own or job.rule.name,
+        "dataset": job.wildcards_dict.get("dataset", ""),
+        "name": "{experiment}/seed-{train_seed}".format(**values) if own == "train" else " ".join(values.values()),
+        "gpus": int(job.resources.get("gpu", 0)),
+        "log": str(next(iter(job.log), "")),
+        "proof": str(job.benchmark or job.output[0]),
+        "todo": job in waiting,
+    }
+
+
+def write_plan():
+    """Write the jobs of this run to logs/plan.json, and what `cost` is told of them."""
+    waiting = set(workflow.dag.needrun_jobs(exclude_finished=False))
+    plan = {
+        "started": time.time(),
+        "run": json.loads(cost_of_run(None)),
+        "jobs": [plan_of(job, waiting) for job in workflow.dag.jobs if job.output],
+        "reported": REPORTED,
+        "paper": str(place("resources/costs/v100.yaml")),
+        "cards": measured_cards(None),
+        "card": next((one for job in workflow.dag.jobs if (one := job.resources.get("gpu_model"))), ""),
+    }
+    write_json("logs/plan.json", plan)

@@ -1,0 +1,83 @@
+"""Answer the questions of a configuration; see `write_evidence`."""
+
+from pathlib import Path
+
+from freemask import cli
+
+
+def write_evidence(
+    *,
+    facts: cli.Json,
+    experiments: Path,
+    dataset: str,
+    training: Path,
+    masks: Path,
+    label_space: Path,
+    kinds: list[Path],
+    sheets: list[Path] | None = None,
+    quality: Path,
+    benchmarks: Path,
+    differences: Path,
+    page: Path,
+) -> None:
+    """Answer every question by differences between trainings, as a table, a figure each, and a page in Markdown.
+
+    Args:
+        facts: Questions, advice, title, numbers of images, what classes are compared, how to repeat it (JSON).
+        experiments: Experiments table.
+        dataset: Id of the data set.
+        training: Folder of <experiment>/seed-<s>/.
+        masks: Table of mask_id, mask, counts (resize_masks).
+        label_space: Label space of the data set.
+        kinds: Tables of filter_kinds, <set>.tsv.
+        sheets: Pictures of filter_kinds that the page shows, <set>.png.
+        quality: Table of generator_quality.
+        benchmarks: Folder of the jobs' benchmark files, for the hours.
+        differences: Output: table (freemask.reporting.evidence.differences).
+        page: Output: Markdown. Figures, <question>.png, lie beside it.
+    """
+    import pandas as pd
+
+    from freemask.data.label_space import LabelSpace
+    from freemask.data.masks import read_masks
+    from freemask.files import write_atomic
+    from freemask.reporting import evidence, figures
+    from freemask.reporting.results import rare_labels
+    from freemask.segmentation.experiments import read_experiments
+    from freemask.tables import read_table, write_table
+
+    space, rows = LabelSpace.read(label_space), read_experiments(experiments, dataset)
+    arms = evidence.read_arms(training, rows)
+    counts = read_masks(masks)[1]
+    pixels = {label: int(counts.pixels[counts.label == label].sum()) for label in space.ids}
+    classes = pd.DataFrame({"label": space.ids, "name": space.names, "pixels": list(pixels.values())})
+    rare = classes.label.isin(rare_labels(pixels)).to_numpy()
+    found = evidence.differences(facts["questions"], arms, rare)
+    write_table(differences, found)
+    for question, own in found[found.seeds > 0].groupby("question", sort=False):
+        figures.save(evidence.forest(own), [page.with_name(f"{question}.png")])
+    of, over = facts["classes"]
+    columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
+    text = evidence.render(
+        facts,
+        found,
+        rows,
+        {
+            "rare_names": ", ".join(classes.name[rare]),
+            "classes": evidence.class_gains(arms[of], arms[over], classes) if {of, over} <= arms.keys() else None,
+            "kinds": [(path.stem, read_table(path, columns)) for path in kinds],
+            "sheets": sheets or [],
+            "quality": read_table(quality, ["generator", "images", "mIoU", "kernel_distance"]),
+            "hours": evidence.job_hours(benchmarks),
+        },
+    )
+    write_atomic(page, text.encode())
+    for row in found[found.seeds > 0].itertuples():
+        cli.tell(
+            f"{row.of} over {row.over}: {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] points, {row.result}"
+        )
+    cli.tell(f"{page}: {len(facts['questions'])} questions, {(found.seeds == 0).sum()} differences not run")
+
+
+if __name__ == "__main__":
+    cli.run(write_evidence)
