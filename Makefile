@@ -58,7 +58,7 @@ report: $(PACKAGES) ## write the report page of finished results (CONFIG=config/
 
 .PHONY: status
 status: $(PACKAGES) ## how far a run is, also during it (ARGS="--folder FOLDER", ARGS="--page status.html")
-	@$(BIN)/python scripts/status.py $(ARGS)
+	@$(BIN)/python -m freemask.reporting.status $(ARGS)
 
 TRAINED := results/miniworld/generator_training/miniature/pipeline
 

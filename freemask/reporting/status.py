@@ -1,10 +1,13 @@
 """How far a run is: done and planned jobs of each stage, running jobs, GPU hours, remaining time. Reads files only.
 
-The run writes its plan when it starts (logs/plan.json, rules/common/status.smk). A job is done if it was done before or
-its benchmark file is of this run; it runs if its log is. Progress and rates are those of the last bar in its log.
+Command: `python -m freemask.reporting.status`. The run writes its plan when it starts (logs/plan.json,
+rules/common/status.smk). A job is done if it was done before or its benchmark file is of this run; it runs if its log
+is. Progress and rates are those of the last bar in its log.
 """
 
+import contextlib
 import html
+import os
 import re
 import time
 from collections import defaultdict
@@ -13,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from freemask import cli
 from freemask.errors import InputError
-from freemask.files import read_json
+from freemask.files import read_json, write_atomic
 from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
 
 PLAN = Path("logs/plan.json")
@@ -203,10 +207,33 @@ class Status:
         return "\n".join(lines)
 
 
-def page(text: str, every: int) -> str:
+def as_page(text: str, every: int) -> str:
     """The state as a page that reloads itself after so many seconds."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{every}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>freemask: status</title></head>\n'
         f'<body><pre style="overflow-x:auto">{html.escape(text)}</pre></body></html>\n'
     )
+
+
+def status(*, folder: Path = Path(), page: Path | None = None, every: cli.Positive = 30) -> None:
+    """Print how far a run is: jobs of each stage, GPU hours, remaining time, images a second. Reads files only.
+
+    Takes no lock and writes nothing but the page: for another terminal during a run, and for another user's folder.
+
+    Args:
+        folder: Where the run was started.
+        page: Write this HTML page instead, again and again until Ctrl-C; it reloads itself.
+        every: Seconds between two pages.
+    """
+    page = page and page.resolve()
+    os.chdir(folder)
+    with contextlib.suppress(KeyboardInterrupt):
+        while page:
+            write_atomic(page, as_page(Status().text(), every).encode())
+            time.sleep(every)
+        cli.tell(Status().text())
+
+
+if __name__ == "__main__":
+    cli.run(status, watched=False)

@@ -75,7 +75,7 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        return f"{msg['stats']['total']} steps; snakemake -n lists them, scripts/status.py says how far they are"
+        return f"{msg['stats']['total']} steps; python -m freemask.reporting.status says how far they are"
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""

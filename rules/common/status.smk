@@ -1,4 +1,4 @@
-# What a run leaves for scripts/status.py. Functions are named after what they do.
+# What a run leaves for freemask.reporting.status. Functions are named after what they do.
 
 
 def plan_of(job, waiting):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import test_budget
-from command_line import run_script
 
 from freemask import files
 from freemask.errors import InputError
@@ -75,14 +74,14 @@ def test_the_text_names_running_jobs(run):
 
 def test_it_writes_nothing_but_the_page(run, capsys):
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
-    run_script("status")
+    status.status()
     assert "segmentation" in "".join(capsys.readouterr())
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
-    page = status.page("a < b", 30)
+    page = status.as_page("a < b", 30)
     assert '<meta http-equiv="refresh" content="30">' in page and "a &lt; b" in page
 
 
 def test_a_folder_without_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no run was started here \(logs/plan.json is missing\)"):
-        run_script("status", folder=tmp_path)
+        status.status(folder=tmp_path)
