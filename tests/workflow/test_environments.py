@@ -137,8 +137,7 @@ def test_it_holds_nothing_else(environment):
 
 
 def test_every_script_has_an_environment():
-    """But `status`, which looks at a run from elsewhere, with Snakemake's packages."""
-    assert {"status"} | set().union(*scripts().values()) == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert set().union(*scripts().values()) == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
 def test_an_environment_of_every_file():

@@ -56,7 +56,7 @@ def test_jobs_are_told_the_limit_of_their_watchdog():
 
 def test_scripts_and_rules_share_one_name():
     scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
-    assert {"status"} | {script_of(name) for name in JOBS} == scripts  # status looks at a run from elsewhere
+    assert {script_of(name) for name in JOBS} == scripts
 
 
 def test_a_fix_of_the_label_space_reruns_what_reads_labels(tmp_path):
