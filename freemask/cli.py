@@ -38,6 +38,7 @@ RECORDED = (
 )
 RESULT = "> "  # what lines of a log begin with that are a job's result
 RESULTS_SHOWN = "FREEMASK_RESULTS_SHOWN"  # set where Snakemake's process shows results of jobs
+SILENT = 5  # seconds before a bar shows itself
 _terminal: TextIO = sys.stderr
 _log: str | None = None  # path of the log file
 
@@ -211,7 +212,7 @@ class _Lines:
 
 
 def bar(description: str, total: int | None, unit: str, scaled: bool = False) -> tqdm:
-    """A progress bar that prints a line at most every five seconds, none in the first five: done, rate, remaining time.
+    """A progress bar that prints a line at most every five seconds, none in the first SILENT: done, rate, remaining time.
 
     scaled: Show thousands as k, M, G.
     """
@@ -222,7 +223,7 @@ def bar(description: str, total: int | None, unit: str, scaled: bool = False) ->
         unit_scale=scaled,
         file=_Lines(),
         mininterval=5,
-        delay=5,
+        delay=SILENT,
         maxinterval=30,
         ncols=90,
     )

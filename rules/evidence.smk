@@ -13,7 +13,6 @@ rule filter_kinds:
         "logs/{dataset}/filter_kinds/{synthetic_set}.log",
     benchmark:
         "logs/{dataset}/filter_kinds/{synthetic_set}.benchmark.tsv"
-    localrule: True
     conda:
         "../envs/segmentation.yaml"
     params:

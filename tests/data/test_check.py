@@ -61,7 +61,8 @@ def save(array, path, **options):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_good_data_and_its_frequencies(data, threads, capfd):
+def test_good_data_and_its_frequencies(data, threads, capfd, monkeypatch):
+    monkeypatch.setattr("freemask.cli.SILENT", 0)
     check(threads)
     table = tables.read_table("check/train.tsv", ["label", "name", "pixels", "images"])
     # 12 masks of 6 columns and 4, 5, 6 rows (four of each): 360 pixels, of each mask 2 ignored and 3 ships
@@ -71,6 +72,7 @@ def test_good_data_and_its_frequencies(data, threads, capfd):
     assert not Path("check/train.offenders.tsv").exists()
     printed = capfd.readouterr().err
     assert "12 pairs are good, 24 files read; no pixel of 1 class(es): island" in printed
+    assert "check train: 100%" in printed  # progress
 
 
 def spoil():

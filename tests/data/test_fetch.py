@@ -49,7 +49,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_whole_file_under_its_name_and_nothing_else(server, tmp_path, capfd):
+def test_whole_file_under_its_name_and_nothing_else(server, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("freemask.cli.SILENT", 0)
     server.pages["a.zip"] = Page(CONTENT)
     fetch_file(server.url("a.zip"), tmp_path / "a.zip", DIGEST)
     assert re.search(r"^a\.zip: 100%\|#+\| 2\.10M/2\.10M ", capfd.readouterr().err, re.MULTILINE)  # progress
@@ -232,7 +233,8 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_unpack_one_folder_without_its_name(tmp_path, capfd):
+def test_unpack_one_folder_without_its_name(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("freemask.cli.SILENT", 0)
     made = archive(tmp_path / "a.zip", {"top/": b"", "top/x/1.txt": b"one", "top/2.txt": b"two", "other/3.txt": b""})
     (tmp_path / ".out.unpacking").mkdir()  # an interrupted run's
     (tmp_path / ".out.unpacking" / "half").touch()

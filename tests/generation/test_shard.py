@@ -179,6 +179,7 @@ def test_jpegs_have_the_quality_that_was_asked_for(world):
 
 def test_progress_says_images_a_second_and_what_remains(world, capsys, monkeypatch):
     monkeypatch.setattr("freemask.cli._terminal", sys.stderr)
+    monkeypatch.setattr("freemask.cli.SILENT", 0)
     make(world, Noise(), "1-of-2")
     make(world, Noise())
     shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test:")][-1]

@@ -11,6 +11,7 @@ LOCAL = {
     "fetch_weights",
     "fetch_weights_file",
     "gather_class_loss",
+    "gather_fold_losses",
     "import_log",
     "list_warnings",
     "mask_hardness",
@@ -20,14 +21,16 @@ LOCAL = {
     "preflight",
     "preflight_submitting",
     "result_tables",
+    "split_fold",
     "synthetic_set",
     "training_config",
     "training_cost",
+    "write_evidence",
     "write_report",
 }
 LOCAL_KINDS = ("plot_", "fetch_")
 # Minutes of several cores, or GB of memory.
-CLUSTER = {"check_dataset", "filter_masks", "import_checkpoint", "index_dataset", "make_miniworld"}
+CLUSTER = {"check_dataset", "filter_kinds", "filter_masks", "import_checkpoint", "index_dataset", "make_miniworld"}
 CLUSTER |= {"export_synthetic_set", "prepare_generator", "resize_masks"}
 CLUSTER_KINDS = ("look_", "verify_", "unused_", "prune_")
 RULES = {name: rule for name, rule in load_rules().items() if rule.shellcmd or name in LOCAL}
