@@ -212,7 +212,7 @@ class _Lines:
 
 
 def bar(description: str, total: int | None, unit: str, scaled: bool = False) -> tqdm:
-    """A progress bar that prints a line at most every five seconds, none in the first SILENT: done, rate, remaining time.
+    """A progress bar that prints a line at most every five seconds, none in the first SILENT: done, rate, time left.
 
     scaled: Show thousands as k, M, G.
     """

@@ -102,6 +102,7 @@ use rule gather_class_loss as gather_fold_losses with:
         "logs/{dataset}/gather_class_loss~{folds}-folds.log",
     benchmark:
         "logs/{dataset}/gather_class_loss~{folds}-folds.benchmark.tsv"
+    localrule: True
 
 
 rule mask_hardness:
