@@ -536,5 +536,6 @@ def test_two_processes_train_as_one_does(world):
 def test_progress_comes_as_lines(world, capsys, monkeypatch):
     lines = []
     monkeypatch.setattr(cli, "tell", lines.append)
+    monkeypatch.setattr(cli, "SILENT", 0)
     train("progress")
     assert any("progress, train seed 0" in line and "6/6" in line for line in lines)
