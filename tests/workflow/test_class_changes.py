@@ -13,9 +13,9 @@ from freemask.data.label_space import LabelSpace
 from freemask.workflow import classes
 
 CLASSES = "config/datasets/miniworld.tsv"
-OF_LABEL_SPACE = {"plot_class_loss", "plot_confusion", "plot_contact_sheet", "plot_filtered_share",
+OF_LABEL_SPACE = {"list_warnings", "plot_class_loss", "plot_confusion", "plot_contact_sheet", "plot_filtered_share",
                   "plot_predictions", "write_report"}  # fmt: skip
-OF_NAMES = OF_LABEL_SPACE | {"result_tables", "most_improved", "plot_most_improved", "list_warnings"}
+OF_NAMES = OF_LABEL_SPACE | {"result_tables", "most_improved", "plot_most_improved"}
 GPU_ON_REAL = {"class_loss", "train_generator"}
 
 
