@@ -127,7 +127,7 @@ def cost_of_run(wildcards):
         for rule in workflow.rules
     }
     run = {
-        "gpus": (given and given.value) or (config["shards"] if gpus else workflow.cores) or 1,
+        "gpus": (given and given.value) or (not gpus and workflow.resource_settings.cores) or config["shards"],
         "training_gpus": gpus,
         "shards": config["shards"],
         "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),

@@ -1,6 +1,7 @@
 """Cost of a run before it is paid, by hand: from its own times, a card's measurements, the authors' figures."""
 
 import copy
+import json
 import math
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from test_cost import segment
 
 from freemask import files
 from freemask.reporting import budget
+from rules import load_rules
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -186,3 +188,13 @@ def test_the_report_names_stages_and_cards(tmp_path):
     )
     on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path))
     assert "CPU hours" in on_cpu and "Card" not in on_cpu and "not known" in on_cpu
+
+
+@pytest.mark.parametrize("cores", [None, 3])
+def test_a_run_is_described_without_cores_as_through_slurm(cores, monkeypatch):
+    """`--profile slurm` gives none; the plan that `status` reads is written at every start."""
+    rules = load_rules("config/demo.yaml")
+    workflow = rules["cost"].workflow
+    monkeypatch.setattr(workflow.resource_settings, "cores", cores)
+    described = json.loads(rules["cost"].params.run(None))
+    assert described["gpus"] == (cores or 2) and described["shards"] == 2
