@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_run
 from runs import POLLING, ROOT, SNAKEMAKE
 
 pytestmark = pytest.mark.slurm
@@ -93,3 +94,14 @@ def test_a_second_run_submits_nothing(cluster, finished):
     printed = cluster.run([*SNAKEMAKE, "--profile", "slurm", "all"], timeout=60, cwd=finished[0])
     assert "Nothing to be done" in printed
     assert time.monotonic() - started < 30
+
+
+def test_our_own_rules_go_through_slurm(cluster, tmp_path):
+    """What the Snakefile does at the start of a run, then jobs on the cluster, without --cores."""
+    folder = tiny_run.copy_repository(tmp_path / "clone")
+    tiny_run.configure(folder)
+    target = "results/miniworld/check/train.tsv"
+    printed = cluster.run(
+        [*SNAKEMAKE, "--profile", "slurm", target, "--configfile", tiny_run.CONFIG, *POLLING], timeout=170, cwd=folder
+    )
+    assert (folder / target).exists() and (folder / "logs/plan.json").exists(), printed
