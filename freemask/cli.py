@@ -36,6 +36,7 @@ RECORDED = (
     "diffusers",
     "transformers",
 )
+DONE = "FREEMASK_DONE"  # set by the wrapper of a Slurm job: file to make when all outputs are written
 RESULT = "> "  # what lines of a log begin with that are a job's result
 RESULTS_SHOWN = "FREEMASK_RESULTS_SHOWN"  # set where Snakemake's process shows results of jobs
 SILENT = 5  # seconds before a bar shows itself
@@ -100,6 +101,8 @@ def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], in
         if watched:
             watchdog.start(tell, log)
         function(**options)
+        if _is_first() and (done := os.environ.get(DONE)):
+            Path(done).touch()
     except InputError as error:
         message = str(error)
         if message.startswith("Caught InputError in DataLoader"):  # PyTorch makes a traceback of it
@@ -108,6 +111,11 @@ def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], in
     except Exception as error:
         trouble = disks.trouble(error)
         _fail(f"error: {trouble}" if trouble else traceback.format_exc())
+
+
+def _is_first() -> bool:
+    """Whether this is the first of the processes that torchrun or srun started, or the only one."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _fail(message: str) -> NoReturn:
@@ -138,8 +146,7 @@ def _start_log(path: Path | None) -> None:
         _log = str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # torchrun's or srun's processes share a log; the first truncates it
-        first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if first else 0), 0o666)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if _is_first() else 0), 0o666)
         _terminal = os.fdopen(os.dup(2), "w", buffering=1)
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)

@@ -33,16 +33,18 @@ def train(
     """
     from freemask.segmentation import checkpoints, runner
     from freemask.segmentation.interruptions import remove_checkpoints
+    from freemask.stopping import Stop
 
     runner.pick_device("auto", threads)
     settings = runner.read_config(config)
     settings.work_dir = str(work_dir or settings.work_dir)
     state = runner.train(settings, chosen(launcher))
     if rank(launcher) == 0:
-        steps = settings.train_cfg.max_iters // settings.experiment.iterations
-        checkpoints.hand_out_best(settings.work_dir, weights.with_name("best.pth"), steps)
-        checkpoints.write_weights(weights, state)
-        remove_checkpoints(settings.work_dir)
+        with Stop():  # what is left takes seconds: SIGTERM waits for it
+            steps = settings.train_cfg.max_iters // settings.experiment.iterations
+            checkpoints.hand_out_best(settings.work_dir, weights.with_name("best.pth"), steps)
+            checkpoints.write_weights(weights, state)
+            remove_checkpoints(settings.work_dir)
 
 
 def chosen(launcher: str) -> str:

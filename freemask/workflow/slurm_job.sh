@@ -1,13 +1,15 @@
 #!/bin/bash
 # What a Slurm job of profiles/slurm runs: Snakemake's job script, as a process group of its own. Arguments: the script,
-# and the folder for two files of this job:
+# and the folder for three files of this job:
 #   <job id>.exit      exit code and a remark, written at the end, for status (slurm.py)
 #   <job id>.continue  FREEMASK_CONTINUE: the rule's script touches it if it saved progress
+#   <job id>.done      FREEMASK_DONE: the rule's script touches it when all its outputs are written
 # Before the time limit Slurm sends SIGUSR1 (sbatch --signal). The rule's script then gets SIGTERM, and if it saved
 # progress, the job goes back to the queue under its number.
 script=$1
 exit_file=$2/$SLURM_JOB_ID.exit
 export FREEMASK_CONTINUE=$2/$SLURM_JOB_ID.continue
+export FREEMASK_DONE=$2/$SLURM_JOB_ID.done
 rm -f "$exit_file" "$FREEMASK_CONTINUE" # of a run before Slurm put the job back into the queue
 
 end_in_time() {
@@ -29,6 +31,13 @@ back_to_queue() {
     done
     return 1
 }
+# A signal that comes while a script ends makes Snakemake say "failed": its outputs would be deleted, a training's as well.
+succeed() {
+    echo "0 " >"$exit_file.tmp" && mv "$exit_file.tmp" "$exit_file"
+    exit 0
+}
+[ -e "$FREEMASK_DONE" ] && succeed # put back into the queue when all was written
+
 trap end_in_time USR1
 # scancel and preemption: Slurm knows the job's state, and SIGTERM has gone to all its processes.
 trap 'signalled=1 cancelled=1' TERM
@@ -60,6 +69,8 @@ remark=
 if [ "$cancelled" ]; then
     rm -f "$FREEMASK_CONTINUE"
     exit "$code"
+elif [ "$warned" ] && [ -e "$FREEMASK_DONE" ]; then
+    succeed
 elif [ "$warned" ] && [ "$code" != 0 ]; then
     if [ ! -e "$FREEMASK_CONTINUE" ]; then
         remark="saved no progress before its time limit came near: it needs more time"

@@ -18,6 +18,7 @@ from tiny_training import ROOT, SPACE, call, configure
 
 from freemask import cli, files, images, packs, tables
 from freemask.errors import InputError
+from freemask.segmentation import checkpoints
 from freemask.segmentation.outputs import read_confusion
 
 ITERATIONS = 6
@@ -531,6 +532,18 @@ def test_two_processes_train_as_one_does(world):
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_sigterm_after_the_last_iteration_loses_nothing(world, monkeypatch):
+    """A time limit that comes while weights are written: a training of days began at 0."""
+    write = checkpoints.write_weights
+
+    def terminated(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write_weights", terminated)
+    assert load(train("ended_late"))
 
 
 def test_progress_comes_as_lines(world, capsys, monkeypatch):

@@ -634,6 +634,25 @@ def test_a_job_without_progress_fails_with_words(wrapper, tmp_path):
     assert not (tmp_path / "asked").exists()
 
 
+FINISHES = SAVES[0] % "open(os.environ['FREEMASK_DONE'], 'w').close()"
+
+
+def test_a_signal_that_comes_when_all_is_written_fails_no_job(wrapper, tmp_path):
+    """Snakemake between says 143, and the job's outputs would be deleted: a training began at 0."""
+    job = wrapper(FINISHES, SAVES[1])
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=20) == 0
+    assert (tmp_path / "5.exit").read_text() == "0 \n"
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_job_that_was_preempted_when_all_was_written_is_done(wrapper, tmp_path):
+    (tmp_path / "5.done").touch()
+    job = wrapper("echo ready", "exit 1")
+    assert job.wait(timeout=20) == 0
+    assert (tmp_path / "5.exit").read_text() == "0 \n"
+
+
 def test_a_cluster_that_forbids_requeue(wrapper, tmp_path):
     job = wrapper(SAVES[0] % PROGRESS, SAVES[1], requeue=1)
     job.send_signal(signal.SIGUSR1)

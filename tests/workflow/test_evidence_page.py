@@ -1,0 +1,38 @@
+"""`snakemake evidence` on a finished run: no training, a page with its tables and figures."""
+
+import pandas as pd
+import pytest
+import tiny_run
+from tiny_run import planned, rules, snakemake
+
+
+@pytest.mark.slow
+def test_questions_to_a_finished_run(rerun):
+    """An arm that isn't in the table is said to be not run."""
+    asked = tiny_run.read_yaml(rerun / "config/evidence.yaml")["evidence"]
+    asked |= {"classes": ["joint", "real"], "judge": "real", "sheets": ["filtered"]}
+    asked["questions"] = {
+        "gain": {"question": "Does it gain?", "differences": [["joint", "real", "above"], ["later", "real"]]}
+    }
+    asked["advice"] = [{"text": "Train jointly.", "of": "joint", "over": "real"}]
+    tiny_run.change(rerun / tiny_run.CONFIG, "evidence", value=asked)
+    done = rules(planned(snakemake(rerun, "evidence")))
+    assert done == dict.fromkeys(("evidence", "filter_kinds", "generator_quality", "write_evidence"), 1)
+    folder = rerun / "results/miniworld/evidence"
+    page = (folder / "evidence.md").read_text()
+    assert "## Does it gain?" in page and "| later | real | 0 |" in page
+    assert "- Train jointly. (joint over real: " in page and "{{" not in page
+    assert all((folder / path).stat().st_size > 1000 for path in ("gain.png", "kinds/filtered.png"))
+    table = pd.read_csv(folder / "differences.tsv", sep="\t")
+    assert table.result.tolist()[1] == "not run" and table.seeds.tolist() == [1, 0]
+    kinds = pd.read_csv(folder / "kinds/filtered.tsv", sep="\t")
+    shares = pd.read_csv(rerun / "results/miniworld/synthetic/filtered/classes.tsv", sep="\t")
+    assert kinds.filtered.sum() == shares.filtered.sum() and kinds.pixels.sum() == shares.pixels.sum()
+    quality = pd.read_csv(folder / "quality.tsv", sep="\t").set_index("generator")
+    assert quality.images.to_dict() == {"real images": 4, "miniature": len(planned_images(rerun))}
+    assert "Nothing to be done" in snakemake(rerun, "-n", "evidence")
+
+
+def planned_images(folder) -> pd.DataFrame:
+    """Rows of the plan."""
+    return pd.read_csv(folder / "results/miniworld/plans/hardness-2.tsv", sep="\t")
