@@ -40,11 +40,12 @@ def train(
     settings.work_dir = str(work_dir or settings.work_dir)
     state = runner.train(settings, chosen(launcher))
     if rank(launcher) == 0:
-        with Stop():  # what is left takes seconds: SIGTERM waits for it
+        with Stop() as stop:  # what is left takes seconds: SIGTERM waits for it
             steps = settings.train_cfg.max_iters // settings.experiment.iterations
             checkpoints.hand_out_best(settings.work_dir, weights.with_name("best.pth"), steps)
             checkpoints.write_weights(weights, state)
-            remove_checkpoints(settings.work_dir)
+            if not stop.requested:  # else this job may still count as failed, and its next attempt ends at once
+                remove_checkpoints(settings.work_dir)
 
 
 def chosen(launcher: str) -> str:

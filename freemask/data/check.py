@@ -28,7 +28,7 @@ from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, tro
 from freemask.parallel import map_files, some
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 5"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 6"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
 SEVERAL = 3  # labels of a mask that no two images have by chance

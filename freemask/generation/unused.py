@@ -72,7 +72,7 @@ def _of_former_plans(folder: Path, generator: str, plans: list[str]) -> Iterator
     """Tables of plans that no synthetic set uses."""
     for stage in BY_PLAN:
         for made in sorted((folder / stage / generator).glob("*")):
-            if made.name not in plans and made.name != "images" and not any(made.glob("*.index")):
+            if made.name.partition("~")[0] not in plans and made.name != "images" and not any(made.glob("*.index")):
                 yield from _listed(sorted(made.rglob("*.tsv")), "of a plan that no synthetic set uses")
 
 

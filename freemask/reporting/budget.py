@@ -22,7 +22,7 @@ import yaml
 
 from freemask.files import own_id, read_json
 from freemask.segmentation.outputs import read_segments
-from freemask.selection.estimates import BYTES_PER_PIXEL, measured_seconds
+from freemask.selection.estimates import BYTES_PER_PIXEL, job_seconds, measured_seconds
 from freemask.selection.hardness import images_at_rank
 
 SIDE, CALLS = 512, 51  # of the images that cards are measured with: pixels, calls of the UNet (50 steps)
@@ -191,7 +191,7 @@ class Done:
         """Mean wall time of a rule's jobs [s]."""
         folder = self.logs / dataset
         found = [*folder.glob(f"{rule}.benchmark.tsv"), *folder.glob(f"{rule}/**/*.benchmark.tsv")]
-        times = [pd.read_csv(path, sep="\t")["s"].iloc[0] for path in found]
+        times = [seconds for path in found if (seconds := job_seconds(path)) is not None]
         return float(np.mean(times)) if times else None
 
     def image(self, dataset: str, generator: str) -> float | None:
@@ -285,7 +285,7 @@ class Estimate:
             return [CHECK] * jobs, "an estimate"
         images = {
             "class_loss": facts["pairs"]["train"],
-            "fold_loss": facts["pairs"]["train"] * facts["jobs"].get("gather_fold_losses", 1),
+            "fold_loss": facts["pairs"]["train"] * facts["fold_losses"],
             "measure_margins": sum(self.images(dataset).values()),
             "evaluate": jobs * facts["pairs"]["val"] * self.run["views"],
             "evaluate_best": jobs * facts["pairs"]["val"] * self.run["views"],

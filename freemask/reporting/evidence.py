@@ -23,6 +23,7 @@ from freemask.reporting.intervals import RESAMPLES, Interval, SameImages, gain_i
 from freemask.reporting.intervals import SEEDS as SEEDS_RESAMPLED
 from freemask.reporting.pictures import TEMPLATES
 from freemask.segmentation.outputs import read_ious
+from freemask.selection.estimates import job_seconds
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
@@ -171,8 +172,7 @@ def _line(axes: Axes, place: float, values: tuple[float, float, float], width: f
 
 def job_hours(folder: Path) -> float:
     """Wall hours of all jobs, from the benchmark files below a folder; a job that was repeated counts once."""
-    tables = (pd.read_csv(path, sep="\t", usecols=["s"]) for path in folder.rglob("*.benchmark.tsv"))
-    return sum(float(table["s"].iloc[-1]) for table in tables) / 3600
+    return sum(job_seconds(path) or 0 for path in folder.rglob("*.benchmark.tsv")) / 3600
 
 
 def machine() -> str:

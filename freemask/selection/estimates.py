@@ -45,6 +45,14 @@ def gpu_time(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} GPU hours" if seconds >= 3600 else f"{seconds / 60:.1f} GPU minutes"
 
 
+def job_seconds(benchmark: Path) -> float | None:
+    """Wall time of a finished job, from Snakemake's benchmark file; None for one that is being written."""
+    try:
+        return float(benchmark.read_text().splitlines()[1].split("\t")[0])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def measured_seconds(logs: Path) -> pd.DataFrame:
     """Seconds per image that finished synthesis jobs took.
 

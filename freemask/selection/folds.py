@@ -9,17 +9,22 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.parallel import shard_number
 
+WINDOW = r"__y\d+_x\d+$"  # end of a window's name, see freemask.data.windows
+
 
 def split(index: pd.DataFrame, fold: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split an index into the rows that a fold's segmentor is trained on, and the rows held out: i, i + k, i + 2k, ...
+    """Split an index into the rows that a fold's segmentor is trained on, and those held out: images i, i + k, ...
+
+    Windows of one image stay together: they overlap.
 
     Args:
         index: Table of real training pairs.
         fold: Number and count, "i-of-k".
-    Raises: InputError for another text, or fewer rows than two per fold.
+    Raises: InputError for another text, or fewer images than two per fold.
     """
     number, count = shard_number(fold)
-    if len(index) < 2 * count:
-        raise InputError(f"class_loss.folds = {count}, but there are {len(index)} training images; choose fewer folds")
-    held = index.iloc[number - 1 :: count]
-    return index.drop(held.index), held
+    images, names = pd.factorize(index.mask_id.str.replace(WINDOW, "", regex=True))
+    if len(names) < 2 * count:
+        raise InputError(f"class_loss.folds = {count}, but there are {len(names)} training images; choose fewer folds")
+    held = images % count == number - 1
+    return index[~held], index[held]

@@ -290,7 +290,7 @@ def status(number: str) -> str:
         if verdict != "running":
             del state["watched"][number]
             state["changed"] = time.time()
-            for kind in ("exit", "continue"):
+            for kind in ("exit", "continue", "done"):
                 if os.path.exists(f"{FOLDER}/{number}.{kind}"):
                     os.unlink(f"{FOLDER}/{number}.{kind}")
     return verdict

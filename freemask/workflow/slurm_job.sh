@@ -10,10 +10,12 @@ script=$1
 exit_file=$2/$SLURM_JOB_ID.exit
 export FREEMASK_CONTINUE=$2/$SLURM_JOB_ID.continue
 export FREEMASK_DONE=$2/$SLURM_JOB_ID.done
+[ "${SLURM_RESTART_COUNT:-0}" = 0 ] && rm -f "$FREEMASK_DONE" # of an older job with this number
 rm -f "$exit_file" "$FREEMASK_CONTINUE" # of a run before Slurm put the job back into the queue
 
 end_in_time() {
     signalled=1 warned=1
+    [ -e "$FREEMASK_DONE" ] && return
     echo "The time limit is near: SIGTERM to the job's processes. $(date)"
     if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
         scancel --signal=TERM "$SLURM_JOB_ID" # the steps on all nodes; srun itself would kill them

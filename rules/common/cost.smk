@@ -95,6 +95,7 @@ def cost_of_dataset(dataset):
         "pairs": pairs_of(dataset),
         "mask_size": DATASETS[dataset]["mask_size"],
         "jobs": jobs_of(dataset),
+        "fold_losses": len((fold_numbers(dataset) | {folds.folds_of_run(config)}) - {1}),
         "plans": [
             config["plans"][plan]
             | {"generator": generator, "images": preflight.rows(Path(f"results/{dataset}/plans/{plan}.tsv"))}

@@ -20,8 +20,10 @@ def plan_of(job, waiting):
 def write_plan():
     """Write the jobs of this run to logs/plan.json, and what `cost` is told of them."""
     waiting = set(workflow.dag.needrun_jobs(exclude_finished=False))
+    if not any(job.output for job in waiting):  # e.g. `paper`, beside a run
+        return
     plan = {
-        "started": time.time(),
+        "started": time.time() - 60,  # clocks of machines differ
         "run": json.loads(cost_of_run(None)),
         "jobs": [plan_of(job, waiting) for job in workflow.dag.jobs if job.output],
         "reported": REPORTED,

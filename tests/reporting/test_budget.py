@@ -53,6 +53,7 @@ RUN = {
         "world": {
             "pairs": {"train": 100, "val": 10},
             "mask_size": 512,
+            "fold_losses": 0,
             "jobs": {"resize_masks": 1, "class_loss": 1, "synthesize": 2, "train": 2},
             "plans": [PLAN],
             "trainings": [

@@ -108,6 +108,13 @@ def test_the_losses_of_folds_add_up_to_those_of_all_images(tmp_path):
         class_loss.gather_sums(indexes, [*parts[2:4], *parts[:2], *parts[4:]], SPACE)
 
 
+def test_windows_of_an_image_stay_together():
+    """They overlap, so one that is trained on would give the others away."""
+    index = pd.DataFrame({"mask_id": [f"m{i}__y00000_x{x:05d}" for i in range(6) for x in (0, 448)]})
+    train, held = folds.split(index, "2-of-3")
+    assert held.mask_id.str[:2].tolist() == ["m1", "m1", "m4", "m4"] and len(train) == 8
+
+
 def test_more_folds_than_half_the_images_are_refused():
     with pytest.raises(InputError, match=r"class_loss.folds = 3, but there are 5 training images; choose fewer"):
         folds.split(pd.DataFrame({"mask_id": list("abcde")}), "1-of-3")

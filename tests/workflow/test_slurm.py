@@ -567,7 +567,7 @@ def wrapper(tmp_path):
     """Starts slurm_job.sh with a job script of these lines; returns the process once its first line is printed."""
     started = []
 
-    def start(*lines: str, requeue: int = 0) -> subprocess.Popen:
+    def start(*lines: str, requeue: int = 0, restarts: int = 0) -> subprocess.Popen:
         (tmp_path / "bin").mkdir()
         scontrol = tmp_path / "bin/scontrol"
         scontrol.write_text(
@@ -576,7 +576,11 @@ def wrapper(tmp_path):
         scontrol.chmod(0o755)
         script = tmp_path / "snakejob.sh"
         script.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
-        env = os.environ | {"SLURM_JOB_ID": "5", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        env = os.environ | {
+            "SLURM_JOB_ID": "5",
+            "SLURM_RESTART_COUNT": str(restarts),
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        }
         command = ["bash", str(ROOT / "freemask/workflow/slurm_job.sh"), str(script), str(tmp_path)]
         started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True))
         started[-1].stdout.readline()
@@ -648,9 +652,13 @@ def test_a_signal_that_comes_when_all_is_written_fails_no_job(wrapper, tmp_path)
 
 def test_a_job_that_was_preempted_when_all_was_written_is_done(wrapper, tmp_path):
     (tmp_path / "5.done").touch()
-    job = wrapper("echo ready", "exit 1")
-    assert job.wait(timeout=20) == 0
+    assert wrapper("echo ready", "exit 1", restarts=1).wait(timeout=20) == 0
     assert (tmp_path / "5.exit").read_text() == "0 \n"
+
+
+def test_an_older_job_of_this_number_is_not_this_one(wrapper, tmp_path):
+    (tmp_path / "5.done").touch()
+    assert wrapper("echo ready", "exit 1").wait(timeout=20) == 1
 
 
 def test_a_cluster_that_forbids_requeue(wrapper, tmp_path):
