@@ -4,6 +4,7 @@
 import atexit
 import json
 import math
+import os
 import re
 import shlex
 import sys

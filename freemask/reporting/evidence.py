@@ -196,15 +196,17 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
             sheets (paths), quality (table), hours.
     """
     seeds = sorted({seed for row in experiments.train_seeds for seed in row})
+    run = set(found.question[found.seeds > 0])
     questions = [
         {
             "comment": "",
             "paper": "not asked.",
             **asked,
             "rows": found[found.question == name].to_dict("records"),
-            "figure": f"{name}.png" if (found.seeds[found.question == name] > 0).any() else "",
+            "figure": f"{name}.png",
         }
         for name, asked in facts["questions"].items()
+        if name in run
     ]
     kinds = []
     for name, table in measured["kinds"]:
@@ -217,6 +219,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
         | {
             "questions": questions,
             "advice": [one | {"number": _number(found, one["of"], one["over"])} for one in facts["advice"]],
+            "not_run": [asked["question"] for name, asked in facts["questions"].items() if name not in run],
             "experiments": len(experiments),
             "trainings": int(experiments.train_seeds.map(len).sum()),
             "seeds": ", ".join(map(str, seeds)),

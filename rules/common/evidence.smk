@@ -51,4 +51,7 @@ def judge_file(name):
 def evidence_facts(wildcards):
     """What the page of evidence says besides what was measured."""
     own = {"title": DATASETS[wildcards.dataset]["title"], "images": pairs_of(wildcards.dataset)}
-    return json.dumps(EVIDENCE | own | {"source": ", ".join(map(str, workflow.configfiles))})
+    files = " ".join(os.path.relpath(path, ROOT) for path in workflow.configfiles)
+    experiments = os.path.relpath(config["experiments"], ROOT)
+    command = f"snakemake --configfile {files} --config experiments={experiments} --cores 2 evidence"
+    return json.dumps(EVIDENCE | own | {"source": files, "command": command})

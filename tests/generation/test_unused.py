@@ -36,6 +36,9 @@ def made(tmp_path, monkeypatch) -> set[str]:
         FOLDER / "index/train.tsv", f"mask_id\tmask\tsource\na\t{mask_path(FOLDER / 'labels/train', 'a')}\traw/a.tif\n"
     )
     write(FOLDER / "margins/noise/now/1-of-1.tsv", f"margin\n{FOLDER}/margins/noise/new/a-42.png\n")
+    write(FOLDER / "margins/noise/now~5-folds/1-of-1.tsv", f"margin\n{FOLDER}/margins/noise/folds/a-42.png\n")
+    for name in ("1.tar", "1.index"):
+        write(FOLDER / "margins/noise/folds" / name)
     for row in (("a", 42), ("b", 42), ("b", 43), ("c", 42)):
         write(image(*row))
     write(IMAGES / "settings.json")

@@ -436,7 +436,7 @@ def test_snakemake_wants_a_mapping(fresh, clone):
 )
 def test_what_evidence_needs_is_there(clone, key, value, wanted):
     asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
-    evidence = {"command": "", "classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked}
+    evidence = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked}
     change(clone / CONFIG, "evidence", value=evidence | {"advice": []})
     read(clone)
     change(clone / CONFIG, "evidence", key, value=value)
