@@ -50,7 +50,7 @@ def generator_quality(
         rows = read_table(path, ["image", "mask"], only=True)
         scored = pair_losses(model, zip(rows["image"], rows["mask"], strict=True), space, predict=True)
         shown = cli.progress(scored, f"quality, {name}", "image", len(rows))
-        pairs = ((pair.train.cpu().numpy(), pair.prediction.cpu().numpy()) for pair in shown)
+        pairs = ((pair.train, pair.prediction) for pair in shown)
         miou = mean_iou(pairs, len(space))
         rated[name] = {"images": len(rows), "mIoU": miou, "features": features.take()}
     reference = rated["real images"]["features"]

@@ -19,6 +19,8 @@ from freemask.images import png_bytes, read_image
 from freemask.parallel import map_files
 
 COLUMNS = ["mask_id", "image", "mask", "image_sha256", "mask_sha256"]
+NAME = "{image}__y{y:05d}_x{x:05d}"  # of a window, with its upper left corner
+END = r"__y\d{5,}_x\d{5,}$"  # what follows the image's name in it
 
 
 class Windows(NamedTuple):
@@ -87,7 +89,7 @@ def _cut_pair(
                 mask = core
             if (mask == mask_format.ignored).all():
                 continue
-            name = f"{mask_id}__y{y.begin:05d}_x{x.begin:05d}"
+            name = NAME.format(image=mask_id, y=y.begin, x=x.begin)
             paths = [folder / kind / subfolder(mask_id) / f"{name}.png" for kind in ("images", "masks")]
             for path, array in zip(paths, (image[y.begin : y.end, x.begin : x.end], mask), strict=True):
                 write_changed(path, png_bytes(np.ascontiguousarray(array)))

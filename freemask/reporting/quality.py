@@ -8,20 +8,17 @@ import numpy as np
 import torch
 
 from freemask.data.label_space import IGNORE_INDEX
+from freemask.segmentation.evaluation import confusion
 
 
-def mean_iou(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+def mean_iou(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], classes: int) -> float:
     """Mean IoU [percent] of predictions over the classes that masks or predictions hold.
 
     Args:
         pairs: Train ids of mask and prediction, (H, W) uint8 each.
         classes: Number of classes.
     """
-    matrix = np.zeros((classes, classes), np.int64)
-    for truth, predicted in pairs:
-        counted = truth != IGNORE_INDEX
-        flat = truth[counted].astype(int) * classes + predicted[counted]
-        matrix += np.bincount(flat, minlength=classes**2).reshape(classes, classes)
+    matrix = sum(confusion(predicted, truth, classes, IGNORE_INDEX) for truth, predicted in pairs)
     intersection, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
     return float(100 * np.mean(intersection[union > 0] / union[union > 0]))
 

@@ -6,10 +6,9 @@ measured on them make the filter too strict. With k folds, k segmentors are trai
 
 import pandas as pd
 
+from freemask.data import windows
 from freemask.errors import InputError
 from freemask.parallel import shard_number
-
-WINDOW = r"__y\d+_x\d+$"  # end of a window's name, see freemask.data.windows
 
 
 def split(index: pd.DataFrame, fold: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -23,7 +22,7 @@ def split(index: pd.DataFrame, fold: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises: InputError for another text, or fewer images than two per fold.
     """
     number, count = shard_number(fold)
-    images, names = pd.factorize(index.mask_id.str.replace(WINDOW, "", regex=True))
+    images, names = pd.factorize(index.mask_id.str.replace(windows.END, "", regex=True))
     if len(names) < 2 * count:
         raise InputError(f"class_loss.folds = {count}, but there are {len(names)} training images; choose fewer folds")
     held = images % count == number - 1

@@ -105,13 +105,14 @@ def read_yaml(path: str | Path) -> Any:
 class Loader(yaml.SafeLoader):
     """YAML that is read as people mean it: no key stands twice, 010 isn't 8, 3e-3 is a number."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping, whose keys differ."""
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """A mapping whose keys differ, as it is written: merging puts a key there twice."""
+        node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<" and keys.count(key.value) > 1:
                 raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-        return super().construct_mapping(node, deep)
+        return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """A whole number, in decimal digits."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from freemask.data.label_space import LabelSpace
 from freemask.files import write_json
@@ -66,5 +67,5 @@ def test_the_kernel_distance_of_one_distribution_is_none_and_grows_with_the_shif
 
 
 def test_mean_iou_by_hand():
-    truth, predicted = np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8)
+    truth, predicted = torch.tensor([[0, 0, 1, 255]]), torch.tensor([[0, 1, 1, 1]])
     assert quality.mean_iou([(truth, predicted)], classes=3) == pytest.approx(50)

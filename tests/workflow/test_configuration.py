@@ -441,3 +441,13 @@ def test_what_evidence_needs_is_there(clone, key, value, wanted):
     read(clone)
     change(clone / CONFIG, "evidence", key, value=value)
     assert wanted in message(clone)
+
+
+def test_anchors_that_are_merged_twice_are_no_repeated_keys(tmp_path):
+    """The second merge reads what the first one put together."""
+    path = tmp_path / "run.yaml"
+    path.write_text("base: &x {alpha: 1}\ndeep: {own: &y {<<: *x, alpha: 2}}\nshallow: {<<: *y}\n")
+    assert checks.read_yaml(path)["shallow"] == {"alpha": 2}
+    path.write_text("a: {alpha: 1, alpha: 2}\n")
+    with pytest.raises(InputError, match="the key 'alpha' stands twice"):
+        checks.read_yaml(path)
