@@ -14,7 +14,8 @@ from freemask.tables import read_table
 
 CONFUSIONS = 12  # largest confusions that are listed
 FACTORS = {"alpha": "tolerance margin alpha", "n_max": "images per mask n_max", "strategy": "strategy",
-           "filter": "filter", "generator": "generator", "balance": "mini-batches"}  # fmt: skip
+           "filter": "filter", "folds": "folds of the class losses", "generator": "generator",
+           "balance": "mini-batches"}  # fmt: skip
 
 
 def ablation_panels(data: Dataset) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]]]:
@@ -46,10 +47,8 @@ def ablation_panels(data: Dataset) -> tuple[dict[str, pd.DataFrame], list[dict[s
 
 def _settings(data: Dataset, row: Any) -> dict[str, str]:
     """What may differ between joint trainings, as text."""
-    chosen = data.facts["sets"][row.synthetic_set]
-    return {key: str(chosen[key]) for key in ("alpha", "n_max", "strategy", "filter", "generator")} | {
-        "balance": row.balance
-    }
+    chosen = {"folds": 1, "balance": row.balance} | data.facts["sets"][row.synthetic_set]
+    return {factor: str(chosen[factor]) for factor in FACTORS}
 
 
 def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How far a run is: done and planned jobs of each stage, running jobs, GPU hours, remaining time. Reads files only.
 
-Command: `python -m freemask.reporting.status`. The run writes its plan when it starts (logs/plan.json,
-rules/common/status.smk). A job is done if it was done before or its benchmark file is of this run; it runs if its log
-is. Progress and rates are those of the last bar in its log.
+Command: `python -m freemask.reporting.status`. A run writes its plan when it starts: logs/plan.json, a named one
+logs/plan@<run>.json (rules/common/status.smk). A job is done if it was done before or its benchmark file is of this
+run; it runs if its log is. Progress and rates are those of the last bar in its log.
 """
 
 import contextlib
@@ -18,10 +18,9 @@ from typing import Any
 
 from freemask import cli
 from freemask.errors import InputError
-from freemask.files import read_json, write_atomic
+from freemask.files import RUN, read_json, write_atomic
 from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
 
-PLAN = Path("logs/plan.json")
 END = 4000  # bytes of a log that are searched for its last bar
 BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
 IMAGES = re.compile(r"\| *(\d+)/\d+ \[")
@@ -92,13 +91,28 @@ def _seconds(clock: str) -> int:
     return seconds
 
 
-class Status:
-    """The state of the run in the working directory."""
+def find_plan(run: str | None) -> Path:
+    """The plan of a run in the working directory: of this name, or of the run that was started last.
 
-    def __init__(self) -> None:
-        if not PLAN.exists():
-            raise InputError(f"{Path.cwd()}: no run was started here ({PLAN} is missing); snakemake -n lists its jobs")
-        plan = read_json(PLAN)
+    Raises: InputError without such a plan.
+    """
+    plans = {path.stem.partition(RUN)[2]: path for path in Path("logs").glob("plan*.json")}
+    if run in plans:
+        return plans[run]
+    if not plans:
+        raise InputError(f"{Path.cwd()}: no run was started here (no logs/plan.json); snakemake -n lists its jobs")
+    if run is not None:
+        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; choose one of {', '.join(map(repr, plans))}")
+    return max(plans.values(), key=lambda path: path.stat().st_mtime)
+
+
+class Status:
+    """The state of a run in the working directory; see `find_plan`."""
+
+    def __init__(self, run: str | None = None) -> None:
+        path = find_plan(run)
+        plan = read_json(path)
+        self.name = path.stem.replace("plan", "run").replace(RUN, " ")
         self.started: float = plan["started"]
         self.alive = any(Path(".snakemake/locks").glob("*"))
         self.begun = "running" if self.alive else "ended early"  # jobs with a log and no result
@@ -198,7 +212,8 @@ class Status:
         """The state as text."""
         lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
-        lines = [f"{Path.cwd()}: run of {started}, {lock}; now {time.strftime('%H:%M:%S')}", "", *columns(self.table())]
+        heading = f"{Path.cwd()}: {self.name} of {started}, {lock}; now {time.strftime('%H:%M:%S')}"
+        lines = [heading, "", *columns(self.table())]
         if images := self.images():
             lines += ["", images]
         rows = self.running()
@@ -216,13 +231,16 @@ def as_page(text: str, every: int) -> str:
     )
 
 
-def status(*, folder: Path = Path(), page: Path | None = None, every: cli.Positive = 30) -> None:
+def status(
+    *, folder: Path = Path(), run: str | None = None, page: Path | None = None, every: cli.Positive = 30
+) -> None:
     """Print how far a run is: jobs of each stage, GPU hours, remaining time, images a second. Reads files only.
 
     Takes no lock and writes nothing but the page: for another terminal during a run, and for another user's folder.
 
     Args:
         folder: Where the run was started.
+        run: Name of the run, `run` of its configuration; '' for the one without (default: the last one started).
         page: Write this HTML page instead, again and again until Ctrl-C; it reloads itself.
         every: Seconds between two pages.
     """
@@ -230,9 +248,9 @@ def status(*, folder: Path = Path(), page: Path | None = None, every: cli.Positi
     os.chdir(folder)
     with contextlib.suppress(KeyboardInterrupt):
         while page:
-            write_atomic(page, as_page(Status().text(), every).encode())
+            write_atomic(page, as_page(Status(run).text(), every).encode())
             time.sleep(every)
-        cli.tell(Status().text())
+        cli.tell(Status(run).text())
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def page_facts():
                     "n_max": plans[one["plan"]]["n_max"],
                     "filter": one.get("filter", "margin"),
                     "alpha": set_alpha(name),
+                    **set_folds(name),
                 }
                 for name, one in sets.items()
             },

@@ -79,9 +79,10 @@ def comparison_of(dataset):
 
 
 def varied_settings(synthetic_set):
-    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter."""
+    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter with its folds."""
     plan = config["plans"][config["synthetic_sets"][synthetic_set]["plan"]]
     chosen = set_filter(synthetic_set).replace("alpha-inf", "none").replace("alpha-", "alpha ")
+    chosen += "".join(f", {count} folds" for count in set_folds(synthetic_set).values())
     return {"strategy": plan["strategy"], "n_max": plan["n_max"], "filter": chosen}
 
 
