@@ -30,15 +30,13 @@ def list_warnings(
         table: Output: of (what is doubtful), warning.
         html: Output, the same as HTML.
     """
-    from html import escape
-
     from freemask.data.check import duplicate_warnings
     from freemask.data.label_space import LabelSpace
     from freemask.files import write_atomic
     from freemask.filtering.shards import filter_warnings
     from freemask.reporting import warnings
     from freemask.reporting.figures import by_name
-    from freemask.reporting.layout import PAGE, html_table
+    from freemask.reporting.layout import html_table, page
     from freemask.segmentation.outputs import read_ious
     from freemask.selection.class_loss import class_loss_warnings
     from freemask.tables import read_table, write_table
@@ -55,7 +53,7 @@ def list_warnings(
     rows = warnings.table(found)
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"
-    write_atomic(html, PAGE.format(title=escape(f"{dataset}: warnings"), body=body).encode())
+    write_atomic(html, page(f"{dataset}: warnings", body).encode())
     for row in rows.itertuples(index=False):
         cli.tell(f"warning: {row[0]}: {row.warning}")
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
@@ -18,7 +17,7 @@ from freemask.errors import InputError
 from freemask.images import jpeg_bytes, png_bytes, read_image
 from freemask.parallel import map_files, some
 from freemask.reporting.choice import choose_masks
-from freemask.reporting.pictures import TEMPLATES, data_uri
+from freemask.reporting.pictures import data_uri, template
 
 LARGEST = 8 * 96  # side of what is compared: squashed further, edges are lost [pixels]
 SIDE = 96  # of the images whose edges are compared with those of their masks [pixels]
@@ -241,11 +240,8 @@ def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> s
         shown = [(split, *pictures(split, space, number)) for split in splits]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}; run again") from None
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["share"] = lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}"
-    return environment.get_template("dataset.html").render(
+    return template("dataset.html").render(
+        percent=lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}",
         title=title,
         space=space,
         splits=[(split, len(split.pairs), size_rows(split)) for split in splits],

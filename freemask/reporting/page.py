@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
 from freemask.reporting.headline import columns_of, dumbbell_table, headline, provenance, verdict
-from freemask.reporting.pictures import TEMPLATES
+from freemask.reporting.pictures import template
 from freemask.reporting.recorded import Dataset, card_id
+from freemask.reporting.results import reported_logs
 from freemask.tables import read_table
 
 LOST = 5  # classes with the largest losses in the chart of gains
@@ -35,20 +35,14 @@ def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
         reported: Content of the file of the authors' numbers.
     """
     table = data.table("cost.tsv", ["experiment", "model", "regime", "schedule", "hours", "gpu_hours"])
-    logs = {
-        one["model"]: one["hours"]
-        for one in reported.get("logs", [])
-        if one.get("dataset", "ade20k") == own_id(data.id)
-    }
-    gpus = reported.get("cost", {}).get("training_gpus", 0)
+    logs, gpus = reported_logs(reported, data.id), reported.get("cost", {}).get("training_gpus", 0)
     compared = set(data.miou.experiment[data.miou.get("reported_gain", pd.Series(dtype=float)).notna()])
     rows = []
-    for row in table.to_dict("records"):
-        theirs = logs.get(row["model"]) if row["experiment"] in compared else None
-        known = {key: None if pd.isna(row[key]) else row[key] for key in ("hours", "gpu_hours", "device", "gpus")}
-        rows.append(row | known | {
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        theirs = logs[row["model"]]["hours"] if row["experiment"] in compared and row["model"] in logs else None
+        rows.append(row | {
             "what": data.what(row["experiment"]), "id": card_id(data.id, row["experiment"]),
-            "authors_hours": theirs, "authors_gpu_hours": theirs * gpus if theirs else None,
+            "authors_hours": theirs, "authors_gpu_hours": theirs and theirs * gpus,
         })  # fmt: skip
     return rows
 
@@ -151,11 +145,7 @@ def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: 
     lines = {one["data"].id: one["headline"] for one in shown}
     columns = columns_of(line for rows in lines.values() for line in rows)
     chart = charts.svg(charts.dumbbells(dumbbell_table(datasets, lines)), "headline", "mIoU of each model and regime")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         shown=shown,
         verdicts=[verdict(one["data"], one["headline"]) for one in shown],
         provenance=provenance(datasets),

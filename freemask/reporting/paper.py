@@ -314,12 +314,12 @@ def cost_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Hours of one joint training of each model, mean over train seeds; the authors' beside them."""
     lines = []
     gpus = reported.get("cost", {}).get("training_gpus")
-    logs = {(row.get("dataset", "ade20k"), row["model"]): row for row in reported.get("logs", [])}
     for study in studies:
+        logs = results.reported_logs(reported, study.dataset)
         for model in study.models:
             name = study.find(model, "joint", 2)
             line = {"Data set": study.title, "Model": model} | _cost_cells(study, name)
-            if authors := logs.get((study.dataset, model)):
+            if authors := logs.get(model):
                 line |= {
                     "authors: hours": f"{authors['hours']:.1f}",
                     "authors: GPU hours": f"{authors['hours'] * gpus:.0f}",

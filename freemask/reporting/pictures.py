@@ -1,16 +1,15 @@
-"""Pictures of the page: colors of masks, the names of their regions, errors of predictions; as data URIs."""
+"""Templates and pictures of pages: colors of masks, names of their regions, errors of predictions; as data URIs."""
 
 import base64
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import jinja2
 import numpy as np
 from PIL import Image
 
 from freemask.data.label_space import LabelSpace
 from freemask.images import jpeg_bytes, pack, png_bytes
 
-TEMPLATES = Path(__file__).parent / "templates"  # of pages
 NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
 NAME_WIDTH, NAME_HEIGHT = 24, 8  # of a name on a picture, percent of its sides
 GRID = 48  # cells along the longer side, on which a region's middle is looked for
@@ -65,6 +64,13 @@ def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
     scale = LONGEST / longer if longer > LONGEST else -(-SHORTEST // longer)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(picture).resize(size, how))
+
+
+def template(name: str) -> jinja2.Template:
+    """A page's template; HTML escapes its values."""
+    loader = jinja2.PackageLoader("freemask.reporting")
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    return jinja2.Environment(loader=loader, autoescape=name.endswith(".html"), **options).get_template(name)
 
 
 def data_uri(kind: str, content: bytes) -> str:

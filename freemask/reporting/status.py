@@ -125,25 +125,23 @@ class Status:
         self.estimate = Estimate(self.run, sources, paper, self.measured)
 
     @cached_property
-    def expected(self) -> dict[tuple[str, str, str], float | None]:
-        """Wall time of each job [s] by data set, rule and name; None where nothing is known of it."""
-        found, kinds = {}, defaultdict(list)
+    def expected(self) -> dict[Job, float | None]:
+        """Wall time of each job [s]; None where nothing is known of it."""
+        kinds: dict[tuple[str, str], list[Job]] = defaultdict(list)
         for job in self.jobs:
-            kinds[job.dataset, job.rule].append(job.name)
-        for (dataset, rule), names in kinds.items():
-            planned = self.run["datasets"].get(dataset, {}).get("jobs", {}).get(rule, 0)
-            if rule == "train" and planned:
-                times, _ = self.estimate.times(dataset, rule, planned)
-                trainings = [one["name"] for one in self.run["datasets"][dataset]["trainings"]]
-                found |= {(dataset, rule, name): time for name, time in zip(trainings, times, strict=True)}
-                continue
+            kinds[job.dataset, job.rule].append(job)
+        found: dict[Job, float | None] = {}
+        for (dataset, rule), jobs in kinds.items():
+            facts = self.run["datasets"].get(dataset, {"jobs": {}})
             times = [self.measured.job(dataset, rule)]
-            if planned and any(job.gpus for job in self.jobs if job.rule == rule):
-                times, _ = self.estimate.times(dataset, rule, planned)
-            known = [one for one in times if one is not None]
-            found |= dict.fromkeys(
-                [(dataset, rule, name) for name in names], sum(known) / len(known) if known else None
-            )
+            if rule in facts["jobs"] and (rule == "train" or any(job.gpus for job in jobs)):
+                times, _ = self.estimate.times(dataset, rule, facts["jobs"][rule])
+            if rule == "train" and rule in facts["jobs"]:
+                of_each = dict(zip([one["name"] for one in facts["trainings"]], times, strict=True))
+                found |= {job: of_each.get(job.name) for job in jobs}
+            else:
+                known = [one for one in times if one is not None]
+                found |= dict.fromkeys(jobs, sum(known) / len(known) if known else None)
         return found
 
     def left(self, jobs: list[Job]) -> tuple[float, bool]:
@@ -152,7 +150,7 @@ class Status:
         slots: dict[int, list[float]] = defaultdict(list)
         for job in jobs:
             if not job.done:
-                seconds = self.expected.get((job.dataset, job.rule, job.name))
+                seconds = self.expected[job]
                 if seconds is None and job.bar and job.bar[3] != "?":
                     seconds = _seconds(job.bar[3]) / max(1 - job.share, 0.01)
                 known &= seconds is not None or not job.gpus
@@ -163,7 +161,7 @@ class Status:
 
     def spent(self, job: Job) -> float:
         """GPU seconds of a job so far, as far as they are recorded."""
-        seconds = self.expected.get((job.dataset, job.rule, job.name)) or 0.0
+        seconds = self.expected[job] or 0.0
         return job.gpus * seconds * job.share
 
     def table(self) -> list[list[str]]:
@@ -177,7 +175,7 @@ class Status:
             seconds, known = left[stage] if stage in left else (
                 sum(one for one, _ in left.values()), all(one for _, one in left.values())
             )  # fmt: skip
-            full = sum(job.gpus * (self.expected.get((job.dataset, job.rule, job.name)) or 0) for job in jobs)
+            full = sum(job.gpus * (self.expected[job] or 0) for job in jobs)
             rows.append([
                 stage, str(sum(job.done for job in jobs)), str(len(jobs)), str(sum(job.running for job in jobs)),
                 hours(sum(map(self.spent, jobs))) if full else "", hours(full) if full else "",
