@@ -57,14 +57,8 @@ def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:
     mean, deviation = miou.mean(), miou.std()
     if experiment in data.miou.experiment.array:  # as the headline rounds it
         mean, deviation = data.row(experiment).mIoU, data.row(experiment).mIoU_std
-    shown = number(mean, deviation)
-    return {
-        "experiment": experiment,
-        "mIoU": mean,
-        "text": shown,
-        "seeds": len(miou),
-        "id": card_id(data.id, experiment),
-    }
+    text, card = number(mean, deviation), card_id(data.id, experiment)
+    return {"experiment": experiment, "mIoU": mean, "text": text, "seeds": len(miou), "id": card}
 
 
 def _place(value: str) -> tuple[float, str]:
@@ -95,7 +89,7 @@ def confusions(data: Dataset) -> list[dict[str, Any]]:
     """The largest confusions of the improved segmentor, over all train seeds: true, predicted, share [%], pixels."""
     total = None
     for run in data.runs[data.facts["improved"]]:
-        path = data.folder / "training" / data.facts["improved"] / f"seed-{run.seed}" / "confusion.tsv"
+        path = data.training(data.facts["improved"], run.seed) / "confusion.tsv"
         if not path.exists():  # imported from a log
             return []
         names, counts = read_confusion(path)

@@ -21,7 +21,7 @@ def training_curves(data: Dataset) -> charts.Curves:
     found: charts.Curves = {}
     for row in data.experiments[data.experiments.study == "main"].itertuples():
         for run in data.runs[row.experiment]:
-            work = data.folder / "training" / row.experiment / f"seed-{run.seed}" / "work"
+            work = data.training(row.experiment, run.seed) / "work"
             if any(work.glob("*/vis_data/scalars.json")):  # not imported
                 charts.add_curves(found, row.model, (row.regime, row.schedule), work)
     return found
@@ -64,12 +64,8 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
     name, title = data.id, data.facts["title"]
     panels, listed = ablation_panels(data)
     classes = class_table(data)
-    known = classes[classes.gain.notna()]
-    ends = (
-        known
-        if len(known) <= data.facts["top"] + LOST
-        else pd.concat([known.head(data.facts["top"]), known.tail(LOST)])
-    )
+    known, top = classes[classes.gain.notna()], data.facts["top"]
+    ends = known if len(known) <= top + LOST else pd.concat([known.head(top), known.tail(LOST)])
     over = data.what(data.control)
     trained = training_curves(data)
     lines = {
@@ -108,38 +104,34 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
 
 def prediction_rows(data: Dataset) -> list[gallery.Row]:
     """Rows of predictions of the control and the improved segmentor; [] if one of them left none."""
-    sides = {}
-    for experiment in (data.control, data.facts["improved"]):
-        folder = data.folder / "training" / experiment / f"seed-{data.facts['train_seed']}" / "predictions"
-        sides[experiment] = [folder / f"{place}.png" for place in range(1, data.facts["pictures"] + 1)]
-    return (
-        gallery.prediction_rows(data.folder / "index/val.tsv", sides, data.label_space)
-        if data.facts["pictures"]
-        else []
-    )
+    numbers = range(1, data.facts["pictures"] + 1)
+    if not numbers:
+        return []
+    folders = {one: data.training(one, data.facts["train_seed"]) for one in (data.control, data.facts["improved"])}
+    sides = {one: [folder / f"predictions/{place}.png" for place in numbers] for one, folder in folders.items()}
+    return gallery.prediction_rows(data.folder / "index/val.tsv", sides, data.label_space)
 
 
 def card(data: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     """The run card of an experiment: its row of the table, its set, and each training."""
-    chosen = data.facts["sets"].get(row["synthetic_set"], {})
+    name = row["experiment"]
     return {
-        "id": card_id(data.id, row["experiment"]),
-        "experiment": row["experiment"],
-        "what": data.what(row["experiment"]),
+        "id": card_id(data.id, name),
+        "experiment": name,
+        "what": data.what(name),
         "row": {key: value for key, value in row.items() if key != "train_seeds" and value != ""},
-        "set": chosen,
-        "runs": data.runs[row["experiment"]],
-        "mIoU": entry_of(data, row["experiment"])["text"],
+        "set": data.facts["sets"].get(row["synthetic_set"], {}),
+        "runs": data.runs[name],
+        "mIoU": entry_of(data, name)["text"],
     }
 
 
-def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: str) -> str:
+def render(datasets: list[Dataset], reported: dict[str, Any]) -> str:
     """The page.
 
     Args:
         datasets: In the order of the page.
         reported: Content of the file of the authors' numbers.
-        snakemake_report: Name of Snakemake's own report, which lies beside the page.
     """
     shown = [sections(data, reported) for data in datasets]
     lines = {one["data"].id: one["headline"] for one in shown}
@@ -155,6 +147,5 @@ def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: 
         chart=chart,
         authors=any(not pd.isna(line["authors"]["joint"]) for rows in lines.values() for line in rows),
         synthetic_only=reported.get("synthetic_only", {}),
-        snakemake_report=snakemake_report,
         isnan=pd.isna,
     )

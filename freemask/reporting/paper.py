@@ -252,7 +252,7 @@ def class_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
         for row in shown.itertuples():
             line = {"Data set": study.title, "Rank": str(row.Index), "Class": row.name, "n": str(row.seeds)}
             lines.append(line | _class_cells(row._asdict(), study) | {AUTHORS_RANK: ranks.get(row.name, NONE)})
-    return pd.DataFrame(lines, columns=CLASS_COLUMNS).fillna(NOT_RUN)
+    return pd.DataFrame(lines, columns=CLASS_COLUMNS, dtype=object).fillna(NOT_RUN)
 
 
 def compare_classes(study: Study) -> pd.DataFrame | None:
