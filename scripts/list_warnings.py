@@ -30,6 +30,8 @@ def list_warnings(
         table: Output: of (what is doubtful), warning.
         html: Output, the same as HTML.
     """
+    import pandas as pd
+
     from freemask.data.check import duplicate_warnings
     from freemask.data.label_space import LabelSpace
     from freemask.files import write_atomic
@@ -50,7 +52,8 @@ def list_warnings(
     for path in duplicates or []:
         split, equal = path.name.removesuffix(".duplicates.tsv"), read_table(path, ["image", "equal_to", "split"])
         found[f"{split} images"] = duplicate_warnings(equal)
-    rows = warnings.table(found)
+    each = [(what, warning) for what, own in found.items() for warning in own]
+    rows = pd.DataFrame(each, columns=["of", "warning"])
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"
     write_atomic(html, page(f"{dataset}: warnings", body).encode())

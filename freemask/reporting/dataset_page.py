@@ -124,17 +124,15 @@ def fit_edges(grey: np.ndarray, labels: np.ndarray, ignored: int) -> Fit:
 
 def findings(splits: list[Split], space: LabelSpace) -> list[tuple[str, str]]:
     """What people should look at before they train: what, and where, for each kind of finding."""
-    found = []
+    found, names = [], list(zip(space.ids, space.names, strict=True))
     for split in splits:
         found += [(f"{split.name}: {what}", where) for what, where in _of_split(split, splits[0]) if where]
-    missing = [(split, split.report.images[list(space.ids)] == 0) for split in splits]
-    for split, unseen in missing:
-        if unseen.any():
-            names = some([name for name, gone in zip(space.names, unseen, strict=True) if gone])
-            found.append((f"{split.name}: no pixel of {unseen.sum()} class(es)", names))
-    images = splits[0].report.images[list(space.ids)]
-    rare = [name for name, number in zip(space.names, images, strict=True) if 0 < number < FEW]
-    return [*found, *([(f"train: classes in fewer than {FEW} images", some(rare))] if rare else [])]
+    for split in splits:
+        if unseen := [name for label, name in names if not split.report.images[label]]:
+            found.append((f"{split.name}: no pixel of {len(unseen)} class(es)", some(unseen)))
+    if rare := [name for label, name in names if 0 < splits[0].report.images[label] < FEW]:
+        found.append((f"train: classes in fewer than {FEW} images", some(rare)))
+    return found
 
 
 def _of_split(split: Split, train: Split) -> list[tuple[str, str]]:

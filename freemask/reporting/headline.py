@@ -47,8 +47,8 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
     lines = []
     reference = data.row(data.facts["improved"]).synthetic_set
     for model, table in data.miou.groupby("model", sort=False):
-        real = [find_regime(regime).only_real for regime in table.regime]
-        others = table[~np.array(real)]
+        real = np.array([find_regime(regime).only_real for regime in table.regime])
+        others = table[~real]
         keys = sorted(
             dict.fromkeys(zip(others.synthetic_set, others.balance, strict=True)), key=lambda key: key[0] != reference
         )
@@ -64,7 +64,7 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
             last = (joint if len(joint) else own if len(own) else table).iloc[-1]
             reported = table.get("reported_mIoU", pd.Series(math.nan, table.index))
             authors = {
-                "real": reported[np.array(real)].max(),
+                "real": reported[real].max(),
                 "joint": last.get("reported_mIoU", math.nan) if len(joint) else math.nan,
                 "gain": last.get("reported_gain", math.nan) if len(joint) else math.nan,
             }

@@ -2,13 +2,15 @@
 
 import base64
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jinja2
 import numpy as np
 from PIL import Image
 
 from freemask.data.label_space import LabelSpace
-from freemask.images import jpeg_bytes, pack, png_bytes
+from freemask.errors import InputError
+from freemask.images import jpeg_bytes, pack, png_bytes, read_mask
 
 NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
 NAME_WIDTH, NAME_HEIGHT = 24, 8  # of a name on a picture, percent of its sides
@@ -111,6 +113,17 @@ def _deepest(inside: np.ndarray) -> tuple[int, int]:
             middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
             return int(rows[middle]), int(columns[middle])
         inside = eroded
+
+
+def read_prediction(path: Path, mask: str, labels: np.ndarray) -> np.ndarray:
+    """A prediction, (H, W) raw labels.
+
+    Raises: InputError if it has another size than the labels of its mask.
+    """
+    predicted = read_mask(path)
+    if predicted.shape != labels.shape:
+        raise InputError(f"{path}: {predicted.shape} pixels, but {mask} has {labels.shape}; evaluate again")
+    return predicted
 
 
 def image_miou(labels: np.ndarray, predicted: np.ndarray, label_space: LabelSpace) -> float:

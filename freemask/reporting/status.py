@@ -85,10 +85,7 @@ def _changed(path: str) -> float:
 
 def _seconds(clock: str) -> int:
     """Seconds of 05:50 or 1:05:50."""
-    seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part)
-    return seconds
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
 
 
 def find_plan(run: str | None) -> Path:
@@ -161,20 +158,18 @@ class Status:
 
     def spent(self, job: Job) -> float:
         """GPU seconds of a job so far, as far as they are recorded."""
-        seconds = self.expected[job] or 0.0
-        return job.gpus * seconds * job.share
+        return job.gpus * (self.expected[job] or 0.0) * job.share
 
     def table(self) -> list[list[str]]:
         """A row per stage."""
         stages = sorted({job.stage for job in self.jobs}, key=lambda stage: (*STAGES, stage).index(stage))
         unit = "GPU" if self.run["training_gpus"] else "CPU"
         rows = [["stage", "done", "of", self.begun, f"{unit} hours", "of about", "remaining"]]
-        groups = [(stage, [job for job in self.jobs if job.stage == stage]) for stage in stages]
-        left = {stage: self.left(jobs) for stage, jobs in groups}
-        for stage, jobs in [*groups, ("all", self.jobs)]:
-            seconds, known = left[stage] if stage in left else (
-                sum(one for one, _ in left.values()), all(one for _, one in left.values())
-            )  # fmt: skip
+        groups = {stage: [job for job in self.jobs if job.stage == stage] for stage in stages}
+        left = {stage: self.left(jobs) for stage, jobs in groups.items()}
+        left["all"] = (sum(seconds for seconds, _ in left.values()), all(known for _, known in left.values()))
+        for stage, jobs in {**groups, "all": self.jobs}.items():
+            seconds, known = left[stage]
             full = sum(job.gpus * (self.expected[job] or 0) for job in jobs)
             rows.append([
                 stage, str(sum(job.done for job in jobs)), str(len(jobs)), str(sum(job.running for job in jobs)),
