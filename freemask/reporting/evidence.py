@@ -6,6 +6,7 @@ interval is of a paired bootstrap over validation images and train seeds (freema
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from freemask.files import read_json
 from freemask.reporting.figures import GREY, INK, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
 from freemask.reporting.pictures import template
-from freemask.reporting.results import Classes, read_classes, trainings
+from freemask.reporting.results import Classes, compare, read_classes
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
@@ -56,16 +57,13 @@ def read_arms(training: Path, experiments: pd.DataFrame) -> dict[str, Arm]:
         experiments: experiment, train_seeds.
     Raises: InputError for a missing or damaged file, or evaluations of different images.
     """
-    images, folders = SameImages(), {name: {} for name in experiments.experiment}
-    for name, seed, folder in trainings(training, experiments):
-        folders[name][seed] = folder
-    return {
-        name: Arm(
-            {seed: read_json(folder / "metrics.json")["mIoU"] for seed, folder in own.items()},
-            read_classes({seed: folder / "per_class_iou.tsv" for seed, folder in own.items()}, images),
-        )
-        for name, own in folders.items()
-    }
+    images, arms = SameImages(), {}
+    for name, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        folders = {seed: training / name / f"seed-{seed}" for seed in seeds}
+        miou = {seed: read_json(folder / "metrics.json")["mIoU"] for seed, folder in folders.items()}
+        tables = {seed: folder / "per_class_iou.tsv" for seed, folder in folders.items()}
+        arms[name] = Arm(miou, read_classes(tables, images))
+    return arms
 
 
 def differences(questions: dict[str, dict[str, Any]], arms: dict[str, Arm], rare: np.ndarray) -> pd.DataFrame:
@@ -122,11 +120,9 @@ def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
         classes: label, name, pixels (of real training masks), in train-id order.
     Returns: these columns, share of the pixels, iou_of, iou_over [percent], gain, low, high [points].
     """
-    seeds = sorted(of.miou.keys() & over.miou.keys())
-    better, base = (np.mean([arm.classes.ious[seed].iou for seed in seeds], axis=0) for arm in (of, over))
-    found = gain_interval(over.classes.resampled, of.classes.resampled)
-    columns = {"share": classes.pixels / classes.pixels.sum(), "iou_of": better, "iou_over": base}
-    table = classes.assign(**columns, gain=better - base, low=found.low, high=found.high)
+    names = {"before": "iou_over", "after": "iou_of", "gain_low": "low", "gain_high": "high"}
+    table = compare(over.classes, of.classes, "gain").rename(columns=names)
+    table = classes.assign(share=classes.pixels / classes.pixels.sum(), **table[[*names.values(), "gain"]])
     return table.sort_values("pixels", kind="stable", ignore_index=True)
 
 
@@ -157,11 +153,8 @@ def _line(axes: Axes, place: float, values: tuple[float, float, float], width: f
 
 def machine() -> str:
     """This machine's cores, e.g. "2 cores (AMD EPYC 7B13)"."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"^model name\s*: (.*\S)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
     return f"{os.cpu_count()} cores ({names[0] if names else platform.processor() or platform.machine()})"
 
 
@@ -184,9 +177,6 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
         for name, asked in facts["questions"].items()
         if name in run
     ]
-    kinds = []
-    for name, table in measured["kinds"]:
-        kinds.append({"set": name, "kinds": table.to_dict("records"), "all": table.filtered.sum() / table.pixels.sum()})
     return template("evidence.md").render(
         facts
         | {
@@ -202,7 +192,10 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
             "gains_of": facts["classes"][0],
             "gains_over": facts["classes"][1],
             "classes": [] if measured["classes"] is None else measured["classes"].to_dict("records"),
-            "kinds": kinds,
+            "kinds": [
+                {"set": name, "kinds": table.to_dict("records"), "all": table.filtered.sum() / table.pixels.sum()}
+                for name, table in measured["kinds"]
+            ],
             "sheets": [{"set": path.stem, "path": f"kinds/{path.name}"} for path in measured["sheets"]],
             "quality": measured["quality"].to_dict("records"),
             "job_hours": measured["hours"],

@@ -323,9 +323,9 @@ def most_improved(real: Classes, joint: Classes, control: Classes | None = None)
     sides = {"real": real, "joint": joint} | ({"control": control} if control else {})
     for role, side in sides.items():
         _refuse_unknown(role, side.ious)
-    table = _compare(real, joint, "gain").rename(columns={"before": "real", "after": "joint", "gain_seeds": "seeds"})
+    table = compare(real, joint, "gain").rename(columns={"before": "real", "after": "joint", "gain_seeds": "seeds"})
     if control:
-        other = _compare(control, joint, "gain_over_control").drop(columns=["label", "name", "after"])
+        other = compare(control, joint, "gain_over_control").drop(columns=["label", "name", "after"])
         table = table.join(other.rename(columns={"before": "control"}))
     if joint.images is not None:
         table["images"] = joint.images
@@ -355,8 +355,12 @@ def _refuse_unknown(role: str, by_seed: dict[int, pd.DataFrame]) -> None:
             )
 
 
-def _compare(before: Classes, after: Classes, gain: str) -> pd.DataFrame:
-    """Gain of every class, in the order of the label space: label, name, before, after, <gain>, <gain>_seeds, ..."""
+def compare(before: Classes, after: Classes, gain: str) -> pd.DataFrame:
+    """Gain of every class, in the order of the label space, over the seeds of both: label, name, before, after, <gain>,
+    <gain>_seeds (that have a number on both sides), <gain>_seed_<s>, <gain>_low, _high and _interval.
+
+    Raises: InputError if no seed is in common.
+    """
     seeds = sorted(before.ious.keys() & after.ious.keys())
     if not seeds:
         raise InputError(
