@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 

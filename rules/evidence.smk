@@ -28,7 +28,9 @@ rule generator_quality:
     """mIoU and kernel distance of each generator's images, by a segmentor trained on real images alone."""
     input:
         real="results/{dataset}/index/val.tsv",
-        synthetic=judged_sets,
+        synthetic=of_each(
+            lambda dataset: unfiltered_sets(dataset).values(), "results/{dataset}/synthetic/{name}/train.tsv"
+        ),
         label_space=label_space("labels"),
         config=judge_file("config.py"),
         weights=judge_file("weights.pth"),

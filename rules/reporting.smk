@@ -51,16 +51,8 @@ for name, table, study, prefix in [
             reported_set=lambda wildcards: option(
                 "--reported-set", compared_row(wildcards.dataset, "improved").synthetic_set
             ),
-            best=partial(
-                lambda study, wildcards: [row.experiment for row in validated(wildcards.dataset, study)], study
-            ),
-            # with `input`, so that Snakemake records it for no data set without a test split
-            test=partial(
-                lambda study, wildcards, input: options(
-                    "--test", [row.experiment for row in tested(wildcards.dataset, study)]
-                ),
-                study,
-            ),
+            best=names_of(validated, study),
+            test=tested_option(study),
         shell:
             f"python {SCRIPTS}/result_tables.py"
             " --experiments {input.experiments:q} --dataset {wildcards.dataset} --study {params.study}"
@@ -203,7 +195,7 @@ FILES = {
     "baseline_predictions": compared("baseline", *PREDICTIONS, seeds=1),
     "class_loss": "results/{dataset}/class_loss.tsv",
     "class_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/classes.tsv"),
-    "confusion": of_trainings("confusion.tsv", rows_of=lambda dataset, study: [compared_row(dataset, "improved")]),
+    "confusion": confusion_of_improved,
     "cost": "results/{dataset}/tables/cost.tsv",
     "hardness": "results/{dataset}/hardness.tsv",
     "improved_predictions": compared("improved", *PREDICTIONS, seeds=1),
@@ -216,9 +208,7 @@ FILES = {
     "per_class_iou": "results/{dataset}/tables/per_class_iou.tsv",
     "plans": of_each(plans_of, "results/{dataset}/plans/{name}.tsv"),
     "shard_shares": of_each(sets_of, "results/{dataset}/synthetic/{name}/shards.tsv"),
-    "synthetic": lambda wildcards: (
-        f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/train.tsv"
-    ),
+    "synthetic": shown_set("train.tsv"),
     "val": "results/{dataset}/index/val.tsv",
     "weights": trained_weights,
     "work": trained_weights,  # its value, below, are the folders beside the weights
@@ -294,12 +284,12 @@ rule write_report:
         ),
         sets=of_datasets(
             of_each(sets_of, "results/{dataset}/synthetic/{name}/train.tsv"),
-            FILES["synthetic"],
-            page_filtered,
+            shown_set("train.tsv"),
+            shown_set("classes.tsv"),
         ),
         trainings=of_datasets(page_trainings),
         weights=of_datasets(trained_weights),
-        confusion=of_datasets(page_confusion),
+        confusion=of_datasets(confusion_of_improved),
         predictions=of_datasets(lambda wildcards: page_pictures(wildcards.dataset)),
         experiments=config["experiments"],
         reported=REPORTED,

@@ -30,7 +30,7 @@ def list_warnings(
         table: Output: of (what is doubtful), warning.
         html: Output, the same as HTML.
     """
-    from html import escape
+    import pandas as pd
 
     from freemask.data.check import duplicate_warnings
     from freemask.data.label_space import LabelSpace
@@ -38,7 +38,7 @@ def list_warnings(
     from freemask.filtering.shards import filter_warnings
     from freemask.reporting import warnings
     from freemask.reporting.figures import by_name
-    from freemask.reporting.layout import PAGE, html_table
+    from freemask.reporting.layout import html_table, page
     from freemask.segmentation.outputs import read_ious
     from freemask.selection.class_loss import class_loss_warnings
     from freemask.tables import read_table, write_table
@@ -52,10 +52,11 @@ def list_warnings(
     for path in duplicates or []:
         split, equal = path.name.removesuffix(".duplicates.tsv"), read_table(path, ["image", "equal_to", "split"])
         found[f"{split} images"] = duplicate_warnings(equal)
-    rows = warnings.table(found)
+    each = [(what, warning) for what, own in found.items() for warning in own]
+    rows = pd.DataFrame(each, columns=["of", "warning"])
     write_table(table, rows)
     body = html_table(rows) if len(rows) else "<p>Nothing to warn of.</p>"
-    write_atomic(html, PAGE.format(title=escape(f"{dataset}: warnings"), body=body).encode())
+    write_atomic(html, page(f"{dataset}: warnings", body).encode())
     for row in rows.itertuples(index=False):
         cli.tell(f"warning: {row[0]}: {row.warning}")
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from freemask import cli
 from freemask.data.label_space import LabelSpace
-from freemask.reporting.figures import BLUE, INK, ORANGE, class_panels, save
+from freemask.reporting.figures import BLUE, INK, ORANGE, class_panels, name_rows, save
 from freemask.tables import read_table
 
 
@@ -50,10 +50,8 @@ def draw(table: pd.DataFrame) -> Figure:
         rows = shown.iloc[part]
         axes.barh(range(len(rows)), rows.class_loss, height=0.68, color=BLUE)
         axes.axvline(mean, **mean_line)
-        axes.set_yticks(range(len(rows)), rows.name)
+        name_rows(axes, rows.name)
         axes.set_xlabel("mean loss [nats]")
-        axes.grid(visible=False, axis="y")
-        sns.despine(ax=axes, left=True)
     panels[0].set_title("Class-wise mean loss on real images")
     figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10)
     return figure

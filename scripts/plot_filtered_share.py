@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from freemask import cli
 from freemask.data.label_space import LabelSpace
-from freemask.reporting.figures import BLUE, GREY, by_name, class_panels, save
+from freemask.reporting.figures import BLUE, GREY, by_name, class_panels, name_rows, save
 from freemask.tables import read_table
 
 
@@ -64,11 +64,9 @@ def draw(shares: dict[str, pd.DataFrame], shards: dict[str, pd.DataFrame] | None
             axes.hlines(range(len(rows)), 0, share, color=GREY, linewidth=1.2, zorder=1)
             label = f"{name}: {total:.1%} of all pixels"
             axes.scatter(share, range(len(rows)), s=42, color=[color], zorder=3, clip_on=False, label=label)
-        axes.set_yticks(range(len(rows)), first.name[rows])
+        name_rows(axes, first.name[rows])
         axes.set_xlim(0)
         axes.set_xlabel("filtered [% of the class's pixels]")
-        axes.grid(visible=False, axis="y")
-        sns.despine(ax=axes, left=True)
     panels[0].set_title("Synthetic pixels beyond the tolerance margin")
     if shards:
         draw_shards(figure.axes[-1], shards, colors)
@@ -82,12 +80,10 @@ def draw_shards(axes: Axes, shards: dict[str, pd.DataFrame], colors: Sequence) -
         sums = table.groupby("shard")[["pixels", "filtered"]].sum()
         share = 100 * sums.filtered / sums.pixels.clip(lower=1)
         axes.scatter(share, [row] * len(share), s=90, marker="|", color=[color])
-    axes.set_yticks(range(len(shards)), list(shards))
+    name_rows(axes, shards)
     axes.set_ylim(len(shards) - 0.4, -0.6)
     axes.set_xlim(0)
     axes.set(title="Each shard", xlabel="filtered [% of the shard's pixels]")
-    axes.grid(visible=False, axis="y")
-    sns.despine(ax=axes, left=True)
 
 
 if __name__ == "__main__":

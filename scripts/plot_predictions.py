@@ -9,6 +9,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import write_atomic
 from freemask.images import png_bytes, read_image, read_mask
+from freemask.reporting.pictures import read_prediction
 from freemask.reporting.sheets import Row, draw_sheet, legend, tile, tile_size
 from freemask.segmentation.outputs import spread
 from freemask.tables import read_table
@@ -51,11 +52,9 @@ def plot_predictions(
     rows, seen = [], set()
     predictions = zip(baseline_predictions, improved_predictions, strict=True)
     for image, mask, paths in zip(shown["image"], shown["mask"], predictions, strict=True):
-        labels = [read_mask(path) for path in (mask, *paths)]
-        for path, one in zip(paths, labels[1:], strict=True):
-            if one.shape != labels[0].shape:
-                raise InputError(f"{path}: {one.shape} pixels, but {mask} has {labels[0].shape}; evaluate again")
-        size = tile_size(*labels[0].shape)
+        truth = read_mask(mask)
+        labels = [truth, *(read_prediction(path, mask, truth) for path in paths)]
+        size = tile_size(*truth.shape)
         colored = [tile(space.colorize(one), size, smooth=False) for one in labels]
         rows.append(Row([tile(read_image(image), size, smooth=True), *colored]))
         seen.update(*(np.unique(one).tolist() for one in labels))

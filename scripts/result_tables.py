@@ -66,11 +66,12 @@ def result_tables(
         remarks.append(results.describe_synthetic_only(results.read_reported(reported, "synthetic_only"), dataset))
     classes = space.named(results.class_means(ious))
     note = layout.note(summary, how, remarks)
-    text = layout.markdown(summary, dataset, note)
-    write_atomic(markdown, text.encode())
+    shown = classes.drop(columns="label").rename(columns={"name": "Class"})
+    more = ["<h2>IoU of each class [%], mean over train seeds</h2>", layout.html_table(shown)]
+    made = layout.formats(layout.cells(summary), layout.TEXT, dataset, note, more=more)
     write_atomic(csv, summary.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
-    write_atomic(latex, layout.latex(summary, dataset, note).encode())
-    write_atomic(html, layout.page(summary, classes, dataset, note).encode())
+    for path, suffix in ((markdown, "md"), (latex, "tex"), (html, "html")):
+        write_atomic(path, made[suffix].encode())
     write_table(per_class, classes)
     cli.tell(f"{markdown}: {len(summary)} experiments")
 

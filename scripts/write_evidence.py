@@ -44,6 +44,7 @@ def write_evidence(
     from freemask.reporting import evidence, figures
     from freemask.reporting.results import rare_labels
     from freemask.segmentation.experiments import read_experiments
+    from freemask.selection.estimates import job_seconds
     from freemask.tables import read_table, write_table
 
     space, rows = LabelSpace.read(label_space), read_experiments(experiments, dataset)
@@ -68,7 +69,7 @@ def write_evidence(
             "kinds": [(path.stem, read_table(path, columns)) for path in kinds],
             "sheets": sheets or [],
             "quality": read_table(quality, ["generator", "images", "mIoU", "kernel_distance"]),
-            "hours": evidence.job_hours(benchmarks),
+            "hours": sum(job_seconds(path) or 0 for path in benchmarks.rglob("*.benchmark.tsv")) / 3600,
         },
     )
     write_atomic(page, text.encode())

@@ -12,7 +12,6 @@ def write_report(
     results: Path,
     logs: Path,
     reported: Path,
-    snakemake_report: str = "snakemake.html",
     report: Path,
 ) -> None:
     """Write the page that shows the results of all data sets: one HTML file that needs no other file and no network.
@@ -24,19 +23,16 @@ def write_report(
         results: Folder of <dataset>/tables, training, synthetic, ...
         logs: Folder of <dataset>/train/<experiment>/seed-<s>.log, ...: commands, commits and versions are read there.
         reported: YAML file of the authors' numbers.
-        snakemake_report: Name of Snakemake's own report beside the page.
         report: Output, HTML.
     """
-    import yaml
-
     from freemask.files import write_atomic
     from freemask.reporting import headline
     from freemask.reporting.page import render
     from freemask.reporting.recorded import read_dataset
+    from freemask.reporting.results import read_all_reported
 
     datasets = [read_dataset(name, own, results, logs, experiments) for name, own in facts.items()]
-    text = render(datasets, yaml.safe_load(reported.read_text()) or {}, snakemake_report)
-    write_atomic(report, text.encode())
+    write_atomic(report, render(datasets, read_all_reported(reported)).encode())
     cli.tell(f"report: {report}\n{headline.text(datasets)}")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,24 +39,9 @@ WAYS = {  # how training steps are computed, each with what stands in for it whe
 Run = dict[str, Any]  # as configured; see scripts/cost.py
 
 
-class Source(Protocol):
-    """GPU seconds of a card; None where it isn't known."""
-
-    name: str
-
-    def image(self, generator: dict, images: float) -> float | None:
-        """Of one image, in a job of so many."""
-
-    def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
-        """Of a training, all its GPUs together; a way of WAYS."""
-
-    def scored(self) -> float | None:
-        """Of one image through the scorer, or an evaluation."""
-
-
 @dataclass(frozen=True)
 class Paper:
-    """The authors' figures, as `read_paper` reads them; `seconds` is seconds_per_image of the run."""
+    """GPU seconds by the authors' figures (`read_paper`); `seconds`: of an image, seconds_per_image of the run."""
 
     figures: dict
     seconds: float
@@ -67,11 +52,14 @@ class Paper:
         return f"{self.figures['gpu']}, authors' figures"
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Of one image: seconds_per_image of the configuration, 5.8 in the paper."""
+        """Of one image, in a job of so many; None where it isn't known, as below."""
         return self.seconds
 
     def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
-        """In proportion to the authors' joint training of the model, on another data set if there is none on this."""
+        """Of a training, all its GPUs together, in one of WAYS.
+
+        In proportion to the authors' joint training of the model, on another data set if there is none on this.
+        """
         tables = self.figures["hours"]
         for one in (own_id(dataset), *tables):
             if model in tables.get(one, {}):
@@ -79,7 +67,7 @@ class Paper:
         return None
 
     def scored(self) -> float | None:
-        """Of SegFormer-B4."""
+        """Of one image through the scorer, or an evaluation: SegFormer-B4's."""
         return self.figures["seconds_per_scored_image"]
 
 
@@ -99,7 +87,10 @@ def read_paper(reported: Path, more: Path, seconds: float) -> Paper:
 
 @dataclass(frozen=True)
 class Card:
-    """What benchmarks/gpu.sh measured on a card: `numbers` is its gpu.json, `steps` GPU steps of an update by model."""
+    """GPU seconds as benchmarks/gpu.sh measured them, as those of Paper.
+
+    numbers: Its gpu.json. steps: GPU steps of an update by model.
+    """
 
     numbers: dict
     paper: Paper
@@ -117,13 +108,12 @@ class Card:
             return eager
         return min(eager, compiled + self.compilation / max(images, 1))
 
-    def images(self, generator: dict) -> tuple[float | None, float | None]:
+    def images(self, generator: dict) -> list[float | None]:
         """Of one image, eager and compiled, in proportion to the generator's pixels and steps."""
         scale = (generator["image_size"] / SIDE) ** 2 * (generator["steps"] + 1) / CALLS
         keys = (("eager", "image_float16_8"), ("compiled", "image_8"))
         found = [self.numbers.get(part, {}).get(key) for part, key in keys]
-        eager, compiled = (None if one is None else one * scale for one in found)
-        return eager, compiled
+        return [None if one is None else one * scale for one in found]
 
     @property
     def compilation(self) -> float:
@@ -155,6 +145,9 @@ class Card:
         """With its filter; SegFormer-B4 in batches of eight, with TF32, as jobs score by default."""
         found = self.numbers.get("scoring_tf32_on_batch_8", {})
         return found["seconds"] / found["images"] if "images" in found else None
+
+
+Source = Paper | Card
 
 
 def read_sources(
@@ -320,13 +313,13 @@ class Estimate:
                 rates[one["model"]].append(seconds / one["updates"])
         times, sources = [], []
         for one, seconds in zip(trainings, spent, strict=True):
-            source = "measured in this run"
-            if not seconds and one["model"] in rates:
-                seconds = float(np.mean(rates[one["model"]])) * one["updates"]
+            model, updates, source = one["model"], one["updates"], "measured in this run"
+            if not seconds and model in rates:
+                seconds = float(np.mean(rates[model])) * updates
             for other in self.sources:
                 if not seconds:
-                    way = self.run["models"][one["model"]]["way"]
-                    seconds, source = other.training(one["model"], dataset, one["updates"], way), other.name
+                    seconds = other.training(model, dataset, updates, self.run["models"][model]["way"])
+                    source = other.name
             times.append(seconds / gpus if seconds else None)
             sources.append(source if seconds else "not known")
         return times, "; ".join(dict.fromkeys(sources))
@@ -368,10 +361,6 @@ class Estimate:
         rows = self.rows_of(*rules)
         return hours(sum(row.gpu_seconds for row in rows), all(row.known for row in rows))
 
-    def wall(self) -> float:
-        """Seconds if the stages run one after another."""
-        return sum(row.wall(self.run["gpus"]) for row in self.rows.values())
-
 
 def images_of(plan: dict, masks: int) -> int:
     """Images of a plan before it is made: the rank formula's sum, which other strategies share out as well.
@@ -385,38 +374,29 @@ def images_of(plan: dict, masks: int) -> int:
 
 def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
     """GPU hours that each measure saves on a card; None where it wasn't measured there."""
-    saved: dict[str, float | None] = {}
-    estimate = Estimate(run, [source], paper)
-    planned, all_images, compiled = 0.0, 0.0, 0.0
+    estimate, measured = Estimate(run, [source], paper), isinstance(source, Card)
+    unplanned, compiled = 0.0, 0.0
     for dataset, facts in run["datasets"].items():
         for name, images in estimate.images(dataset).items():
             generator = run["generators"][name]
             n_max = max(plan["n_max"] for plan in facts["plans"] if plan["generator"] == name)
             seconds = source.image(generator, images / run["shards"]) or 0.0
-            planned += images * seconds
-            all_images += facts["pairs"]["train"] * n_max * seconds
-            if isinstance(source, Card) and None not in (pair := source.images(generator)):
+            unplanned += (facts["pairs"]["train"] * n_max - images) * seconds
+            if measured and None not in (pair := source.images(generator)):
                 compiled += max(images * (pair[0] - pair[1]) - run["shards"] * source.compilation, 0.0)
-    saved["planning before synthesis: fewer images"] = (all_images - planned) / 3600
-    saved["compiled generators"] = compiled / 3600 if isinstance(source, Card) and compiled else None
-    spent = {way: _trainings_in(run, source, way) for way in WAYS}
+    saved = {"planning before synthesis: fewer images": unplanned / 3600}
+    saved["compiled generators"] = compiled / 3600 if compiled else None
+    trainings = [(dataset, one) for dataset, facts in run["datasets"].items() for one in facts["trainings"]]
+    spent = {
+        way: [source.training(one["model"], dataset, one["updates"], way) for dataset, one in trainings] for way in WAYS
+    }
     for text, before, after in (
         ("merged parameter groups, fused steps", "theirs", "merged"),
         ("captured backbones, where measured", "merged", "captured"),
     ):
-        known = isinstance(source, Card) and spent[before] is not None and spent[after] is not None
-        saved[text] = (spent[before] - spent[after]) / 3600 if known else None
+        known = measured and None not in spent[before] + spent[after]
+        saved[text] = (sum(spent[before]) - sum(spent[after])) / 3600 if known else None
     return saved
-
-
-def _trainings_in(run: Run, source: Source, way: str) -> float | None:
-    """GPU seconds of all trainings in one way; None if one isn't known."""
-    found = [
-        source.training(one["model"], dataset, one["updates"], way)
-        for dataset, facts in run["datasets"].items()
-        for one in facts["trainings"]
-    ]
-    return None if None in found else sum(found)
 
 
 def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, done: Done) -> str:
@@ -424,19 +404,17 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
     unit = "GPU" if run["training_gpus"] else "CPU"
     estimate = Estimate(run, [source, paper] if unit == "GPU" else [], paper, done)
     rows = [["stage, rule", "jobs", f"{unit} hours", "wall time", "disk", "files", f"source of the {unit} hours"]]
-    for (stage, rule), row in estimate.rows.items():
-        rows.append(
-            [", ".join(filter(None, (stage, rule))), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))]
-        )
+    for names, row in estimate.rows.items():
+        rows.append([", ".join(filter(None, names)), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))])
     rows.append(["all, one after another", *_cells(estimate.rows_of(), run["gpus"]), ""])
     on = f", {source.name}" if unit == "GPU" else ""
     lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *columns(rows)]
-    for dataset, facts in run["datasets"].items():
-        if not facts["pairs"]["train"]:
-            lines.append(
-                f"{dataset}: number of pairs not known, counted as none; give `pairs` in config/datasets/{dataset}.yaml"
-                ", or put its raw data where that file says"
-            )
+    lines += [
+        f"{dataset}: number of pairs not known, counted as none; give `pairs` in config/datasets/{dataset}.yaml"
+        ", or put its raw data where that file says"
+        for dataset, facts in run["datasets"].items()
+        if not facts["pairs"]["train"]
+    ]
     if unit == "GPU":
         lines += ["", *columns(compared(run, others, paper)), "", *columns(saved(run, others, paper))]
     return "\n".join(lines)
@@ -459,32 +437,28 @@ def compared(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str
     rows = [["the whole run on", "synthesis", "trainings", "all GPU hours", f"wall time on {run['gpus']}"]]
     for source in sources:
         one = Estimate(run, [source, paper], paper)
-        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(one.wall())])
+        wall = sum(row.wall(run["gpus"]) for row in one.rows_of())
+        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(wall)])
     return rows
 
 
 def saved(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
     """What each measure saves on each card."""
     found = {source.name: savings(run, source, paper) for source in sources}
-    measures = next(iter(found.values()))
     rows = [["saves [GPU hours]", *found]]
-    return rows + [
-        [measure, *("–" if one[measure] is None else hours(3600 * one[measure]) for one in found.values())]
-        for measure in measures
-    ]
+    for measure in next(iter(found.values())):
+        each = [one[measure] for one in found.values()]
+        rows.append([measure, *("–" if one is None else hours(3600 * one) for one in each)])
+    return rows
 
 
 def columns(rows: list[list[str]]) -> list[str]:
     """Rows as lines with columns of one width; the first and a last column of text to the left."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    left = [place == 0 or name.startswith("source") for place, name in enumerate(rows[0])]
-    return [
-        "  ".join(
-            cell.ljust(width) if to_left else cell.rjust(width)
-            for cell, width, to_left in zip(row, widths, left, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    padded = []
+    for place, column in enumerate(zip(*rows, strict=True)):
+        pad = str.ljust if place == 0 or column[0].startswith("source") else str.rjust
+        padded.append([pad(cell, max(map(len, column))) for cell in column])
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def hours(seconds: float, complete: bool = True) -> str:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from freemask.reporting.figures import GREY, INK, REGIME_COLORS, new_figure, regime_colors
+from freemask.reporting.figures import GREY, INK, REGIME_COLORS, name_rows, new_figure, regime_colors
 from freemask.reporting.layout import images
 from freemask.segmentation.outputs import read_scalars, read_validations
 
@@ -69,11 +69,9 @@ def dumbbells(summary: pd.DataFrame) -> Figure:
         names = list(dict.fromkeys(table.row))
         for place, name in enumerate(names):
             _dumbbell(axes, place, table[table.row == name], colors)
-        axes.set_yticks(range(len(names)), names)
+        name_rows(axes, names)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set(title=title, xlabel="mIoU [%]")
-        axes.grid(visible=False, axis="y")
-        sns.despine(ax=axes, left=True)
     used = dict.fromkeys(zip(summary.regime, summary.schedule, strict=True))
     dot = {"marker": "o", "linestyle": "", "markersize": 8}
     handles = [Line2D([], [], color=colors[one], label=name_of(*one), **dot) for one in used]
@@ -147,11 +145,9 @@ def gains(table: pd.DataFrame, over: str) -> Figure:
             table.reported_gain, rows, s=44, marker="D", color=INK, zorder=4, label="the authors, over real, 1x"
         )
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(rows, table.name)
+    name_rows(axes, table.name)
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel("gain in IoU [points]")
-    axes.grid(visible=False, axis="y")
-    sns.despine(ax=axes, left=True)
     if len(axes.collections):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
     return figure

@@ -14,7 +14,8 @@ from freemask.tables import read_table
 
 CONFUSIONS = 12  # largest confusions that are listed
 FACTORS = {"alpha": "tolerance margin alpha", "n_max": "images per mask n_max", "strategy": "strategy",
-           "filter": "filter", "generator": "generator", "balance": "mini-batches"}  # fmt: skip
+           "filter": "filter", "folds": "folds of the class losses", "generator": "generator",
+           "balance": "mini-batches"}  # fmt: skip
 
 
 def ablation_panels(data: Dataset) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]]]:
@@ -46,10 +47,8 @@ def ablation_panels(data: Dataset) -> tuple[dict[str, pd.DataFrame], list[dict[s
 
 def _settings(data: Dataset, row: Any) -> dict[str, str]:
     """What may differ between joint trainings, as text."""
-    chosen = data.facts["sets"][row.synthetic_set]
-    return {key: str(chosen[key]) for key in ("alpha", "n_max", "strategy", "filter", "generator")} | {
-        "balance": row.balance
-    }
+    chosen = {"folds": 1, "balance": row.balance} | data.facts["sets"][row.synthetic_set]
+    return {factor: str(chosen[factor]) for factor in FACTORS}
 
 
 def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:
@@ -58,14 +57,8 @@ def entry_of(data: Dataset, experiment: str) -> dict[str, Any]:
     mean, deviation = miou.mean(), miou.std()
     if experiment in data.miou.experiment.array:  # as the headline rounds it
         mean, deviation = data.row(experiment).mIoU, data.row(experiment).mIoU_std
-    shown = number(mean, deviation)
-    return {
-        "experiment": experiment,
-        "mIoU": mean,
-        "text": shown,
-        "seeds": len(miou),
-        "id": card_id(data.id, experiment),
-    }
+    text, card = number(mean, deviation), card_id(data.id, experiment)
+    return {"experiment": experiment, "mIoU": mean, "text": text, "seeds": len(miou), "id": card}
 
 
 def _place(value: str) -> tuple[float, str]:
@@ -96,7 +89,7 @@ def confusions(data: Dataset) -> list[dict[str, Any]]:
     """The largest confusions of the improved segmentor, over all train seeds: true, predicted, share [%], pixels."""
     total = None
     for run in data.runs[data.facts["improved"]]:
-        path = data.folder / "training" / data.facts["improved"] / f"seed-{run.seed}" / "confusion.tsv"
+        path = data.training(data.facts["improved"], run.seed) / "confusion.tsv"
         if not path.exists():  # imported from a log
             return []
         names, counts = read_confusion(path)

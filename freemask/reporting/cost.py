@@ -4,13 +4,14 @@ A segment goes from a start of the training to its end or to a kill. Its file ti
 inputs (digest of what the training is made from), started (UTC), seconds, gpus (0 on a CPU) and device.
 """
 
+import math
 from html import escape
 from typing import Any
 
 import pandas as pd
 
-from freemask.files import own_id
-from freemask.reporting.layout import PAGE, html_table, images
+from freemask.reporting import layout
+from freemask.reporting.results import reported_logs
 
 NOTE = (
     "Time that trainings held their GPUs, summed over train seeds, validations during training included; evaluation,"
@@ -31,15 +32,14 @@ def summarize(experiments: pd.DataFrame, segments: dict[str, list[pd.DataFrame]]
     Returns: One row per experiment; hours and gpu_hours are NaN if a training left no times.
     """
     rows = []
-    for experiment in experiments.itertuples():
-        trainings = segments[experiment.experiment]
-        row = {key: getattr(experiment, key) for key in ("experiment", "model", "regime", "schedule")}
-        known = all(len(training) for training in trainings)
-        joined = pd.concat(trainings, ignore_index=True)
-        row |= {"trainings": len(trainings), "segments": len(joined)}
+    for row in experiments[COLUMNS[:4]].to_dict("records"):
+        each = segments[row["experiment"]]
+        joined = pd.concat(each, ignore_index=True)
+        row |= {"trainings": len(each), "segments": len(joined)}
         row |= {"device": _joined(joined.device), "gpus": _joined(joined.gpus)}
-        row["hours"] = joined.seconds.sum() / 3600 if known else float("nan")
-        row["gpu_hours"] = (joined.seconds * joined.gpus).sum() / 3600 if known else float("nan")
+        known = 1 if all(map(len, each)) else math.nan
+        row["hours"] = known * joined.seconds.sum() / 3600
+        row["gpu_hours"] = known * (joined.seconds * joined.gpus).sum() / 3600
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -52,8 +52,7 @@ def add_reported(costs: pd.DataFrame, reported: dict[str, Any], dataset: str) ->
         reported: The authors' numbers: logs (model, hours, perhaps dataset) and cost.training_gpus.
         dataset: Id of the data set.
     """
-    own = own_id(dataset)
-    logs = {row["model"]: row["hours"] for row in reported.get("logs", []) if row.get("dataset", "ade20k") == own}
+    logs = {model: row["hours"] for model, row in reported_logs(reported, dataset).items()}
     if not logs:
         return costs
     of_model = costs.model.map(logs).where((costs.regime == "joint") & (costs.schedule == 2))
@@ -71,7 +70,7 @@ def page(costs: pd.DataFrame, title: str) -> str:
         {
             "Experiment": costs.experiment,
             "Model": costs.model,
-            "Images": costs.regime.map(images),
+            "Images": costs.regime.map(layout.images),
             "Schedule": costs.schedule.map("{:g}x".format),
             "Trainings": costs.trainings.map(str),
             "Segments": costs.segments.map(str),
@@ -89,7 +88,7 @@ def page(costs: pd.DataFrame, title: str) -> str:
         table["Authors' hours"] = [*costs.reported_hours.map(hours), ""]
         table["Authors' GPU hours"] = [*costs.reported_gpu_hours.map(hours), ""]
         note += NOTE_REPORTED
-    return PAGE.format(title=escape(title), body=f"{html_table(table)}\n<p>{escape(note)}</p>")
+    return layout.page(title, layout.html_table(table), f"<p>{escape(note)}</p>")
 
 
 def hours(value: float) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
@@ -18,7 +17,7 @@ from freemask.errors import InputError
 from freemask.images import jpeg_bytes, png_bytes, read_image
 from freemask.parallel import map_files, some
 from freemask.reporting.choice import choose_masks
-from freemask.reporting.pictures import TEMPLATES, data_uri
+from freemask.reporting.pictures import data_uri, template
 
 LARGEST = 8 * 96  # side of what is compared: squashed further, edges are lost [pixels]
 SIDE = 96  # of the images whose edges are compared with those of their masks [pixels]
@@ -43,18 +42,12 @@ class Fit(NamedTuple):
     turned: str
 
 
-class Picture(NamedTuple):
-    """An image and its mask, both as data of a page, and what is said of them."""
-
-    image: str
-    mask: str
-    width: int
-    caption: str
-
-
 @dataclass
 class Split:
-    """A split: name; its pairs, files without a partner; what the check found in them; labels; how the masks fit."""
+    """A split: its pairs, files without a partner, what the check found in them, how their masks fit.
+
+    good: (N,) bool, pairs that can be used. counts, labelled, ignored: their labels, and pixels with and without one.
+    """
 
     name: str
     pairs: Pairs
@@ -66,13 +59,12 @@ class Split:
         bad = {found.path for found in self.report.offenders}
         self.offenders = [*self.unpaired, *self.report.offenders]
         self.good = np.array([image not in bad and mask not in bad for _, image, mask in self.pairs], bool)
-        values = self.mask_format.values
         counts = []
         for (_, mask), good in zip(self.report.contents, self.good, strict=True):
             found: Counter[int] = Counter()
             for entry in mask.counts.split() if good else ():
                 value, _, pixels = entry.partition(":")
-                found[values[int(value)]] += int(pixels)
+                found[self.mask_format.values[int(value)]] += int(pixels)
             counts.append(found)
         self.ignored = np.array([found.pop(self.mask_format.ignored, 0) for found in counts])
         self.counts = LabelCounts.parse([" ".join(f"{k}:{v}" for k, v in sorted(one.items())) for one in counts])
@@ -84,6 +76,12 @@ class Split:
         jobs = [pair[1:] if good else None for pair, good in zip(self.pairs, self.good, strict=True)]
         work = partial(fit, mask_format=self.mask_format)
         self.fits = list(map_files(work, jobs, processes, f"compare {self.name}", "pair"))
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """The images that can be opened, as equal_images takes them."""
+        rows = [(image.path, image.sha256) for image, _ in self.report.files if image.sha256]
+        return pd.DataFrame(rows, columns=["image", "image_sha256"])
 
     def names(self, which: np.ndarray) -> str:
         """The mask ids of a selection (N,) bool, shortened."""
@@ -126,22 +124,20 @@ def fit_edges(grey: np.ndarray, labels: np.ndarray, ignored: int) -> Fit:
 
 def findings(splits: list[Split], space: LabelSpace) -> list[tuple[str, str]]:
     """What people should look at before they train: what, and where, for each kind of finding."""
-    found = []
+    found, names = [], list(zip(space.ids, space.names, strict=True))
     for split in splits:
         found += [(f"{split.name}: {what}", where) for what, where in _of_split(split, splits[0]) if where]
-    missing = [(split, split.report.images[list(space.ids)] == 0) for split in splits]
-    for split, unseen in missing:
-        if unseen.any():
-            names = some([name for name, gone in zip(space.names, unseen, strict=True) if gone])
-            found.append((f"{split.name}: no pixel of {unseen.sum()} class(es)", names))
-    images = splits[0].report.images[list(space.ids)]
-    rare = [name for name, number in zip(space.names, images, strict=True) if 0 < number < FEW]
-    return [*found, *([(f"train: classes in fewer than {FEW} images", some(rare))] if rare else [])]
+    for split in splits:
+        if unseen := [name for label, name in names if not split.report.images[label]]:
+            found.append((f"{split.name}: no pixel of {len(unseen)} class(es)", some(unseen)))
+    if rare := [name for label, name in names if 0 < splits[0].report.images[label] < FEW]:
+        found.append((f"train: classes in fewer than {FEW} images", some(rare)))
+    return found
 
 
 def _of_split(split: Split, train: Split) -> list[tuple[str, str]]:
     """Findings about the pairs of a split; a place is empty where there are none."""
-    equal = equal_images(_images(split), None if split is train else _images(train))
+    equal = equal_images(split.images, None if split is train else train.images)
     twins = [f"{row.image} = {row.equal_to}" for row in equal.itertuples()]
     by_mask: dict[str, list[str]] = {}
     for (_, _, mask), (_, state) in zip(split.pairs, split.report.files, strict=True):
@@ -166,12 +162,6 @@ def _of_split(split: Split, train: Split) -> list[tuple[str, str]]:
     ]
 
 
-def _images(split: Split) -> pd.DataFrame:
-    """The images that can be opened, as equal_images takes them."""
-    rows = [(image.path, image.sha256) for image, _ in split.report.files if image.sha256]
-    return pd.DataFrame(rows, columns=["image", "image_sha256"])
-
-
 def class_rows(splits: list[Split], space: LabelSpace) -> list[dict[str, Any]]:
     """A row for each class, most frequent first: its share of each split's labelled pixels, and its images."""
     shares = [split.report.pixels / max(split.report.pixels[list(space.ids)].sum(), 1) for split in splits]
@@ -188,23 +178,18 @@ def class_rows(splits: list[Split], space: LabelSpace) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["splits"][0][0])
 
 
-def size_rows(split: Split) -> list[tuple[str, int]]:
-    """Sizes of a split's images, width x height [pixels], and how many have each; most frequent first."""
-    sizes = Counter((image.width, image.height) for image, _ in split.report.contents if image.width)
-    return [(f"{width} x {height}", number) for (width, height), number in sizes.most_common()]
-
-
-def pictures(split: Split, space: LabelSpace, number: int) -> tuple[list[Picture], list[Picture]]:
+def pictures(split: Split, space: LabelSpace, number: int) -> list[list[dict[str, Any]]]:
     """Pairs to look at: those whose masks fit worst (a quarter of the number), and those that show the rare classes."""
     ratios = np.array([one.ratio for one in split.fits])
     worst = [int(position) for position in np.argsort(ratios)[: number // 4] if np.isfinite(ratios[position])]
     usable = split.good.copy()
     usable[worst] = False
     chosen = choose_masks(split.counts, usable, number)
-    return [_picture(split, one, space) for one in worst], [_picture(split, one, space) for one in chosen]
+    return [[_picture(split, position, space) for position in one] for one in (worst, chosen)]
 
 
-def _picture(split: Split, position: int, space: LabelSpace) -> Picture:
+def _picture(split: Split, position: int, space: LabelSpace) -> dict[str, Any]:
+    """An image and its mask, both as data of a page, their width [pixels] there, and a caption."""
     mask_id, image_path, mask_path = split.pairs[position]
     image, labels = read_image(image_path), split.mask_format.read(mask_path)
     height, width = labels.shape
@@ -218,12 +203,12 @@ def _picture(split: Split, position: int, space: LabelSpace) -> Picture:
     fit = split.fits[position]
     note = f", fits better {fit.turned}" if fit.turned else ""
     caption = f"{mask_id}, {width} x {height}, fit {fit.ratio:.2f}{note}: {', '.join(names[label] for label in own)}"
-    return Picture(
-        data_uri("image/jpeg", jpeg_bytes(shown, 85)),
-        data_uri("image/png", png_bytes(mask, space.palette())),
-        size[0],
-        caption,
-    )
+    return {
+        "image": data_uri("image/jpeg", jpeg_bytes(shown, 85)),
+        "mask": data_uri("image/png", png_bytes(mask, space.palette())),
+        "width": size[0],
+        "caption": caption,
+    }
 
 
 def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> str:
@@ -241,20 +226,21 @@ def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> s
         shown = [(split, *pictures(split, space, number)) for split in splits]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}; run again") from None
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["share"] = lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}"
-    return environment.get_template("dataset.html").render(
+    classes = class_rows(splits, space)
+    sizes = [
+        Counter(f"{image.width} x {image.height}" for image, _ in split.report.contents if image.width)
+        for split in splits
+    ]
+    return template("dataset.html").render(
+        percent=lambda share: f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2g}",
         title=title,
         space=space,
-        splits=[(split, len(split.pairs), size_rows(split)) for split in splits],
+        splits=[(split, len(split.pairs), one.most_common()) for split, one in zip(splits, sizes, strict=True)],
         findings=findings(splits, space),
         offenders=offenders[:LISTED],
         left=max(len(offenders) - LISTED, 0),
-        classes=class_rows(splits, space),
-        largest=max((share for row in class_rows(splits, space) for share, _ in row["splits"]), default=1) or 1,
+        classes=classes,
+        largest=max((share for row in classes for share, _ in row["splits"]), default=1) or 1,
         shown=shown,
-        listed=LISTED,
         ignored="#{:02x}{:02x}{:02x}".format(*space.ignored_color),
     )

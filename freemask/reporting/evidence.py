@@ -6,11 +6,11 @@ interval is of a paired bootstrap over validation images and train seeds (freema
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,11 +19,9 @@ from matplotlib.figure import Figure
 from freemask.cli import commit
 from freemask.files import read_json
 from freemask.reporting.figures import GREY, INK, new_figure
-from freemask.reporting.intervals import RESAMPLES, Interval, SameImages, gain_interval, resampled_ious
-from freemask.reporting.intervals import SEEDS as SEEDS_RESAMPLED
-from freemask.reporting.pictures import TEMPLATES
-from freemask.segmentation.outputs import read_ious
-from freemask.selection.estimates import job_seconds
+from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
+from freemask.reporting.pictures import template
+from freemask.reporting.results import Classes, compare, read_classes
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
@@ -35,13 +33,20 @@ class Arm:
 
     Attributes:
         miou: mIoU of each train seed [percent].
-        iou: (K,) IoU of each train seed [percent].
-        resampled: (RESAMPLES, K) IoU of each train seed [percent]; None without areas.
+        classes: IoU of each class and train seed, also of resampled images.
     """
 
     miou: dict[int, float]
-    iou: dict[int, np.ndarray]
-    resampled: dict[int, np.ndarray | None]
+    classes: Classes
+
+    def means(self, chosen: np.ndarray) -> dict[int, float]:
+        """Mean IoU [percent] of chosen classes, (K,) bool, by train seed, without absent ones."""
+        return {seed: np.nanmean(table.iou.to_numpy()[chosen]) for seed, table in self.classes.ious.items()}
+
+    def resampled(self, chosen: np.ndarray) -> dict[int, np.ndarray | None]:
+        """The same of resampled images, (RESAMPLES,); None without areas."""
+        found = self.classes.resampled
+        return {seed: None if iou is None else np.nanmean(iou[:, chosen], axis=1) for seed, iou in found.items()}
 
 
 def read_arms(training: Path, experiments: pd.DataFrame) -> dict[str, Arm]:
@@ -53,15 +58,11 @@ def read_arms(training: Path, experiments: pd.DataFrame) -> dict[str, Arm]:
     Raises: InputError for a missing or damaged file, or evaluations of different images.
     """
     images, arms = SameImages(), {}
-    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
-        folders = {seed: training / experiment / f"seed-{seed}" for seed in seeds}
+    for name, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        folders = {seed: training / name / f"seed-{seed}" for seed in seeds}
+        miou = {seed: read_json(folder / "metrics.json")["mIoU"] for seed, folder in folders.items()}
         tables = {seed: folder / "per_class_iou.tsv" for seed, folder in folders.items()}
-        areas = {seed: images.read(table) for seed, table in tables.items()}
-        arms[experiment] = Arm(
-            {seed: read_json(folder / "metrics.json")["mIoU"] for seed, folder in folders.items()},
-            {seed: read_ious(table).iou.to_numpy() for seed, table in tables.items()},
-            {seed: None if found is None else resampled_ious(found) for seed, found in areas.items()},
-        )
+        arms[name] = Arm(miou, read_classes(tables, images))
     return arms
 
 
@@ -89,19 +90,17 @@ def differences(questions: dict[str, dict[str, Any]], arms: dict[str, Arm], rare
 def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
     """One row of `differences`."""
     seeds = sorted(of.miou.keys() & over.miou.keys())
-    gain = np.mean([of.miou[seed] - over.miou[seed] for seed in seeds])
-    every = np.ones(len(rare), bool)
-    whole = _interval(of, over, every)
-    group = [_mean_iou(of.iou[seed], rare) - _mean_iou(over.iou[seed], rare) for seed in seeds]
-    part = _interval(of, over, rare)
+    sides = [np.array([arm.miou[seed] for seed in seeds]) for arm in (of, over)]
+    rares = [np.array([arm.means(rare)[seed] for seed in seeds]) for arm in (of, over)]
+    whole, part = (gain_interval(over.resampled(chosen), of.resampled(chosen)) for chosen in (np.ones_like(rare), rare))
     return {
         "seeds": len(seeds),
-        "miou_of": np.mean([of.miou[seed] for seed in seeds]),
-        "miou_over": np.mean([over.miou[seed] for seed in seeds]),
-        "difference": gain,
+        "miou_of": sides[0].mean(),
+        "miou_over": sides[1].mean(),
+        "difference": np.mean(sides[0] - sides[1]),
         "low": whole.low,
         "high": whole.high,
-        "rare": np.mean(group),
+        "rare": np.mean(rares[0] - rares[1]),
         "rare_low": part.low,
         "rare_high": part.high,
         "result": result_of(whole.low, whole.high),
@@ -113,20 +112,6 @@ def result_of(low: float, high: float) -> str:
     return ABOVE if low > 0 else BELOW if high < 0 else OPEN
 
 
-def _mean_iou(iou: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Mean of the chosen classes, without absent ones."""
-    return np.nanmean(iou[..., chosen], axis=-1)
-
-
-def _interval(of: Arm, over: Arm, chosen: np.ndarray) -> Interval:
-    """The interval of a difference of the chosen classes' mean IoU."""
-    means = [
-        {seed: None if iou is None else _mean_iou(iou, chosen) for seed, iou in arm.resampled.items()}
-        for arm in (over, of)
-    ]
-    return gain_interval(*means)
-
-
 def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
     """What each class gains, the rarest one first.
 
@@ -135,14 +120,10 @@ def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
         classes: label, name, pixels (of real training masks), in train-id order.
     Returns: these columns, share of the pixels, iou_of, iou_over [percent], gain, low, high [points].
     """
-    seeds = sorted(of.iou.keys() & over.iou.keys())
-    better, base = (np.mean([arm.iou[seed] for seed in seeds], axis=0) for arm in (of, over))
-    found = gain_interval(over.resampled, of.resampled)
-    ends = {"low": np.broadcast_to(found.low, better.shape), "high": np.broadcast_to(found.high, better.shape)}
-    table = classes.assign(
-        share=classes.pixels / classes.pixels.sum(), iou_of=better, iou_over=base, gain=better - base
-    )
-    return table.assign(**ends).sort_values("pixels", kind="stable", ignore_index=True)
+    names = {"before": "iou_over", "after": "iou_of", "gain_low": "low", "gain_high": "high"}
+    table = compare(over.classes, of.classes, "gain").rename(columns=names)
+    table = classes.assign(share=classes.pixels / classes.pixels.sum(), **table[[*names.values(), "gain"]])
+    return table.sort_values("pixels", kind="stable", ignore_index=True)
 
 
 def forest(table: pd.DataFrame) -> Figure:
@@ -170,18 +151,10 @@ def _line(axes: Axes, place: float, values: tuple[float, float, float], width: f
     axes.plot(mean, place, "o", color=INK, alpha=alpha, markersize=width + 1)
 
 
-def job_hours(folder: Path) -> float:
-    """Wall hours of all jobs, from the benchmark files below a folder; a job that was repeated counts once."""
-    return sum(job_seconds(path) or 0 for path in folder.rglob("*.benchmark.tsv")) / 3600
-
-
 def machine() -> str:
     """This machine's cores, e.g. "2 cores (AMD EPYC 7B13)"."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"^model name\s*: (.*\S)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
     return f"{os.cpu_count()} cores ({names[0] if names else platform.processor() or platform.machine()})"
 
 
@@ -198,23 +171,13 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
     seeds = sorted({seed for row in experiments.train_seeds for seed in row})
     run = set(found.question[found.seeds > 0])
     questions = [
-        {
-            "comment": "",
-            "paper": "not asked.",
-            **asked,
-            "rows": found[found.question == name].to_dict("records"),
-            "figure": f"{name}.png",
-        }
+        {"comment": "", "paper": "not asked.", "figure": f"{name}.png"}
+        | asked
+        | {"rows": found[found.question == name].to_dict("records")}
         for name, asked in facts["questions"].items()
         if name in run
     ]
-    kinds = []
-    for name, table in measured["kinds"]:
-        kinds.append({"set": name, "kinds": table.to_dict("records"), "all": table.filtered.sum() / table.pixels.sum()})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("evidence.md").render(
+    return template("evidence.md").render(
         facts
         | {
             "questions": questions,
@@ -223,13 +186,16 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
             "experiments": len(experiments),
             "trainings": int(experiments.train_seeds.map(len).sum()),
             "seeds": ", ".join(map(str, seeds)),
-            "over_seeds": found.seeds.max() >= SEEDS_RESAMPLED,
+            "over_seeds": found.seeds.max() >= SEEDS,
             "resamples": f"{RESAMPLES:,}",
             "rare_names": measured["rare_names"],
             "gains_of": facts["classes"][0],
             "gains_over": facts["classes"][1],
             "classes": [] if measured["classes"] is None else measured["classes"].to_dict("records"),
-            "kinds": kinds,
+            "kinds": [
+                {"set": name, "kinds": table.to_dict("records"), "all": table.filtered.sum() / table.pixels.sum()}
+                for name, table in measured["kinds"]
+            ],
             "sheets": [{"set": path.stem, "path": f"kinds/{path.name}"} for path in measured["sheets"]],
             "quality": measured["quality"].to_dict("records"),
             "job_hours": measured["hours"],

@@ -85,6 +85,14 @@ def class_panels(classes: int, width: float, below: float = 0) -> tuple[Figure, 
     return figure, axes, slices
 
 
+def name_rows(axes: Axes, names: Iterable[str]) -> None:
+    """Name the rows 0, 1, ... of axes; grid lines and the spine beside them are left out."""
+    names = list(names)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False, axis="y")
+    sns.despine(ax=axes, left=True)
+
+
 def by_name(names: Sequence[str], paths: Sequence[Path], option: str) -> dict[str, Path]:
     """Files by the names that a figure shows them under.
 

@@ -8,7 +8,6 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.data.masks import read_masks
-from freemask.errors import InputError
 from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.images import read_image, read_mask
 from freemask.reporting import pictures
@@ -53,10 +52,8 @@ def synthetic_rows(folder: Path, synthetic_set: str, label_space: LabelSpace) ->
             pictures.photo(_squashed(read_image(real[one.mask_id]), labels.shape), "real image"),
             pictures.painted(label_space.colorize(labels), "its mask", pictures.region_names(labels, label_space)),
         ]
-        images_of_mask = [
-            _synthetic(labels, row, own.iloc[[place]], label_space) for place, row in enumerate(own.itertuples())
-        ]
-        rows.append(Row(one.mask_id, "", [first, *images_of_mask]))
+        synthetic = [_synthetic(labels, own.iloc[[place]], label_space) for place in range(len(own))]
+        rows.append(Row(one.mask_id, "", [first, *synthetic]))
     return rows
 
 
@@ -67,8 +64,9 @@ def _squashed(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(pictures.Image.fromarray(picture).resize((side * shape[1] // shape[0], side)))
 
 
-def _synthetic(labels: np.ndarray, row: tuple, own: pd.DataFrame, label_space: LabelSpace) -> list[Picture]:
-    """A synthetic image above its filtered mask."""
+def _synthetic(labels: np.ndarray, own: pd.DataFrame, label_space: LabelSpace) -> list[Picture]:
+    """A synthetic image, one row of the set, above its filtered mask."""
+    row = next(own.itertuples())
     filtered = read_filtered(row.mask, mask_filters(own)[0], label_space)
     colored = pictures.colorize_filtered(labels, filtered, label_space)
     return [
@@ -92,19 +90,11 @@ def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelS
     for place, (image, mask) in enumerate(zip(shown["image"], shown["mask"], strict=True)):
         labels = read_mask(mask)
         names = pictures.region_names(labels, label_space)
-        columns = [
-            [
-                pictures.photo(read_image(image), "validation image"),
-                pictures.painted(label_space.colorize(labels), "its mask", names),
-            ]
-        ]
+        truth = pictures.painted(label_space.colorize(labels), "its mask", names)
+        columns = [[pictures.photo(read_image(image), "validation image"), truth]]
         scores = []
         for side, paths in sides.items():
-            predicted = read_mask(paths[place])
-            if predicted.shape != labels.shape:
-                raise InputError(
-                    f"{paths[place]}: {predicted.shape} pixels, but {mask} has {labels.shape}; evaluate again"
-                )
+            predicted = pictures.read_prediction(paths[place], mask, labels)
             scores.append(pictures.image_miou(labels, predicted, label_space))
             named = pictures.region_names(predicted, label_space)
             columns.append([
@@ -113,9 +103,7 @@ def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelS
             ])  # fmt: skip
         found.append((Row(Path(image).name, "", columns), (scores[0], scores[-1])))
     found.sort(key=lambda one: one[1][0] - one[1][1])
-    return [
-        Row(row.title, _verdict(place, len(found), *scores), row.columns) for place, (row, scores) in enumerate(found)
-    ]
+    return [Row(row.title, _verdict(place, len(found), *ends), row.columns) for place, (row, ends) in enumerate(found)]
 
 
 def _verdict(place: int, number: int, before: float, after: float) -> str:

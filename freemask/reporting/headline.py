@@ -23,8 +23,7 @@ def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
         return None
     low, high = (row.get(f"{key}_{end}", math.nan) for end in ("low", "high"))
     deviation = row.get(f"{key}_std", math.nan)
-    spread = "" if pd.isna(deviation) else f"± {deviation:.2f}"
-    sure = None
+    spread, sure = _number(deviation, "± {:.2f}"), None
     if not (pd.isna(low) or pd.isna(high)):
         dagger = "†" if row[f"{key}_interval"] == IMAGES_AND_SEEDS else ""
         spread, sure = f"{low:+.2f} to {high:+.2f}{dagger}", bool(low > 0 or high < 0)
@@ -47,8 +46,8 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
     lines = []
     reference = data.row(data.facts["improved"]).synthetic_set
     for model, table in data.miou.groupby("model", sort=False):
-        real = [find_regime(regime).only_real for regime in table.regime]
-        others = table[~np.array(real)]
+        real = np.array([find_regime(regime).only_real for regime in table.regime])
+        others = table[~real]
         keys = sorted(
             dict.fromkeys(zip(others.synthetic_set, others.balance, strict=True)), key=lambda key: key[0] != reference
         )
@@ -57,22 +56,21 @@ def headline(data: Dataset) -> list[dict[str, Any]]:
             cells: dict[tuple[str, float], list] = {}
             for row in [*table[real].itertuples(), *own.itertuples()]:
                 cell = {"text": f"{row.mIoU:.2f}", "id": card_id(data.id, row.experiment), "experiment": row.experiment}
-                cell["spread"] = "" if pd.isna(row.mIoU_std) else f"± {row.mIoU_std:.2f}"
+                cell["spread"] = _number(row.mIoU_std, "± {:.2f}")
                 cell["test"] = _number(getattr(row, "test_mIoU", math.nan), "{:.2f}")
                 cells.setdefault((row.regime, row.schedule), []).append(cell)
             joint = own[own.regime == "joint"]
             last = (joint if len(joint) else own if len(own) else table).iloc[-1]
             reported = table.get("reported_mIoU", pd.Series(math.nan, table.index))
-            authors = {
-                "real": reported[np.array(real)].max(),
-                "joint": last.get("reported_mIoU", math.nan) if len(joint) else math.nan,
-                "gain": last.get("reported_gain", math.nan) if len(joint) else math.nan,
-            }
+            theirs = joint.iloc[-1] if len(joint) else {}
+            authors = {"real": reported[real].max(), "joint": theirs.get("reported_mIoU", math.nan)}
+            authors["gain"] = theirs.get("reported_gain", math.nan)
+            several, used = len(keys) > 1, key[0] + (" (repeated)" if key[1] == "repeat" else "")
             lines.append({
-                "model": model, "set": key[0] + (" (repeated)" if key[1] == "repeat" else ""), "cells": cells,
+                "model": model, "set": used, "name": f"{model} ({used})" if several else model, "cells": cells,
                 "gain_2x": gain_cell(last, "gain_over_real_2x"), "gain": gain_cell(last, "gain_over_real"),
                 "seeds": int(last.seeds), "authors": authors, "id": card_id(data.id, last.experiment),
-                "several": len(keys) > 1,
+                "several": several,
             })  # fmt: skip
     return lines
 
@@ -92,8 +90,7 @@ def text(datasets: list[Dataset]) -> str:
         for line in lines:
             gains = [line[key]["text"] if line[key] else "–" for key in ("gain_2x", "gain")]
             cells = [", ".join(cell["text"] for cell in line["cells"].get(key, [])) or "not run" for key in keys]
-            model = f"{title}, {line['model']}" + f" ({line['set']})" * line["several"]
-            rows.append([model, *gains, *cells, str(line["seeds"])])
+            rows.append([f"{title}, {line['name']}", *gains, *cells, str(line["seeds"])])
     return "\n".join(columns(rows))
 
 
@@ -102,19 +99,17 @@ def dumbbell_table(datasets: list[Dataset], lines: dict[str, list[dict[str, Any]
     rows = []
     for data in datasets:
         for line in lines[data.id]:
-            name = f"{line['model']} ({line['set']})" if line["several"] else line["model"]
-            rows += [
-                {"title": data.facts["title"], "row": name, "regime": regime, "schedule": schedule,
-                 "mIoU": float(cell["text"]), **{f"authors_{key}": line["authors"][key] for key in ("real", "joint")}}
-                for (regime, schedule), cells in line["cells"].items() for cell in cells
-            ]  # fmt: skip
+            common = {"title": data.facts["title"], "row": line["name"]}
+            common |= {f"authors_{key}": line["authors"][key] for key in ("real", "joint")}
+            for (regime, schedule), cells in line["cells"].items():
+                for cell in cells:
+                    rows.append(common | {"regime": regime, "schedule": schedule, "mIoU": float(cell["text"])})
     return pd.DataFrame(rows)
 
 
 def verdict(data: Dataset, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """The parts of a data set's sentence: the compared pair, its gains, and how many models agree."""
     row = data.row(data.facts["improved"])
-    over_2x = gain_cell(row, "gain_over_real_2x")
     own = [line for line in lines if line["gain_2x"] and line["set"] == row.synthetic_set]
     return {
         "title": data.facts["title"],
@@ -122,7 +117,7 @@ def verdict(data: Dataset, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "miou": f"{row.mIoU:.2f}",
         "id": card_id(data.id, data.facts["improved"]),
         "gain": gain_cell(row, "gain_over_real"),
-        "gain_2x": over_2x,
+        "gain_2x": gain_cell(row, "gain_over_real_2x"),
         "test": _number(row.get("test_mIoU", math.nan), "{:.2f}"),
         "test_gain": _number(row.get("test_gain_over_real", math.nan), "{:+.2f}"),
         "seeds": int(row.seeds),

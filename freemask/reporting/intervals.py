@@ -36,7 +36,7 @@ class Interval:
     @property
     def above_zero(self) -> bool:
         """Whether it holds gains only."""
-        return bool(np.all(np.asarray(self.low) > 0))
+        return bool(np.all(self.low > 0))
 
 
 class SameImages:

@@ -1,7 +1,8 @@
-"""Result tables for people: Markdown for the README, LaTeX (booktabs) for a paper, HTML for the report."""
+"""Result tables for people: Markdown, CSV, LaTeX (booktabs) and HTML; cells are text, **...** is bold."""
 
 import math
 import re
+from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
@@ -72,12 +73,9 @@ def images(regime: str, balance: str = "exact") -> str:
     return find_regime(regime).title + (", repeated" if balance == "repeat" else "")
 
 
-def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
-    """The mIoU table as text; the column Best and the authors' only if one of their numbers is known.
-
-    Args:
-        summary: Made by results.summarize.
-        bold: Marks the mIoU of a model's clearly best row, e.g. "**{}**".
+def cells(summary: pd.DataFrame) -> pd.DataFrame:
+    """The mIoU table as text, of results.summarize's; Best and the authors' columns only if one of their numbers is
+    known. The mIoU of a model's clearly best row is bold.
     """
 
     def numbers(key: str, sign: bool = False) -> list[str]:
@@ -109,9 +107,7 @@ def cells(summary: pd.DataFrame, bold: str = "{}") -> pd.DataFrame:
         columns["Authors"] = numbers("reported_mIoU")
         columns["Authors' gain"] = numbers("reported_gain", sign=True)
     table = pd.DataFrame(columns)
-    best = summary.index[summary.clearly_best]
-    table.loc[best, "mIoU"] = table.mIoU[best].map(bold.format)
-    return table
+    return table.assign(mIoU=table.mIoU.mask(summary.clearly_best, "**" + table.mIoU + "**"))
 
 
 def note(summary: pd.DataFrame, how: str, remarks: list[str] | None = None) -> str:
@@ -145,21 +141,6 @@ def note_on_intervals(table: pd.DataFrame) -> str:
     return note + (NOTE_NOT_KEPT if NOT_KEPT in text else "")
 
 
-def markdown(summary: pd.DataFrame, title: str, note: str) -> str:
-    """The mIoU table as Markdown, with a note on its columns."""
-    table = cells(summary, bold="**{}**")
-    return f"## {title}\n\n{markdown_table(table, TEXT)}\n\n{note}\n"
-
-
-def markdown_table(table: pd.DataFrame, text: int) -> str:
-    """A table of text as Markdown.
-
-    Args: text: number of text columns, which come first; the others are aligned to the right.
-    """
-    aligned = ["---"] * text + ["---:"] * (len(table.columns) - text)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [table.columns, aligned, *table.to_numpy()])
-
-
 BREAK = r" \\ "  # words of a heading stand below each other
 NARROWED = r"""\footnotesize
 \setlength{\tabcolsep}{3pt}
@@ -167,20 +148,8 @@ NARROWED = r"""\footnotesize
 """
 
 
-def latex(summary: pd.DataFrame, title: str, note: str) -> str:
-    """The mIoU table as a LaTeX table (needs booktabs and graphicx)."""
-    return latex_table(cells(summary, bold=r"\textbf{{{}}}"), TEXT, f"{title}. {note}")
-
-
-def latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None = None) -> str:
-    r"""A table of text as a LaTeX table over all columns of a page, narrowed to it (needs booktabs and graphicx).
-
-    Args:
-        table: Cells; \textbf{} is kept.
-        text: Number of text columns, which come first; the others are aligned to the right.
-        caption: Text.
-        label: For \ref.
-    """
+def _latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None) -> str:
+    r"""A LaTeX table over all columns of a page, narrowed to it (needs booktabs and graphicx); \textbf{} is kept."""
     align = "l" * text + "r" * (len(table.columns) - text)
     heads = {name: rf"\shortstack{{{_latex(name).replace(' ', BREAK)}}}" for name in table.columns}
     styled = table.map(_latex).rename(columns=heads).style.hide(axis="index")
@@ -193,15 +162,8 @@ def _latex(text: str) -> str:
     return re.sub(r"([_%&#])", r"\\\1", text).replace("±", r"$\pm$").replace("–", "--").replace("†", r"$\dagger$")
 
 
-def page(summary: pd.DataFrame, per_class: pd.DataFrame, title: str, note: str) -> str:
-    """The mIoU table and the IoU of every class as one HTML page that needs no other file."""
-    table = cells(summary, bold="<b>{}</b>")
-    parts = [
-        html_table(table),
-        f"<p>{escape(note)}</p>",
-        "<h2>IoU of each class [%], mean over train seeds</h2>",
-        html_table(per_class.drop(columns="label").rename(columns={"name": "Class"})),
-    ]
+def page(title: str, *parts: str) -> str:
+    """An HTML page that needs no other file, of a title (text) and parts (HTML)."""
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
@@ -212,8 +174,10 @@ def html_table(table: pd.DataFrame) -> str:
     return text.replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")
 
 
-def formats(table: pd.DataFrame, text: int, title: str, note: str, label: str) -> dict[str, str]:
-    """A table of text for a manuscript, by file suffix: md, csv, tex (booktabs), html.
+def formats(
+    table: pd.DataFrame, text: int, title: str, note: str, label: str | None = None, more: Sequence[str] = ()
+) -> dict[str, str]:
+    """A table of text as a file's content, by suffix: md, csv, tex (booktabs), html.
 
     Args:
         table: Cells; **...** is bold.
@@ -221,12 +185,14 @@ def formats(table: pd.DataFrame, text: int, title: str, note: str, label: str) -
         title: Heading.
         note: What the columns mean; not in the CSV.
         label: For LaTeX's ref.
+        more: HTML that stands below the table on its page.
     """
-    marked = {mark: table.map(lambda cell, mark=mark: re.sub(r"\*\*(.*)\*\*", mark, cell)) for mark in BOLD.values()}
-    page = f"{html_table(marked[BOLD['html']])}\n<p>{escape(note)}</p>"
+    marked = {suffix: table.replace(r"\*\*(.*)\*\*", bold, regex=True) for suffix, bold in BOLD.items()}
+    aligned = ["---"] * text + ["---:"] * (len(table.columns) - text)
+    lines = ["| " + " | ".join(line) + " |\n" for line in [table.columns, aligned, *table.to_numpy()]]
     return {
-        "md": f"## {title}\n\n{markdown_table(table, text)}\n\n{note}\n",
-        "csv": marked[BOLD["csv"]].to_csv(index=False, lineterminator="\n"),
-        "tex": latex_table(marked[BOLD["tex"]], text, f"{title}. {note}", label),
-        "html": PAGE.format(title=escape(title), body=page),
+        "md": f"## {title}\n\n{''.join(lines)}\n{note}\n",
+        "csv": marked["csv"].to_csv(index=False, lineterminator="\n"),
+        "tex": _latex_table(marked["tex"], text, f"{title}. {note}", label),
+        "html": page(title, html_table(marked["html"]), f"<p>{escape(note)}</p>", *more),
     }

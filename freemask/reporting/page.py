@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
 from freemask.reporting.headline import columns_of, dumbbell_table, headline, provenance, verdict
-from freemask.reporting.pictures import TEMPLATES
+from freemask.reporting.pictures import template
 from freemask.reporting.recorded import Dataset, card_id
+from freemask.reporting.results import reported_logs
 from freemask.tables import read_table
 
 LOST = 5  # classes with the largest losses in the chart of gains
@@ -21,7 +21,7 @@ def training_curves(data: Dataset) -> charts.Curves:
     found: charts.Curves = {}
     for row in data.experiments[data.experiments.study == "main"].itertuples():
         for run in data.runs[row.experiment]:
-            work = data.folder / "training" / row.experiment / f"seed-{run.seed}" / "work"
+            work = data.training(row.experiment, run.seed) / "work"
             if any(work.glob("*/vis_data/scalars.json")):  # not imported
                 charts.add_curves(found, row.model, (row.regime, row.schedule), work)
     return found
@@ -35,20 +35,14 @@ def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
         reported: Content of the file of the authors' numbers.
     """
     table = data.table("cost.tsv", ["experiment", "model", "regime", "schedule", "hours", "gpu_hours"])
-    logs = {
-        one["model"]: one["hours"]
-        for one in reported.get("logs", [])
-        if one.get("dataset", "ade20k") == own_id(data.id)
-    }
-    gpus = reported.get("cost", {}).get("training_gpus", 0)
+    logs, gpus = reported_logs(reported, data.id), reported.get("cost", {}).get("training_gpus", 0)
     compared = set(data.miou.experiment[data.miou.get("reported_gain", pd.Series(dtype=float)).notna()])
     rows = []
-    for row in table.to_dict("records"):
-        theirs = logs.get(row["model"]) if row["experiment"] in compared else None
-        known = {key: None if pd.isna(row[key]) else row[key] for key in ("hours", "gpu_hours", "device", "gpus")}
-        rows.append(row | known | {
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        theirs = logs[row["model"]]["hours"] if row["experiment"] in compared and row["model"] in logs else None
+        rows.append(row | {
             "what": data.what(row["experiment"]), "id": card_id(data.id, row["experiment"]),
-            "authors_hours": theirs, "authors_gpu_hours": theirs * gpus if theirs else None,
+            "authors_hours": theirs, "authors_gpu_hours": theirs and theirs * gpus,
         })  # fmt: skip
     return rows
 
@@ -70,12 +64,8 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
     name, title = data.id, data.facts["title"]
     panels, listed = ablation_panels(data)
     classes = class_table(data)
-    known = classes[classes.gain.notna()]
-    ends = (
-        known
-        if len(known) <= data.facts["top"] + LOST
-        else pd.concat([known.head(data.facts["top"]), known.tail(LOST)])
-    )
+    known, top = classes[classes.gain.notna()], data.facts["top"]
+    ends = known if len(known) <= top + LOST else pd.concat([known.head(top), known.tail(LOST)])
     over = data.what(data.control)
     trained = training_curves(data)
     lines = {
@@ -114,48 +104,40 @@ def sections(data: Dataset, reported: dict[str, Any]) -> dict[str, Any]:
 
 def prediction_rows(data: Dataset) -> list[gallery.Row]:
     """Rows of predictions of the control and the improved segmentor; [] if one of them left none."""
-    sides = {}
-    for experiment in (data.control, data.facts["improved"]):
-        folder = data.folder / "training" / experiment / f"seed-{data.facts['train_seed']}" / "predictions"
-        sides[experiment] = [folder / f"{place}.png" for place in range(1, data.facts["pictures"] + 1)]
-    return (
-        gallery.prediction_rows(data.folder / "index/val.tsv", sides, data.label_space)
-        if data.facts["pictures"]
-        else []
-    )
+    numbers = range(1, data.facts["pictures"] + 1)
+    if not numbers:
+        return []
+    folders = {one: data.training(one, data.facts["train_seed"]) for one in (data.control, data.facts["improved"])}
+    sides = {one: [folder / f"predictions/{place}.png" for place in numbers] for one, folder in folders.items()}
+    return gallery.prediction_rows(data.folder / "index/val.tsv", sides, data.label_space)
 
 
 def card(data: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     """The run card of an experiment: its row of the table, its set, and each training."""
-    chosen = data.facts["sets"].get(row["synthetic_set"], {})
+    name = row["experiment"]
     return {
-        "id": card_id(data.id, row["experiment"]),
-        "experiment": row["experiment"],
-        "what": data.what(row["experiment"]),
+        "id": card_id(data.id, name),
+        "experiment": name,
+        "what": data.what(name),
         "row": {key: value for key, value in row.items() if key != "train_seeds" and value != ""},
-        "set": chosen,
-        "runs": data.runs[row["experiment"]],
-        "mIoU": entry_of(data, row["experiment"])["text"],
+        "set": data.facts["sets"].get(row["synthetic_set"], {}),
+        "runs": data.runs[name],
+        "mIoU": entry_of(data, name)["text"],
     }
 
 
-def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: str) -> str:
+def render(datasets: list[Dataset], reported: dict[str, Any]) -> str:
     """The page.
 
     Args:
         datasets: In the order of the page.
         reported: Content of the file of the authors' numbers.
-        snakemake_report: Name of Snakemake's own report, which lies beside the page.
     """
     shown = [sections(data, reported) for data in datasets]
     lines = {one["data"].id: one["headline"] for one in shown}
     columns = columns_of(line for rows in lines.values() for line in rows)
     chart = charts.svg(charts.dumbbells(dumbbell_table(datasets, lines)), "headline", "mIoU of each model and regime")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         shown=shown,
         verdicts=[verdict(one["data"], one["headline"]) for one in shown],
         provenance=provenance(datasets),
@@ -165,6 +147,5 @@ def render(datasets: list[Dataset], reported: dict[str, Any], snakemake_report: 
         chart=chart,
         authors=any(not pd.isna(line["authors"]["joint"]) for rows in lines.values() for line in rows),
         synthetic_only=reported.get("synthetic_only", {}),
-        snakemake_report=snakemake_report,
         isnan=pd.isna,
     )

@@ -4,7 +4,7 @@ All mIoU and IoU in percent, gains in points. A cell of an experiment that isn't
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from freemask.segmentation.outputs import read_segments
 
 NOT_RUN, NONE = "not run", "–"
 MAIN = {"Real": ("real", 1), "Real 2x": ("real", 2), "Synthetic, then real": ("finetune", 1), "Joint": ("joint", 2)}
-PRETRAINING = {"Synthetic": ("synthetic", 1), "Synthetic, then real": ("finetune", 1), "Joint": ("joint", 2)}
+PRETRAINING = {
+    "Real": ("real", 1), "Synthetic": ("synthetic", 1), "Synthetic, then real": ("finetune", 1), "Joint": ("joint", 2)
+}  # fmt: skip
 BOLD = " Bold: the best of a row, where the intervals of its gains over the others lie above 0."
 NOTES = {
     "main": "mIoU in percent, mean ± sample standard deviation over train seeds; gains of joint training in points over"
@@ -55,7 +57,7 @@ class Study:
     Attributes:
         dataset: Its id.
         training: Folder of <experiment>/seed-<s>/.
-        rows: Its rows of the experiments table, ablations as well.
+        rows: Its rows of the experiments table, ablations as well; index: experiment.
         evaluated: Those with an evaluated train seed, with these seeds only; index: experiment.
         summary: Of the evaluated ones, made by `results.summarize`; index: experiment.
         resampled: Of the evaluated ones, as `results.resample_mious` gives it.
@@ -77,20 +79,15 @@ class Study:
         return self.compared["title"]
 
     @property
-    def synthetic_set(self) -> str:
-        """The synthetic set of the main tables: that of the improved segmentor."""
-        return self.rows.set_index("experiment").synthetic_set[self.compared["improved"]]
-
-    @property
     def models(self) -> list[str]:
         """Models of the main study, in the order of the experiments table."""
         return self.rows.model[self.rows.study == "main"].unique().tolist()
 
     def find(self, model: str, regime: str, schedule: int) -> str | None:
-        """The main experiment of a model in a regime, on the main tables' synthetic set; None without such a row."""
+        """The main experiment of a model in a regime, on the improved segmentor's synthetic set; None without one."""
         rows = self.rows[(self.rows.study == "main") & (self.rows.model == model) & (self.rows.regime == regime)]
-        rows = rows[(rows.schedule == schedule) & rows.synthetic_set.isin(["", self.synthetic_set])]
-        return next(iter(rows.experiment), None)
+        own = ["", self.rows.synthetic_set[self.compared["improved"]]]
+        return next(iter(rows.index[(rows.schedule == schedule) & rows.synthetic_set.isin(own)]), None)
 
     def miou(self, experiment: str | None) -> str:
         """The cell of an experiment's mIoU; says how many of its train seeds it is of if some aren't evaluated."""
@@ -99,7 +96,7 @@ class Study:
         if experiment not in self.summary.index:
             return NOT_RUN
         row = self.summary.loc[experiment]
-        planned = len(self.rows.set_index("experiment").train_seeds[experiment])
+        planned = len(self.rows.train_seeds[experiment])
         return number(row.mIoU, row.mIoU_std) + ("" if row.seeds == planned else f" ({row.seeds} of {planned} seeds)")
 
     def gain(self, before: str | None, after: str | None) -> list[str]:
@@ -123,20 +120,19 @@ def read_study(experiments: Path, dataset: str, training: Path, compared: dict[s
     """Read the evaluations of a data set that there are; see `Study`."""
     dataset = own_id(dataset)
     rows = read_all_experiments(experiments)
-    rows = rows[rows.dataset == dataset].reset_index(drop=True)
+    rows = rows[rows.dataset == dataset].set_index("experiment", drop=False)
     done = [
         tuple(seed for seed in row.train_seeds if (training / row.experiment / f"seed-{seed}/metrics.json").exists())
         for row in rows.itertuples()
     ]
-    evaluated = rows.assign(train_seeds=pd.Series(done, dtype=object))
-    evaluated = evaluated[evaluated.train_seeds.map(len) > 0].reset_index(drop=True)
+    evaluated = rows.assign(train_seeds=done)
+    evaluated = evaluated[evaluated.train_seeds.map(len) > 0]
     resampled = results.resample_mious(training, evaluated)
-    summary = pd.DataFrame({"experiment": [], "seeds": [], "images": []})
+    summary = pd.DataFrame({"seeds": [], "images": []})
     if len(evaluated):
         metrics, _ = results.read_results(training, evaluated, rare=[], best=[])
-        summary = results.summarize(evaluated, metrics, resampled)
-    of_each = (table.set_index("experiment", drop=False) for table in (evaluated, summary))
-    return Study(dataset, training, rows, *of_each, resampled, compared)
+        summary = results.summarize(evaluated, metrics, resampled).set_index("experiment", drop=False)
+    return Study(dataset, training, rows, evaluated, summary, resampled, compared)
 
 
 def make_tables(
@@ -149,13 +145,10 @@ def make_tables(
         sets: Of each synthetic set: strategy, n_max, filter.
         reported: The authors' numbers.
     """
+    against = "Pre-training on synthetic images against joint training"
     tables = {
         "main": ("Joint training on real and synthetic images", 2, main_table(studies, reported)),
-        "pretraining": (
-            "Pre-training on synthetic images against joint training",
-            2,
-            pretraining_table(studies, reported),
-        ),
+        "pretraining": (against, 2, pretraining_table(studies, reported)),
         "ablations": ("Ablations", 7, ablation_table(studies, sets)),
         "classes": ("Most improved classes", 3, class_table(studies, reported)),
         "cost": ("Cost of joint training", 3, cost_table(studies, reported)),
@@ -177,19 +170,25 @@ def unfinished(table: pd.DataFrame) -> int:
     return int((table == NOT_RUN).any(axis=1).sum())
 
 
+def _models(studies: list[Study], kinds: dict[str, tuple[str, int]]) -> Iterator[tuple[Study, str, dict, dict]]:
+    """Study, model, its experiments of some kinds by title, and the first cells of its line."""
+    for study in studies:
+        for model in study.models:
+            names = {title: study.find(model, *kind) for title, kind in kinds.items()}
+            line = {"Data set": study.title, "Model": model, "n": study.seeds(names.values())}
+            yield study, model, names, line | _mious(study, names)
+
+
 def main_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Every model on every data set: the regimes, joint training's gains over both controls, the authors' numbers."""
     lines = []
-    for study in studies:
-        authors = {row["model"]: row for row in reported.get(study.dataset, [])}
-        for model in study.models:
-            names = {title: study.find(model, *kind) for title, kind in MAIN.items()}
-            line = {"Data set": study.title, "Model": model, "n": study.seeds(names.values())}
-            line |= _mious(study, names)
-            for title, control in {"over real": "Real", "over real 2x": "Real 2x"}.items():
-                line[title], line[f"interval, {title}"] = study.gain(names[control], names["Joint"])
-            line |= _authors(authors.get(model))
-            lines.append(line)
+    for study, model, names, line in _models(studies, MAIN):
+        for title, control in {"over real": "Real", "over real 2x": "Real 2x"}.items():
+            line[title], line[f"interval, {title}"] = study.gain(names[control], names["Joint"])
+        theirs = {row["model"]: (row["real"], row["joint"]) for row in reported.get(study.dataset, [])}
+        real, joint = theirs.get(model, (math.nan, math.nan))
+        numbers = {"real": f"{real:.1f}", "joint": f"{joint:.1f}", "gain": f"{joint - real:+.1f}"}
+        lines.append(line | {f"authors: {key}": text if model in theirs else NONE for key, text in numbers.items()})
     return pd.DataFrame(lines)
 
 
@@ -201,24 +200,12 @@ def _mious(study: Study, names: dict[str, str | None]) -> dict[str, str]:
     return {title: f"**{cell}**" if best.get(names[title]) else cell for title, cell in cells.items()}
 
 
-def _authors(row: dict[str, float] | None) -> dict[str, str]:
-    """The authors' cells of a pair."""
-    real, joint = (row["real"], row["joint"]) if row else (math.nan, math.nan)
-    texts = [f"{real:.1f}", f"{joint:.1f}", f"{joint - real:+.1f}"] if row else [NONE] * 3
-    return dict(zip(["authors: real", "authors: joint", "authors: gain"], texts, strict=True))
-
-
 def pretraining_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Pre-training on synthetic images against joint training; the authors' synthetic images alone in rows below."""
     lines = []
-    for study in studies:
-        for model in study.models:
-            real = study.find(model, "real", 1)
-            names = {"Real": real} | {title: study.find(model, *kind) for title, kind in PRETRAINING.items()}
-            line = {"Data set": study.title, "Model": model, "n": study.seeds(names.values()), **_mious(study, names)}
-            pair = (names["Synthetic, then real"], names["Joint"])
-            line["joint over it"], line["interval"] = study.gain(*pair)
-            lines.append(line)
+    for study, _, names, line in _models(studies, PRETRAINING):
+        line["joint over it"], line["interval"] = study.gain(names["Synthetic, then real"], names["Joint"])
+        lines.append(line)
     for study in studies:
         if authors := reported.get("synthetic_only", {}).get(study.dataset):
             line = {"Data set": study.title, "Model": "authors, model not named", "n": NONE}
@@ -239,8 +226,7 @@ def ablation_table(studies: list[Study], sets: dict[str, dict[str, Any]]) -> pd.
             main = study.find(model, "joint", 2)
             if len(rows) < 2 or main is None:
                 continue
-            order = [main, *(name for name in rows.experiment if name != main)]
-            for row in rows.set_index("experiment", drop=False).loc[order].itertuples():
+            for row in rows.loc[[main, *rows.index.drop(main)]].itertuples():
                 line = {"Data set": study.title, "Model": model, "Experiment": row.experiment}
                 line |= {key: str(sets[row.synthetic_set][key]) for key in ("strategy", "n_max", "filter")}
                 line |= {"balance": row.balance, "n": study.seeds([row.experiment]), "mIoU": study.miou(row.experiment)}
@@ -266,7 +252,7 @@ def class_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
         for row in shown.itertuples():
             line = {"Data set": study.title, "Rank": str(row.Index), "Class": row.name, "n": str(row.seeds)}
             lines.append(line | _class_cells(row._asdict(), study) | {AUTHORS_RANK: ranks.get(row.name, NONE)})
-    return pd.DataFrame(lines, columns=CLASS_COLUMNS).fillna(NOT_RUN)
+    return pd.DataFrame(lines, columns=CLASS_COLUMNS, dtype=object).fillna(NOT_RUN)
 
 
 def compare_classes(study: Study) -> pd.DataFrame | None:
@@ -283,9 +269,8 @@ def compare_classes(study: Study) -> pd.DataFrame | None:
 
     def read(role: str, chosen: set[int]) -> results.Classes:
         folder = study.training / study.compared[role]
-        return results.read_classes(
-            {seed: folder / f"seed-{seed}/per_class_iou.tsv" for seed in sorted(chosen)}, images
-        )
+        paths = {seed: folder / f"seed-{seed}/per_class_iou.tsv" for seed in sorted(chosen)}
+        return results.read_classes(paths, images)
 
     control_seeds = seeds.get("control", set()) & seeds["improved"]
     control = read("control", control_seeds) if control_seeds else None
@@ -300,32 +285,26 @@ def _class_cells(row: dict[str, Any], study: Study) -> dict[str, str]:
     cells |= {title: number(row[title.lower()]) if title.lower() in row else missing for title in SIDES}
     for gain, title in {"gain": "over real", "gain_over_control": "over control"}.items():
         cells[title] = number(row[gain], sign=True) if gain in row else missing
-        ends = [row.get(f"{gain}_{end}") for end in ("low", "high", "interval")]
-        cells[f"interval, {title}"] = missing if gain not in row else _class_interval(*ends)
+        low, high, over = (row.get(f"{gain}_{end}") for end in ("low", "high", "interval"))
+        few = gain in row and over != NOT_KEPT and math.isnan(low)  # images show the class
+        cells[f"interval, {title}"] = missing if gain not in row else NONE if few else interval(low, high, over)
     return cells
-
-
-def _class_interval(low: float, high: float, over: str) -> str:
-    """The cell of a class's interval; a dash where too few images show the class."""
-    return NONE if over != NOT_KEPT and math.isnan(low) else interval(low, high, over)
 
 
 def cost_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Hours of one joint training of each model, mean over train seeds; the authors' beside them."""
     lines = []
     gpus = reported.get("cost", {}).get("training_gpus")
-    logs = {(row.get("dataset", "ade20k"), row["model"]): row for row in reported.get("logs", [])}
     for study in studies:
+        logs = results.reported_logs(reported, study.dataset)
         for model in study.models:
             name = study.find(model, "joint", 2)
             line = {"Data set": study.title, "Model": model} | _cost_cells(study, name)
-            if authors := logs.get((study.dataset, model)):
-                line |= {
-                    "authors: hours": f"{authors['hours']:.1f}",
-                    "authors: GPU hours": f"{authors['hours'] * gpus:.0f}",
-                }
-                line |= {"authors: last mIoU": f"{authors['last']:.2f}"}
-                line |= {"authors: best mIoU": f"{authors['best']:.2f}" if "best" in authors else NONE}
+            if authors := logs.get(model):
+                line["authors: hours"] = f"{authors['hours']:.1f}"
+                line["authors: GPU hours"] = f"{authors['hours'] * gpus:.0f}"
+                line["authors: last mIoU"] = f"{authors['last']:.2f}"
+                line["authors: best mIoU"] = f"{authors['best']:.2f}" if "best" in authors else NONE
             lines.append(line)
     return pd.DataFrame(lines, columns=COST_COLUMNS).fillna(NONE)
 

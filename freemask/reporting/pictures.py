@@ -1,16 +1,17 @@
-"""Pictures of the page: colors of masks, the names of their regions, errors of predictions; as data URIs."""
+"""Templates and pictures of pages: colors of masks, names of their regions, errors of predictions; as data URIs."""
 
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from PIL import Image
 
 from freemask.data.label_space import LabelSpace
-from freemask.images import jpeg_bytes, pack, png_bytes
+from freemask.errors import InputError
+from freemask.images import jpeg_bytes, pack, png_bytes, read_mask
 
-TEMPLATES = Path(__file__).parent / "templates"  # of pages
 NAMED = 0.03  # minimum share of a picture's pixels for the largest region of a class to be named
 NAME_WIDTH, NAME_HEIGHT = 24, 8  # of a name on a picture, percent of its sides
 GRID = 48  # cells along the longer side, on which a region's middle is looked for
@@ -67,6 +68,13 @@ def _resized(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, how))
 
 
+def template(name: str) -> jinja2.Template:
+    """A page's template; HTML escapes its values."""
+    loader = jinja2.PackageLoader("freemask.reporting")
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    return jinja2.Environment(loader=loader, autoescape=name.endswith(".html"), **options).get_template(name)
+
+
 def data_uri(kind: str, content: bytes) -> str:
     """Content of a page, of a type such as image/png."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
@@ -105,6 +113,17 @@ def _deepest(inside: np.ndarray) -> tuple[int, int]:
             middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
             return int(rows[middle]), int(columns[middle])
         inside = eroded
+
+
+def read_prediction(path: Path, mask: str, labels: np.ndarray) -> np.ndarray:
+    """A prediction, (H, W) raw labels.
+
+    Raises: InputError if it has another size than the labels of its mask.
+    """
+    predicted = read_mask(path)
+    if predicted.shape != labels.shape:
+        raise InputError(f"{path}: {predicted.shape} pixels, but {mask} has {labels.shape}; evaluate again")
+    return predicted
 
 
 def image_miou(labels: np.ndarray, predicted: np.ndarray, label_space: LabelSpace) -> float:

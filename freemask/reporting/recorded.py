@@ -10,6 +10,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import own_id
 from freemask.reporting import charts
+from freemask.reporting.results import trainings
 from freemask.reporting.runs import Run, read_run
 from freemask.segmentation.experiments import read_all_experiments
 from freemask.tables import read_table
@@ -39,6 +40,10 @@ class Dataset:
         """The experiment that joint training is compared with: real images at twice the schedule, else the baseline."""
         return self.facts["control"] or self.facts["baseline"]
 
+    def training(self, experiment: str, seed: int) -> Path:
+        """The folder of one of its trainings."""
+        return self.folder / "training" / experiment / f"seed-{seed}"
+
     def table(self, name: str, columns: list[str]) -> pd.DataFrame:
         """One of its tables."""
         return read_table(self.folder / "tables" / name, columns)
@@ -67,19 +72,14 @@ def read_dataset(name: str, facts: dict[str, Any], results: Path, logs: Path, ex
     shown = (rows.study == "main") | rows.experiment.isin(facts["ablations"])
     rows = rows[(rows.dataset == own_id(name)) & shown].reset_index(drop=True)
     path = results / name / "tables/miou.csv"
+    empty = {"synthetic_set": "", "balance": "exact"}
     try:
-        miou = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna(
-            {"synthetic_set": "", "balance": "exact"}
-        )
+        miou = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna(empty)
     except OSError as error:
         raise InputError(f"{path}: can't be opened ({error.strerror}); run result_tables") from None
-    runs = {
-        row.experiment: [
-            read_run(results / name / "training" / row.experiment / f"seed-{seed}", logs / name, row.experiment, seed)
-            for seed in row.train_seeds
-        ]
-        for row in rows.itertuples()
-    }
+    runs: dict[str, list[Run]] = {experiment: [] for experiment in rows.experiment}
+    for experiment, seed, folder in trainings(results / name / "training", rows):
+        runs[experiment].append(read_run(folder, logs / name, experiment, seed))
     space = LabelSpace.read(results / name / "label_space.json")
     return Dataset(name, facts, results / name, logs / name, rows, miou, runs, space)
 

@@ -5,6 +5,7 @@ Gains are paired: the difference is taken seed by seed, then averaged. Deviation
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,17 @@ from freemask.segmentation.outputs import read_ious
 
 METRICS = ["mIoU", "rare_mIoU", "mAcc", "aAcc", "best_mIoU"]
 TEST_METRICS = ["test_mIoU", "best_test_mIoU"]  # of a data set with a test split
-# of a metrics.json without
+# Of a metrics.json without these.
 DEFAULTS = {"checkpoint": "last", "scales": [1.0], "flip": False, "best_mIoU": math.nan, "images": math.nan}
 BASELINES = {"real": 1, "real_2x": 2}  # regime real at one and at twice the model's schedule
 RARE = 0.25  # the rare group: this share of the classes, those with the fewest pixels in the real training masks
+
+
+def trainings(training: Path, experiments: pd.DataFrame) -> Iterator[tuple[str, int, Path]]:
+    """Experiment, train seed and folder, <training>/<experiment>/seed-<s>, of each training of a table."""
+    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
+        for seed in seeds:
+            yield experiment, seed, training / experiment / f"seed-{seed}"
 
 
 def read_results(
@@ -41,24 +49,28 @@ def read_results(
     Raises: InputError for a file that isn't there or lacks a metric.
     """
     rows: list[dict[str, Any]] = []
-    ious: dict[str, list[pd.DataFrame]] = {}
-    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
-        ious[experiment] = []
-        for seed in seeds:
-            folder = training / experiment / f"seed-{seed}"
-            metrics = DEFAULTS | read_json(folder / "metrics.json")
-            missing = [key for key in ("mIoU", "mAcc", "aAcc", "iterations") if key not in metrics]
-            if missing:
-                raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
-            if experiment in best:
-                metrics["best_mIoU"] = read_json(folder / "best/metrics.json")["mIoU"]
-            if tested:
-                metrics |= _read_test(folder, experiment in tested, experiment in best)
-            per_class = read_ious(folder / "per_class_iou.tsv")
-            ious[experiment].append(per_class)
-            metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # without absent classes
-            rows.append({"experiment": experiment, "train_seed": seed} | metrics)
+    ious: dict[str, list[pd.DataFrame]] = {name: [] for name in experiments.experiment}
+    for experiment, seed, folder in trainings(training, experiments):
+        metrics = DEFAULTS | read_json(folder / "metrics.json")
+        missing = [key for key in ("mIoU", "mAcc", "aAcc", "iterations") if key not in metrics]
+        if missing:
+            raise InputError(f"{folder / 'metrics.json'}: {missing[0]} is missing; evaluate again")
+        if experiment in best:
+            metrics["best_mIoU"] = _miou(folder / "best")
+        if tested:
+            metrics |= dict.fromkeys(TEST_METRICS, math.nan)
+        if experiment in tested:
+            metrics["test_mIoU"] = _miou(folder / "test")
+            metrics["best_test_mIoU"] = _miou(folder / "best/test") if experiment in best else math.nan
+        per_class = read_ious(folder / "per_class_iou.tsv")
+        ious[experiment].append(per_class)
+        metrics["rare_mIoU"] = per_class.iou[per_class.label.isin(rare)].mean()  # without absent classes
+        rows.append({"experiment": experiment, "train_seed": seed} | metrics)
     return pd.DataFrame(rows), ious
+
+
+def _miou(folder: Path) -> float:
+    return read_json(folder / "metrics.json")["mIoU"]
 
 
 def resample_mious(training: Path, experiments: pd.DataFrame) -> dict[str, dict[int, np.ndarray | None]]:
@@ -69,20 +81,11 @@ def resample_mious(training: Path, experiments: pd.DataFrame) -> dict[str, dict[
         experiments: experiment, train_seeds.
     """
     images = SameImages()
-    found: dict[str, dict[int, np.ndarray | None]] = {}
-    for experiment, seeds in zip(experiments.experiment, experiments.train_seeds, strict=True):
-        found[experiment] = {}
-        for seed in seeds:
-            areas = images.read(training / experiment / f"seed-{seed}" / "per_class_iou.tsv")
-            found[experiment][seed] = None if areas is None else np.nanmean(resampled_ious(areas), axis=1)
+    found: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in experiments.experiment}
+    for experiment, seed, folder in trainings(training, experiments):
+        areas = images.read(folder / "per_class_iou.tsv")
+        found[experiment][seed] = None if areas is None else np.nanmean(resampled_ious(areas), axis=1)
     return found
-
-
-def _read_test(folder: Path, tested: bool, best: bool) -> dict[str, float]:
-    """TEST_METRICS of a training; NaN where a checkpoint wasn't evaluated on the test split."""
-    last = read_json(folder / "test/metrics.json")["mIoU"] if tested else math.nan
-    chosen = read_json(folder / "best/test/metrics.json")["mIoU"] if tested and best else math.nan
-    return {"test_mIoU": last, "best_test_mIoU": chosen}
 
 
 def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
@@ -134,13 +137,14 @@ def summarize(
         columns |= {metric: mean[metric], f"{metric}_std": std[metric]}
     miou = metrics.pivot(index="train_seed", columns="experiment", values="mIoU")
     for key in BASELINES:
-        gains = gains_over(key, experiments, miou)
+        over = _baseline_of(key, experiments)
+        gains = _gains(over, miou)
         columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
-        columns |= interval_columns(f"gain_over_{key}", intervals_over(key, experiments, resampled))
+        columns.update(_intervals(over, resampled).add_prefix(f"gain_over_{key}_"))
     columns["clearly_best"] = clearly_best(experiments, mean.mIoU, resampled)
     if "test_mIoU" in metrics:
         on_test = metrics.pivot(index="train_seed", columns="experiment", values="test_mIoU")
-        gains = gains_over("real", experiments, on_test)
+        gains = _gains(_baseline_of("real", experiments), on_test)
         columns |= {"test_gain_over_real": gains.mean(), "test_gain_over_real_std": gains.std()}
     columns |= {f"mIoU_seed_{seed}": row for seed, row in miou.iterrows()}
     own = experiments[["experiment", "model", "regime", "schedule", "synthetic_set", "balance"]]
@@ -148,38 +152,24 @@ def summarize(
     return own.assign(**columns).reset_index(drop=True)
 
 
-def gains_over(key: str, experiments: pd.DataFrame, miou: pd.DataFrame) -> pd.DataFrame:
-    """Gains of each experiment (columns) over its model's baseline, by train seed (rows); NaN where either has none.
-
-    Args:
-        key: A key of BASELINES.
-        experiments: experiment, model, regime, schedule.
-        miou: mIoU of each experiment (columns) and train seed (rows).
-    """
-    gains = {}
-    for name, model in zip(experiments.experiment, experiments.model, strict=True):
-        baseline = baselines(experiments, model).get(key, name)
-        gains[name] = miou[name] - miou[baseline] if baseline != name else miou[name] * math.nan
-    return pd.DataFrame(gains)
+def _baseline_of(key: str, experiments: pd.DataFrame) -> dict[str, str | None]:
+    """The baseline (a key of BASELINES) of each experiment's model; None where it is the experiment itself."""
+    pairs = zip(experiments.experiment, experiments.model, strict=True)
+    found = {name: baselines(experiments, model).get(key) for name, model in pairs}
+    return {name: None if baseline == name else baseline for name, baseline in found.items()}
 
 
-def intervals_over(key: str, experiments: pd.DataFrame, resampled: dict[str, dict]) -> dict[str, Interval]:
-    """Interval of each experiment's gain over its model's baseline (a key of BASELINES)."""
-    found = {}
-    for name, model in zip(experiments.experiment, experiments.model, strict=True):
-        baseline = baselines(experiments, model).get(key, name)
-        found[name] = Interval() if baseline == name else gain_interval(resampled[baseline], resampled[name])
-    return found
+def _gains(over: dict[str, str | None], miou: pd.DataFrame) -> pd.DataFrame:
+    """Gains of experiments (columns) over their baselines by train seed (rows), of such mIoU; NaN without a number."""
+    gains = {name: miou[name] - miou[baseline] if baseline else math.nan for name, baseline in over.items()}
+    return pd.DataFrame(gains, index=miou.index)
 
 
-def interval_columns(gain: str, intervals: dict[str, Interval]) -> dict[str, pd.Series]:
-    """Columns <gain>_low, _high [points] and _interval of intervals by experiment."""
-    values = {
-        "low": {name: float(one.low) for name, one in intervals.items()},
-        "high": {name: float(one.high) for name, one in intervals.items()},
-        "interval": {name: one.over for name, one in intervals.items()},
-    }
-    return {f"{gain}_{end}": pd.Series(of_each) for end, of_each in values.items()}
+def _intervals(over: dict[str, str | None], resampled: dict[str, dict]) -> pd.DataFrame:
+    """Intervals of these gains: low, high [points], interval (over what)."""
+    found = [gain_interval(resampled[base], resampled[name]) if base else Interval() for name, base in over.items()]
+    rows = [(float(one.low), float(one.high), one.over) for one in found]
+    return pd.DataFrame(rows, index=list(over), columns=["low", "high", "interval"])
 
 
 def clearly_best(experiments: pd.DataFrame, miou: pd.Series, resampled: dict[str, dict]) -> pd.Series:
@@ -193,10 +183,8 @@ def clearly_best(experiments: pd.DataFrame, miou: pd.Series, resampled: dict[str
     found = dict.fromkeys(experiments.experiment, False)
     for _, names in experiments.groupby("model").experiment:
         best = miou[names].idxmax()
-        others = [name for name in names if name != best]
-        found[best] = bool(others) and all(
-            gain_interval(resampled[name], resampled[best]).above_zero for name in others
-        )
+        intervals = [gain_interval(resampled[name], resampled[best]) for name in names if name != best]
+        found[best] = bool(intervals) and all(one.above_zero for one in intervals)
     return pd.Series(found)
 
 
@@ -335,9 +323,9 @@ def most_improved(real: Classes, joint: Classes, control: Classes | None = None)
     sides = {"real": real, "joint": joint} | ({"control": control} if control else {})
     for role, side in sides.items():
         _refuse_unknown(role, side.ious)
-    table = _compare(real, joint, "gain").rename(columns={"before": "real", "after": "joint", "gain_seeds": "seeds"})
+    table = compare(real, joint, "gain").rename(columns={"before": "real", "after": "joint", "gain_seeds": "seeds"})
     if control:
-        other = _compare(control, joint, "gain_over_control").drop(columns=["label", "name", "after"])
+        other = compare(control, joint, "gain_over_control").drop(columns=["label", "name", "after"])
         table = table.join(other.rename(columns={"before": "control"}))
     if joint.images is not None:
         table["images"] = joint.images
@@ -346,17 +334,15 @@ def most_improved(real: Classes, joint: Classes, control: Classes | None = None)
 
 
 def over_control(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of `most_improved` as compared with the control if there is one: the gain over it is `gain`, its IoU
-    `before`, the gain over real images `first`. Otherwise `before` is the IoU of real images.
+    """The table of `most_improved` as compared with the control: the gain over it is `gain`, its IoU `before`, the gain
+    over real images `first`. Without a control `before` is the IoU of real images, and there is no `first`.
     """
     if "gain_over_control" not in table:
         return table.assign(before=table.real)
-    own = table.drop(columns=[column for column in table if column == "gain" or column.startswith("gain_seed_")])
-    own = own.drop(columns=["seeds", "gain_low", "gain_high", "gain_interval"], errors="ignore").assign(
-        first=table.gain
-    )
-    names = {column: column.replace("gain_over_control", "gain") for column in own}
-    return own.rename(columns=names | {"control": "before", "gain_over_control_seeds": "seeds"})
+    over_real = table.columns[table.columns.str.match("seeds$|gain(?!_over_control)")]
+    own = table.drop(columns=over_real).assign(first=table.gain)
+    own.columns = own.columns.str.replace("gain_over_control", "gain")
+    return own.rename(columns={"control": "before", "gain_seeds": "seeds"})
 
 
 def _refuse_unknown(role: str, by_seed: dict[int, pd.DataFrame]) -> None:
@@ -369,8 +355,12 @@ def _refuse_unknown(role: str, by_seed: dict[int, pd.DataFrame]) -> None:
             )
 
 
-def _compare(before: Classes, after: Classes, gain: str) -> pd.DataFrame:
-    """Gain of every class, in the order of the label space: label, name, before, after, <gain>, <gain>_seeds, ..."""
+def compare(before: Classes, after: Classes, gain: str) -> pd.DataFrame:
+    """Gain of every class, in the order of the label space, over the seeds of both: label, name, before, after, <gain>,
+    <gain>_seeds (that have a number on both sides), <gain>_seed_<s>, <gain>_low, _high and _interval.
+
+    Raises: InputError if no seed is in common.
+    """
     seeds = sorted(before.ious.keys() & after.ious.keys())
     if not seeds:
         raise InputError(
@@ -397,6 +387,12 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
         if table.label.tolist() != first.label.tolist():
             raise InputError("tables of IoU per class list different classes; evaluate again")
     return pd.DataFrame({position: table.iou.to_numpy() for position, table in enumerate(tables)})
+
+
+def reported_logs(reported: dict[str, Any], dataset: str) -> dict[str, dict[str, Any]]:
+    """The authors' logs of joint trainings (on ADE20K unless said) by model: hours, last, perhaps best mIoU."""
+    logs = reported.get("logs", [])
+    return {row["model"]: row for row in logs if row.get("dataset", "ade20k") == own_id(dataset)}
 
 
 def read_reported(path: str | Path, key: str) -> Any:

@@ -1,8 +1,8 @@
 """How far a run is: done and planned jobs of each stage, running jobs, GPU hours, remaining time. Reads files only.
 
-Command: `python -m freemask.reporting.status`. The run writes its plan when it starts (logs/plan.json,
-rules/common/status.smk). A job is done if it was done before or its benchmark file is of this run; it runs if its log
-is. Progress and rates are those of the last bar in its log.
+Command: `python -m freemask.reporting.status`. A run writes its plan when it starts: logs/plan.json, a named one
+logs/plan@<run>.json (rules/common/status.smk). A job is done if it was done before or its benchmark file is of this
+run; it runs if its log is. Progress and rates are those of the last bar in its log.
 """
 
 import contextlib
@@ -18,10 +18,9 @@ from typing import Any
 
 from freemask import cli
 from freemask.errors import InputError
-from freemask.files import read_json, write_atomic
+from freemask.files import RUN, read_json, write_atomic
 from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
 
-PLAN = Path("logs/plan.json")
 END = 4000  # bytes of a log that are searched for its last bar
 BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
 IMAGES = re.compile(r"\| *(\d+)/\d+ \[")
@@ -86,19 +85,31 @@ def _changed(path: str) -> float:
 
 def _seconds(clock: str) -> int:
     """Seconds of 05:50 or 1:05:50."""
-    seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part)
-    return seconds
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
+
+
+def find_plan(run: str | None) -> Path:
+    """The plan of a run in the working directory: of this name, or of the run that was started last.
+
+    Raises: InputError without such a plan.
+    """
+    plans = {path.stem.partition(RUN)[2]: path for path in Path("logs").glob("plan*.json")}
+    if run in plans:
+        return plans[run]
+    if not plans:
+        raise InputError(f"{Path.cwd()}: no run was started here (no logs/plan.json); snakemake -n lists its jobs")
+    if run is not None:
+        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; choose one of {', '.join(map(repr, plans))}")
+    return max(plans.values(), key=lambda path: path.stat().st_mtime)
 
 
 class Status:
-    """The state of the run in the working directory."""
+    """The state of a run in the working directory; see `find_plan`."""
 
-    def __init__(self) -> None:
-        if not PLAN.exists():
-            raise InputError(f"{Path.cwd()}: no run was started here ({PLAN} is missing); snakemake -n lists its jobs")
-        plan = read_json(PLAN)
+    def __init__(self, run: str | None = None) -> None:
+        path = find_plan(run)
+        plan = read_json(path)
+        self.name = path.stem.replace("plan", "run").replace(RUN, " ")
         self.started: float = plan["started"]
         self.alive = any(Path(".snakemake/locks").glob("*"))
         self.begun = "running" if self.alive else "ended early"  # jobs with a log and no result
@@ -111,25 +122,23 @@ class Status:
         self.estimate = Estimate(self.run, sources, paper, self.measured)
 
     @cached_property
-    def expected(self) -> dict[tuple[str, str, str], float | None]:
-        """Wall time of each job [s] by data set, rule and name; None where nothing is known of it."""
-        found, kinds = {}, defaultdict(list)
+    def expected(self) -> dict[Job, float | None]:
+        """Wall time of each job [s]; None where nothing is known of it."""
+        kinds: dict[tuple[str, str], list[Job]] = defaultdict(list)
         for job in self.jobs:
-            kinds[job.dataset, job.rule].append(job.name)
-        for (dataset, rule), names in kinds.items():
-            planned = self.run["datasets"].get(dataset, {}).get("jobs", {}).get(rule, 0)
-            if rule == "train" and planned:
-                times, _ = self.estimate.times(dataset, rule, planned)
-                trainings = [one["name"] for one in self.run["datasets"][dataset]["trainings"]]
-                found |= {(dataset, rule, name): time for name, time in zip(trainings, times, strict=True)}
-                continue
+            kinds[job.dataset, job.rule].append(job)
+        found: dict[Job, float | None] = {}
+        for (dataset, rule), jobs in kinds.items():
+            facts = self.run["datasets"].get(dataset, {"jobs": {}})
             times = [self.measured.job(dataset, rule)]
-            if planned and any(job.gpus for job in self.jobs if job.rule == rule):
-                times, _ = self.estimate.times(dataset, rule, planned)
-            known = [one for one in times if one is not None]
-            found |= dict.fromkeys(
-                [(dataset, rule, name) for name in names], sum(known) / len(known) if known else None
-            )
+            if rule in facts["jobs"] and (rule == "train" or any(job.gpus for job in jobs)):
+                times, _ = self.estimate.times(dataset, rule, facts["jobs"][rule])
+            if rule == "train" and rule in facts["jobs"]:
+                of_each = dict(zip([one["name"] for one in facts["trainings"]], times, strict=True))
+                found |= {job: of_each.get(job.name) for job in jobs}
+            else:
+                known = [one for one in times if one is not None]
+                found |= dict.fromkeys(jobs, sum(known) / len(known) if known else None)
         return found
 
     def left(self, jobs: list[Job]) -> tuple[float, bool]:
@@ -138,7 +147,7 @@ class Status:
         slots: dict[int, list[float]] = defaultdict(list)
         for job in jobs:
             if not job.done:
-                seconds = self.expected.get((job.dataset, job.rule, job.name))
+                seconds = self.expected[job]
                 if seconds is None and job.bar and job.bar[3] != "?":
                     seconds = _seconds(job.bar[3]) / max(1 - job.share, 0.01)
                 known &= seconds is not None or not job.gpus
@@ -149,21 +158,19 @@ class Status:
 
     def spent(self, job: Job) -> float:
         """GPU seconds of a job so far, as far as they are recorded."""
-        seconds = self.expected.get((job.dataset, job.rule, job.name)) or 0.0
-        return job.gpus * seconds * job.share
+        return job.gpus * (self.expected[job] or 0.0) * job.share
 
     def table(self) -> list[list[str]]:
         """A row per stage."""
         stages = sorted({job.stage for job in self.jobs}, key=lambda stage: (*STAGES, stage).index(stage))
         unit = "GPU" if self.run["training_gpus"] else "CPU"
         rows = [["stage", "done", "of", self.begun, f"{unit} hours", "of about", "remaining"]]
-        groups = [(stage, [job for job in self.jobs if job.stage == stage]) for stage in stages]
-        left = {stage: self.left(jobs) for stage, jobs in groups}
-        for stage, jobs in [*groups, ("all", self.jobs)]:
-            seconds, known = left[stage] if stage in left else (
-                sum(one for one, _ in left.values()), all(one for _, one in left.values())
-            )  # fmt: skip
-            full = sum(job.gpus * (self.expected.get((job.dataset, job.rule, job.name)) or 0) for job in jobs)
+        groups = {stage: [job for job in self.jobs if job.stage == stage] for stage in stages}
+        left = {stage: self.left(jobs) for stage, jobs in groups.items()}
+        left["all"] = (sum(seconds for seconds, _ in left.values()), all(known for _, known in left.values()))
+        for stage, jobs in {**groups, "all": self.jobs}.items():
+            seconds, known = left[stage]
+            full = sum(job.gpus * (self.expected[job] or 0) for job in jobs)
             rows.append([
                 stage, str(sum(job.done for job in jobs)), str(len(jobs)), str(sum(job.running for job in jobs)),
                 hours(sum(map(self.spent, jobs))) if full else "", hours(full) if full else "",
@@ -198,7 +205,8 @@ class Status:
         """The state as text."""
         lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
-        lines = [f"{Path.cwd()}: run of {started}, {lock}; now {time.strftime('%H:%M:%S')}", "", *columns(self.table())]
+        heading = f"{Path.cwd()}: {self.name} of {started}, {lock}; now {time.strftime('%H:%M:%S')}"
+        lines = [heading, "", *columns(self.table())]
         if images := self.images():
             lines += ["", images]
         rows = self.running()
@@ -216,13 +224,16 @@ def as_page(text: str, every: int) -> str:
     )
 
 
-def status(*, folder: Path = Path(), page: Path | None = None, every: cli.Positive = 30) -> None:
+def status(
+    *, folder: Path = Path(), run: str | None = None, page: Path | None = None, every: cli.Positive = 30
+) -> None:
     """Print how far a run is: jobs of each stage, GPU hours, remaining time, images a second. Reads files only.
 
     Takes no lock and writes nothing but the page: for another terminal during a run, and for another user's folder.
 
     Args:
         folder: Where the run was started.
+        run: Name of the run, `run` of its configuration; '' for the one without (default: the last one started).
         page: Write this HTML page instead, again and again until Ctrl-C; it reloads itself.
         every: Seconds between two pages.
     """
@@ -230,9 +241,9 @@ def status(*, folder: Path = Path(), page: Path | None = None, every: cli.Positi
     os.chdir(folder)
     with contextlib.suppress(KeyboardInterrupt):
         while page:
-            write_atomic(page, as_page(Status().text(), every).encode())
+            write_atomic(page, as_page(Status(run).text(), every).encode())
             time.sleep(every)
-        cli.tell(Status().text())
+        cli.tell(Status(run).text())
 
 
 if __name__ == "__main__":

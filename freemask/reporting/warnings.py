@@ -25,9 +25,3 @@ def of_colors(space: LabelSpace) -> list[str]:
     found = [f"{len(alike)} color(s) stand for several classes each: {some(alike)}"] if alike else []
     black = names.get((0, 0, 0), [])
     return found + ([f"black, which looks like ignored pixels, is the color of {some(black)}"] if black else [])
-
-
-def table(found: dict[str, list[str]]) -> pd.DataFrame:
-    """One row per warning: of (what is doubtful), warning."""
-    rows = [(what, warning) for what, warnings in found.items() for warning in warnings]
-    return pd.DataFrame(rows, columns=["of", "warning"])

@@ -70,15 +70,14 @@ def fold_rows(dataset):
     return [row for row in rows if row.fold.rpartition("-")[2] in used]
 
 
-@cache
-def counted_rules():
-    """Names of the rules of `all`."""
-    return {name for dataset in DATASETS for name in jobs_of(dataset)}
-
-
-def own_name(rule):
-    """A rule's name without the prefix that a module statement may have given it; "" for a rule of no run."""
-    return max((name for name in counted_rules() if rule.name.endswith(name)), key=len, default="")
+def cost_of_rule(name):
+    """What `cost` is told of a rule; `rules` knows it by its own name, also if a module statement renamed it."""
+    found, gpus = getattr(rules, name).rule, max(config["training_gpus"], 1) if name == "train" else 1
+    return {
+        "stage": Path(found.snakefile).stem,
+        "files": len(found.output) + len(found.log) + bool(found.benchmark),
+        "gpus": ("gpu" in found.resources) * gpus,
+    }
 
 
 def way_of(model):
@@ -119,21 +118,13 @@ def cost_of_run(wildcards):
     datasets = {dataset: cost_of_dataset(dataset) for dataset in DATASETS}
     counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
     used = {one["model"] for facts in datasets.values() for one in facts["trainings"]}
-    about = {
-        own_name(rule): {
-            "stage": Path(rule.snakefile).stem,
-            "files": len(rule.output) + len(rule.log) + bool(rule.benchmark),
-            "gpus": ("gpu" in rule.resources) * (max(gpus, 1) if rule.name.endswith("train") else 1),
-        }
-        for rule in workflow.rules
-    }
     run = {
         "gpus": (given and given.value) or (not gpus and workflow.resource_settings.cores) or config["shards"],
         "training_gpus": gpus,
         "shards": config["shards"],
         "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),
         "seconds_per_image": config["seconds_per_image"],
-        "rules": {rule: about[rule] for rule in sorted(counted)},
+        "rules": {rule: cost_of_rule(rule) for rule in sorted(counted)},
         "generators": {
             name: {key: one[key] for key in ("image_size", "steps", "compile") if key in one}
             for name, one in config["generators"].items()

@@ -26,12 +26,6 @@ def unfiltered_sets(dataset):
     return {generator: name for name, generator in used.items() if set_filter(name) == "alpha-inf"}
 
 
-def judged_sets(wildcards):
-    """The tables of unfiltered_sets."""
-    names = unfiltered_sets(wildcards.dataset).values()
-    return [f"results/{wildcards.dataset}/synthetic/{name}/train.tsv" for name in names]
-
-
 def faulty(wildcards):
     """An option, if it is known where the images of a set fail."""
     chosen = config["generators"][config["synthetic_sets"][wildcards.synthetic_set]["generator"]]

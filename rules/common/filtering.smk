@@ -15,6 +15,12 @@ def set_filter(synthetic_set):
     return f"{'alpha' if name == 'margin' else name.replace(':', '.')}-{set_alpha(synthetic_set)}"
 
 
+def set_folds(synthetic_set):
+    """The setting `folds` of a synthetic set's filter; nothing with 1 fold, or without a filter."""
+    count = folds.folds_of_set(config, synthetic_set)
+    return {"folds": count} if count > 1 and set_filter(synthetic_set) != "alpha-inf" else {}
+
+
 def set_scoring(synthetic_set):
     """How a set's filter scores pixels, as paths have it: "" with the run's class losses, else e.g. ~5-folds.
 
@@ -78,7 +84,8 @@ def set_settings(wildcards):
     shown = {key: value for key, value in generator.items() if key not in ("path", "address", "sha256", "training")}
     plan, rule = config["plans"][chosen["plan"]], chosen.get("filter", "margin")
     made = {"generator": {"id": chosen["generator"], **shown}, "plan": {"id": chosen["plan"], **plan}}
-    return json.dumps(made | {"filter": {"rule": rule, "alpha": set_alpha(wildcards.synthetic_set)}})
+    alpha = {"alpha": set_alpha(wildcards.synthetic_set)}
+    return json.dumps(made | {"filter": {"rule": rule, **alpha, **set_folds(wildcards.synthetic_set)}})
 
 
 def margins_to_filter(wildcards):

@@ -47,55 +47,42 @@ def page_trainings(wildcards):
     ]
 
 
-def page_confusion(wildcards):
-    """Confusion matrices of the improved segmentor; an imported log has none."""
-    row = compared_row(wildcards.dataset, "improved")
-    return [
-        f"{experiment_folder(row, seed)}/confusion.tsv" for seed in row.train_seeds if not is_imported(row, seed, "log")
-    ]
-
-
-def page_filtered(wildcards):
-    """What the filter removes of each class in the synthetic set that the page shows."""
-    return f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/classes.tsv"
-
-
 def page_facts():
     """What the page has to know of each data set besides its files (see freemask.reporting.recorded.Dataset)."""
     found = {}
     for dataset in DATASETS:
-        chosen, plans = config["report"][dataset], config["plans"]
-        shown = [*experiments_of(dataset), *made_ablations(dataset)]
-        sets = {row.synthetic_set: config["synthetic_sets"][row.synthetic_set] for row in shown if row.synthetic_set}
-        sets |= {name: config["synthetic_sets"][name] for name in [chosen["contact_sheet"]]}
+        ablations, contact_sheet = made_ablations(dataset), config["report"][dataset]["contact_sheet"]
+        used = [row.synthetic_set for row in [*experiments_of(dataset), *ablations] if row.synthetic_set]
         found[dataset] = {
-            "title": DATASETS[dataset]["title"],
-            "baseline": chosen["baseline"],
-            "control": chosen.get("control"),
-            "improved": chosen["improved"],
-            "contact_sheet": chosen["contact_sheet"],
-            "top": chosen.get("top_classes", 10),
+            "control": None,
+            **comparison_of(dataset),
+            "contact_sheet": contact_sheet,
             "train_seed": shared_seeds(dataset, page_role(dataset))[0],
             "pictures": len(page_pictures(dataset)) // 2,
-            "ablations": [row.experiment for row in made_ablations(dataset)],
-            "sets": {
-                name: {
-                    "generator": one["generator"],
-                    "plan": one["plan"],
-                    "strategy": plans[one["plan"]]["strategy"],
-                    "n_max": plans[one["plan"]]["n_max"],
-                    "filter": one.get("filter", "margin"),
-                    "alpha": set_alpha(name),
-                }
-                for name, one in sets.items()
-            },
+            "ablations": [row.experiment for row in ablations],
+            "sets": {name: facts_of_set(name) for name in dict.fromkeys([*used, contact_sheet])},
         }
     return found
 
 
+def facts_of_set(name):
+    """What the page says of a synthetic set."""
+    chosen = config["synthetic_sets"][name]
+    plan = config["plans"][chosen["plan"]]
+    return {
+        "generator": chosen["generator"],
+        "plan": chosen["plan"],
+        "strategy": plan["strategy"],
+        "n_max": plan["n_max"],
+        "filter": chosen.get("filter", "margin"),
+        "alpha": set_alpha(name),
+        **set_folds(name),
+    }
+
+
 def tell_headline():
     """Print the headline table and the path of the page at the end of a run that made the page."""
-    pages = [job for job in workflow.dag.jobs if job.rule.name.endswith("write_report")]
-    for page in pages:
-        table = terminal.results(page.log[0])[1:]
-        sys.stderr.write("\n".join([*table, "", f"report: {Path(page.output.report).resolve()}"]) + "\n")
+    for job in workflow.dag.jobs:
+        if job.rule.name == "write_report":
+            table = terminal.results(job.log[0])[1:]
+            sys.stderr.write("\n".join([*table, "", f"report: {Path(job.output.report).resolve()}"]) + "\n")

@@ -28,15 +28,24 @@ def trained_rows(dataset):
     return [(row, seed) for row, seed in pairs if not is_imported(row, seed)]
 
 
+def names_of(rows_of, study):
+    """Names of the experiments that a function of data set and study gives."""
+    return lambda wildcards: [row.experiment for row in rows_of(wildcards.dataset, study)]
+
+
+def tested_option(study):
+    """The experiments with a test split as an option; with `input`, so that Snakemake doesn't record it as a parameter."""
+    return lambda wildcards, input: options("--test", names_of(tested, study)(wildcards))
+
+
 def trained_weights(wildcards):
     """weights.pth of every training of the data set that is run here."""
     return [f"{experiment_folder(row, seed)}/weights.pth" for row, seed in trained_rows(wildcards.dataset)]
 
 
 def compared_row(dataset, role):
-    """The experiments row of a side of the data set's comparison (baseline or improved)."""
-    rows = EXPERIMENTS[EXPERIMENTS.dataset == dataset].set_index("experiment", drop=False)
-    return rows.loc[config["report"][dataset][role]]
+    """The experiments row of a side of the data set's comparison: baseline, control or improved."""
+    return ROWS[dataset, config["report"][dataset][role]]
 
 
 def has_control(dataset):
@@ -79,10 +88,25 @@ def comparison_of(dataset):
 
 
 def varied_settings(synthetic_set):
-    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter."""
+    """What ablations vary of a synthetic set: strategy and n_max of its plan, its filter with its folds."""
     plan = config["plans"][config["synthetic_sets"][synthetic_set]["plan"]]
     chosen = set_filter(synthetic_set).replace("alpha-inf", "none").replace("alpha-", "alpha ")
+    chosen += "".join(f", {count} folds" for count in set_folds(synthetic_set).values())
     return {"strategy": plan["strategy"], "n_max": plan["n_max"], "filter": chosen}
+
+
+def confusion_of_improved(wildcards):
+    """Confusion matrices of the improved segmentor; an imported log has none."""
+    row = compared_row(wildcards.dataset, "improved")
+    seeds = [seed for seed in row.train_seeds if not is_imported(row, seed, "log")]
+    return [f"{experiment_folder(row, seed)}/confusion.tsv" for seed in seeds]
+
+
+def shown_set(name):
+    """A file of the synthetic set whose pictures the report shows."""
+    return lambda wildcards: (
+        f"results/{wildcards.dataset}/synthetic/{config['report'][wildcards.dataset]['contact_sheet']}/{name}"
+    )
 
 
 def plans_of(dataset):

@@ -3,13 +3,12 @@
 
 def plan_of(job, waiting):
     """What `status` is told of a job (see freemask.reporting.status.Job)."""
-    values = {key: str(value) for key, value in job.wildcards_dict.items() if key != "dataset"}
-    own = own_name(job.rule)
+    name, values = job.rule.name, {key: str(value) for key, value in job.wildcards_dict.items() if key != "dataset"}
     return {
         "stage": Path(job.rule.snakefile).stem,
-        "rule": own or job.rule.name,
+        "rule": name,
         "dataset": job.wildcards_dict.get("dataset", ""),
-        "name": "{experiment}/seed-{train_seed}".format(**values) if own == "train" else " ".join(values.values()),
+        "name": "{experiment}/seed-{train_seed}".format(**values) if name == "train" else " ".join(values.values()),
         "gpus": int(job.resources.get("gpu", 0)),
         "log": str(next(iter(job.log), "")),
         "proof": str(job.benchmark or job.output[0]),
@@ -18,7 +17,7 @@ def plan_of(job, waiting):
 
 
 def write_plan():
-    """Write the jobs of this run to logs/plan.json, and what `cost` is told of them."""
+    """Write the jobs of this run to logs/plan.json (of a named run plan@<run>.json), and what `cost` is told of them."""
     waiting = set(workflow.dag.needrun_jobs(exclude_finished=False))
     if not any(job.output for job in waiting):  # e.g. `paper`, beside a run
         return
@@ -31,4 +30,4 @@ def write_plan():
         "cards": measured_cards(None),
         "card": next((one for job in workflow.dag.jobs if (one := job.resources.get("gpu_model"))), ""),
     }
-    write_json("logs/plan.json", plan)
+    write_json(f"logs/plan{OF_RUN}.json", plan)

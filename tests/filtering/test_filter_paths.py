@@ -1,5 +1,6 @@
 """The filter of a synthetic set in the paths of its filtered masks."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -51,3 +52,15 @@ def test_a_set_names_its_folder(tmp_path, monkeypatch):
         paths = shards(SimpleNamespace(dataset="miniworld", synthetic_set=name))
         folder = folder if folder[0] == "~" else f"/{folder}"
         assert list(paths)[0] == f"results/miniworld/filtered/miniature/hardness-8{folder}/1-of-2.tsv"
+
+
+def test_folds_stand_in_the_card_the_page_and_the_table_of_ablations():
+    """Only where a filter uses them: results without folds stay as they are."""
+    rules, folds = load_rules("config/evidence.yaml"), {"folds-5": 5, "filtered": None, "unfiltered": None}
+    settings = rules["export_synthetic_set"].params.settings
+    cards = {name: json.loads(settings(SimpleNamespace(synthetic_set=name)))["filter"] for name in folds}
+    facts = json.loads(rules["write_report"].params.facts)["evidence"]["sets"]
+    for found in (cards, facts):
+        assert {name: found[name].get("folds") for name in folds} == folds
+    varied = json.loads(rules["paper"].params.sets)
+    assert [varied[name]["filter"] for name in folds] == ["alpha 1.25, 5 folds", "alpha 1.25", "none"]

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -199,3 +200,13 @@ def test_a_run_is_described_without_cores_as_through_slurm(cores, monkeypatch):
     monkeypatch.setattr(workflow.resource_settings, "cores", cores)
     described = json.loads(rules["cost"].params.run(None))
     assert described["gpus"] == (cores or 2) and described["shards"] == 2
+
+
+def test_a_job_keeps_the_name_of_its_rule():
+    """export_synthetic_set isn't synthetic_set, which its name ends with."""
+    rules = load_rules("config/demo.yaml")
+    plan_of = rules["cost"].params.run.__globals__["plan_of"]
+    for name in ("export_synthetic_set", "synthetic_set"):
+        job = SimpleNamespace(rule=rules[name], wildcards_dict={"dataset": "miniworld", "synthetic_set": "filtered"},
+                              resources={}, log=[], benchmark="proof")  # fmt: skip
+        assert (plan_of(job, [])["rule"], plan_of(job, [])["name"]) == (name, "filtered")

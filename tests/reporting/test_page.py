@@ -18,7 +18,7 @@ from command_line import run_script
 
 from freemask import files
 from freemask.data.label_space import LabelSpace
-from freemask.reporting import charts, headline, pictures, recorded, runs
+from freemask.reporting import charts, comparisons, headline, pictures, recorded, runs
 from rules import ROOT
 
 EXPERIMENTS = ROOT / "config/experiments.tsv"
@@ -239,6 +239,17 @@ def test_classes_without_iou_are_named(paper):
 def test_ablations_that_are_made_are_shown(paper, page):
     names = [row[0] for row in page.rows("Experiment")[1:]]
     assert names[0] == "mask2former_swin-t_joint" and names[1:] == paper[1]["ade20k"]["ablations"]
+
+
+def test_folds_are_what_an_ablation_changes(paper):
+    folder, facts, _ = paper
+    own = facts["ade20k"] | {"ablations": facts["ade20k"]["ablations"][:1]}
+    own["sets"] = {name: chosen | {"alpha": "1.25"} for name, chosen in own["sets"].items()}
+    own["sets"]["ade20k-unfiltered"] |= {"folds": 5}
+    data = recorded.read_dataset("ade20k", own, folder / "results", folder / "logs", EXPERIMENTS)
+    panels, listed = comparisons.ablation_panels(data)
+    assert panels["folds of the class losses"].value.tolist() == ["1", "5"]
+    assert listed[1]["changed"] == "folds of the class losses: 5"
 
 
 def test_a_gain_says_its_interval_or_its_deviation():

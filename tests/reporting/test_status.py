@@ -83,5 +83,19 @@ def test_it_writes_nothing_but_the_page(run, capsys):
 
 def test_a_folder_without_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no run was started here \(logs/plan.json is missing\)"):
+    with pytest.raises(InputError, match=r"no run was started here \(no logs/plan.json\)"):
         status.status(folder=tmp_path)
+
+
+def test_named_runs_have_plans_of_their_own(run, capsys):
+    """Run b was started later, and has no job."""
+    files.write_json("logs/plan@b.json", files.read_json("logs/plan.json") | {"jobs": []})
+    os.utime("logs/plan.json", (NOW - 999, NOW - 999))
+    printed = []
+    for name in (None, "b", ""):
+        status.status(run=name)
+        printed.append("".join(capsys.readouterr()))
+    assert ": run b of " in printed[0] and "segmentation" not in printed[0] and ": run b of " in printed[1]
+    assert ": run of " in printed[2] and "segmentation" in printed[2]
+    with pytest.raises(InputError, match="no run 'c' was started here; choose one of"):
+        status.status(run="c")

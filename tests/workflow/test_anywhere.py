@@ -67,9 +67,10 @@ def test_from_another_folder(checkout, elsewhere):
 
 def test_as_a_module(checkout, elsewhere):
     (elsewhere / "Snakefile").write_text(MODULE.format(checkout=checkout))
-    done = run(elsewhere, "-n")
+    done = run(elsewhere, "-n", "-p", "all", "freemask_cost")
     assert done.returncode == 0, done.stdout
     assert rules(planned(done.stdout))["freemask_train"] == 12
+    assert '"train": {"stage": "segmentation"' in done.stdout  # cost knows rules by their own names
     done = run(elsewhere, "results/miniworld/masks.tsv")
     assert done.returncode == 0, done.stdout
     assert (elsewhere / "results/miniworld/masks.tsv").is_file()
