@@ -69,7 +69,7 @@ def result_tables(
     shown = classes.drop(columns="label").rename(columns={"name": "Class"})
     more = ["<h2>IoU of each class [%], mean over train seeds</h2>", layout.html_table(shown)]
     made = layout.formats(layout.cells(summary), layout.TEXT, dataset, note, more=more)
-    write_atomic(csv, summary.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
+    write_atomic(csv, summary.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode())
     for path, suffix in ((markdown, "md"), (latex, "tex"), (html, "html")):
         write_atomic(path, made[suffix].encode())
     write_table(per_class, classes)
