@@ -24,19 +24,10 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     Args: content: the bytes, or a function that writes them to a binary file.
     Raises: InputError where there is no room, no permission or no such place for a file.
     """
-    path = Path(path)
+    path, temporary = Path(path), ""
     try:
-        _write(path, content)
-    except OSError as error:
-        if error.errno in disks.TROUBLES:  # names the temporary file, or none
-            error.filename, error.filename2 = str(path), None
-        raise
-
-
-def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
-    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
@@ -44,8 +35,11 @@ def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
         watchdog.beat()
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in disks.TROUBLES:  # names the temporary file, or none
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -148,11 +142,20 @@ def read_json(path: str | Path) -> Any:
     Raises: InputError if the file is missing or isn't JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the rule that makes it, or check the path") from None
+        return json.loads(read_text(path, "run the rule that makes it, or check the path"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+
+
+def read_text(path: str | Path, remedy: str) -> str:
+    """Read a UTF-8 text file.
+
+    Raises: InputError if it can't be read; of a missing file, `remedy` says what to do.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(unread(path, error)) from None
 

@@ -123,20 +123,16 @@ def _words(minutes: float, parent: int, log: Path | None) -> str:
 def _end(parent: int, ended: int) -> None:
     """End a process and its descendants: SIGABRT, at which faulthandler writes the stacks, then SIGKILL."""
     others = _descendants(parent)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         if sys.platform == "linux":
             resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0))  # no core dump of many GB
         os.kill(parent, signal.SIGABRT)
         os.kill(parent, signal.SIGCONT)  # a stopped process gets the signal when it continues
         _wait(ended, parent, GRACE)
         os.kill(parent, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     for other in others:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(other, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _descendants(parent: int) -> list[int]:

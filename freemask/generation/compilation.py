@@ -80,18 +80,11 @@ def compile_network(network: nn.Module) -> None:
     network.forward = forward
 
 
-def capture_network(network: nn.Module) -> None:
-    """Let a network's forward pass run as one CUDA graph from its second call on, in place.
-
-    The host then launches one graph instead of a thousand kernels: the same kernels, so the same bytes.
-    """
-    network.forward = Captured(network.forward)
-
-
 class Captured:
-    """A function whose launches on a GPU are captured at the first call with tensors of such shapes.
+    """A function whose launches on a GPU are captured as a CUDA graph at the first call with tensors of such shapes.
 
-    Tensors may be nested in lists, dictionaries and the like. Each set of shapes keeps the memory of its own graph.
+    The host then launches one graph instead of a thousand kernels: the same kernels, so the same bytes. Each set of
+    shapes keeps the memory of its own graph. Tensors may be nested in lists, dictionaries and the like.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -101,19 +94,19 @@ class Captured:
     def __call__(self, *given: Any, **named: Any) -> Any:
         """Call the function; results are copies."""
         leaves, structure = tree_flatten((given, named))
-        kind = (str(structure), *((leaf.shape, leaf.dtype) if _is_tensor(leaf) else leaf for leaf in leaves))
+        kind = (str(structure), *((leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves))
         if kind not in self.graphs:
             self.graphs[kind] = self._capture(leaves, structure)
         graph, inputs, result = self.graphs[kind]
         for own, leaf in zip(inputs, leaves, strict=True):
-            if _is_tensor(leaf):
+            if torch.is_tensor(leaf):
                 own.copy_(leaf)
         graph.replay()
         return tree_map(torch.clone, result)
 
     def _capture(self, leaves: list[Any], structure: Any) -> tuple[torch.cuda.CUDAGraph, list[Any], Any]:
         """The graph, with the inputs that it reads and the result that it writes."""
-        inputs = [leaf.clone() if _is_tensor(leaf) else leaf for leaf in leaves]
+        inputs = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in leaves]
         given, named = tree_unflatten(inputs, structure)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -126,7 +119,3 @@ class Captured:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self.function(*given, **named)
         return graph, inputs, result
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor)

@@ -111,7 +111,7 @@ def load_generator(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = kind.load(folder, dtype or torch.float32).to(device)
     if getattr(pipeline, "scheduler", None) is not None:
-        pipeline.scheduler = other_scheduler(sampling.scheduler, pipeline.scheduler)
+        pipeline.scheduler = other_scheduler(sampling.scheduler, pipeline.scheduler.config)
     arrange(pipeline, device, compiled)
     return kind(pipeline, label_space, sampling)
 
@@ -132,7 +132,7 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
     """
     import torch
 
-    from freemask.generation.compilation import capture_network, compile_network, obstacle
+    from freemask.generation.compilation import Captured, compile_network, obstacle
 
     if device == "cpu":
         cache_memory(True)
@@ -145,7 +145,7 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
                 network.to(memory_format=torch.channels_last)
             compile_network(network.decoder if name == "vae" else network)
         if device == "cuda" and name in ("unet", "controlnet"):
-            capture_network(network)
+            network.forward = Captured(network.forward)
 
 
 def cache_memory(cached: bool) -> None:

@@ -19,7 +19,7 @@ from freemask.data.colors import of_hexadecimal
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
-from freemask.files import unread
+from freemask.files import read_text
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.generators import GENERATORS
@@ -93,11 +93,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; InputError where it is missing or isn't YAML."""
     try:
-        return yaml.load(Path(path).read_text(), Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(unread(path, error)) from None
+        return yaml.load(read_text(path, "check the name where the configuration mentions it"), Loader)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 

@@ -19,13 +19,12 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from freemask.errors import InputError
 from freemask.files import check_sha256, write_json
-from freemask.generation.freestyle.loading import save_rest, shipped_tokenizer
+from freemask.generation.freestyle.loading import build_text_encoder, save_rest, shipped_tokenizer
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.prompt import TOKENS
 from freemask.generation.schedulers import make_scheduler
 from freemask.parallel import some
 from freemask.weights import load_safely
@@ -169,20 +168,12 @@ def convert_vae(tensors: Tensors, architecture: Architecture) -> AutoencoderKL:
 
 def convert_text_encoder(tensors: Tensors, architecture: Architecture) -> CLIPTextModel:
     """CLIP's text model, float32, from keys cond_stage_model.transformer.*."""
-    tokenizer = shipped_tokenizer()
-    model = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=architecture.context,
-            intermediate_size=4 * architecture.context,
-            projection_dim=architecture.context,
-            num_hidden_layers=architecture.text_layers,
-            num_attention_heads=architecture.text_heads,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    model = build_text_encoder(
+        hidden_size=architecture.context,
+        intermediate_size=4 * architecture.context,
+        projection_dim=architecture.context,
+        num_hidden_layers=architecture.text_layers,
+        num_attention_heads=architecture.text_heads,
     )
     part = {key: tensor for key, tensor in _part(tensors, TEXT).items() if not BESIDE.fullmatch(key)}
     converted = convert_ldm_clip_checkpoint(part)
