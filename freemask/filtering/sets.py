@@ -30,12 +30,8 @@ class MaskFilter(NamedTuple):
     alpha: float
 
     def apply(self, mask: np.ndarray, ignored: int) -> np.ndarray:
-        """Filter a mask.
+        """Filter a mask, (H, W) uint8 raw labels; `ignored` is the raw label that means "ignored".
 
-        Args:
-            mask: (H, W) uint8 raw labels.
-            ignored: Raw label that means "ignored".
-        Returns: (H, W) uint8 raw labels.
         Raises: InputError for a damaged margin map, one of another size, or a rule that gives no such array.
         """
         rule = plugins.find(FILTERS, self.rule, "filter")
@@ -63,9 +59,7 @@ def read_map(path: str, content: bytes, predictions: bool) -> list[np.ndarray]:
 def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:
     """What filters the mask of each row; None where nothing does.
 
-    Args:
-        table: Synthetic set or another table with the columns margin, stamp, filter, alpha; a table without the column
-            margin has no filters.
+    Args: table: with the columns margin, stamp, filter, alpha; a table without the column margin has no filters.
     Raises: InputError for a margin map that isn't there, or an unknown rule.
     """
     filters: list[MaskFilter | None] = [None] * len(table)
@@ -86,10 +80,7 @@ def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:
 def read_filtered(mask: str, mask_filter: MaskFilter | None, label_space: LabelSpace) -> np.ndarray:
     """Read the mask that a synthetic image is trained with: (H, W) uint8 raw labels.
 
-    Args:
-        mask: Path of the square mask.
-        mask_filter: What filters it, see `mask_filters`.
-        label_space: Label space of the data set.
+    Args: mask: path of the square mask; mask_filter: see `mask_filters`.
     Raises: InputError for a mask or margin map that can't be read, or a label that isn't the data set's.
     """
     labels = read_mask(mask)

@@ -61,10 +61,7 @@ class Generator(ABC):
 
         It runs in a thread, while another batch is generated.
 
-        Args:
-            masks: (B, H, W) uint8 raw labels.
-            mask_ids: B names.
-            seeds: B seeds.
+        Args: masks: (B, H, W) uint8 raw labels; mask_ids: B names; seeds: B seeds.
         Raises: InputError for masks that the generator can't take.
         """
 
@@ -92,22 +89,13 @@ def load_generator(
 ) -> Generator:
     """Load a generator onto the GPU, if there is one.
 
-    Args:
-        method: A name of GENERATORS, or "package.module:Class".
-        folder: Diffusers pipeline folder (prepare_generator).
-        label_space: Classes of the masks.
-        sampling: How images are sampled.
-        dtype: Arithmetic of the networks; None: float32.
-        compiled: Compile the networks with torch.compile, which takes a minute at the first batch.
-    Raises: InputError for a damaged folder, an unknown method or scheduler, or arithmetic that the GPU doesn't have.
+    Args: method: a name of GENERATORS, or "package.module:Class"; folder: diffusers pipeline folder; dtype: arithmetic
+        of the networks (None: float32); compiled: compile them, which takes a minute at the first batch.
+    Raises: InputError for a damaged folder, or an unknown method or scheduler.
     """
     import torch
 
-    from freemask.weights import refuse_emulated_bfloat16
-
     kind = plugins.find(GENERATORS, method, "generator method")
-    if dtype is torch.bfloat16:
-        refuse_emulated_bfloat16()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = kind.load(folder, dtype or torch.float32).to(device)
     if getattr(pipeline, "scheduler", None) is not None:
