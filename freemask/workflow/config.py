@@ -291,7 +291,7 @@ def _datasets(base: Path) -> list[str]:
 
 def _check_ids(config: dict, base: Path) -> None:
     """Data sets that are named beside `datasets`, which this run needn't use, must be there as well."""
-    named = [(key, name) for key in ("data_roots", "scorers", "report", "imported") for name in config.get(key, {})]
+    named = [(key, name) for key in named_runs.BY_DATASET for name in config.get(key, {})]
     named += [(f"generators.{name}.dataset", chosen["dataset"]) for name, chosen in config["generators"].items()]
     for where, name in named:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
