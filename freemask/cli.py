@@ -74,11 +74,8 @@ def command_line(function: Callable[..., None]) -> App:
 def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0, watched: bool = True) -> None:
     """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
 
-    Args:
-        function: Typed function with keyword-only parameters.
-        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
-            from the options.
-        watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
+    Args: function: typed, with keyword-only parameters; gpus: how many to take first, if the machine has any (the
+        function sees only these), or a function of the options to this; watched: whether a watchdog ends a hang.
     """
     options = _options(command_line(function))
     log = options.pop("log", None)

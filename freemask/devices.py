@@ -36,9 +36,7 @@ def take(count: int, tell: Callable[[str], Any] = lambda message: sys.stderr.wri
     Call it before importing torch. Takes nothing on a machine without GPUs, and where the devices are chosen already:
     by Slurm, by a parent process, or by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
 
-    Args:
-        count: Number of devices.
-        tell: Prints the message that this process waits.
+    Args: tell: prints the message that this process waits.
     Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
     Raises: InputError where the machine has fewer devices.
     """

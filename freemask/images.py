@@ -47,9 +47,7 @@ def _opened(
 def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
-    Args:
-        path: The file.
-        content: Its bytes if it lies in a pack.
+    Args: content: the bytes of a file in a pack.
     Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
     with _opened(path, content) as image:

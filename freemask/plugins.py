@@ -17,10 +17,7 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
 
     Entries of a table may be such texts themselves, so that a table can be read without importing what it names.
 
-    Args:
-        table: Names and their objects, e.g. STRATEGIES.
-        name: The name as the configuration has it.
-        what: What messages call it, e.g. "strategy".
+    Args: table: e.g. STRATEGIES; name: as in the configuration; what: what messages call it, e.g. "strategy".
     Raises: InputError for an unknown name, or a module or object that can't be imported.
     """
     entry = table.get(name, name)

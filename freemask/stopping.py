@@ -58,9 +58,8 @@ class Stop:
 
         A job that saves nothing before it is stopped would go on for ever, so it fails.
 
-        Args:
-            state: What is saved, for people.
-            main: Whether this is the first process of the job; only that one speaks and makes the file.
+        Args: state: what is saved, for people; main: whether this is the job's first process, which alone speaks and
+            makes the file.
         Raises: Terminated.
         """
         if main and self.saved:

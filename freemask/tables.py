@@ -33,10 +33,7 @@ def write_table(path: str | Path, table: pd.DataFrame, counted: bool = False) ->
 def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:
     """Read a tab-separated table; ids, paths and digests stay text. The column `rows` is checked and left out.
 
-    Args:
-        path: The table.
-        columns: Columns that it must have.
-        only: Read no other columns, which saves time and memory.
+    Args: columns: those that it must have; only: read no others, which saves time and memory.
     Raises: InputError with the file, and the column or line that is wrong.
     """
     try:

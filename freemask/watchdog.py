@@ -40,9 +40,7 @@ def start(tell: Callable[[str], None], log: Path | None = None) -> int | None:
 
     Call it before threads start and before torch is imported, and enable faulthandler.
 
-    Args:
-        tell: Prints a line for people.
-        log: Where this process writes what it prints.
+    Args: tell: prints a line for people; log: where this process writes what it prints.
     Returns: the watchdog's process id; None where there is none.
     """
     global _memory
@@ -86,12 +84,9 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def hangs(wait: Callable[[], bool], beats: Callable[[], bytes], ticks: int) -> bool:
-    """Watch until the number of beats stays the same for so many ticks (True), or the job ends (False).
+    """Watch until the counter `beats` stays the same for so many ticks (True), or the job ends (False).
 
-    Args:
-        wait: Waits for a tick; False once the job has ended.
-        beats: The counter.
-        ticks: Number of ticks.
+    Args: wait: waits for a tick; False once the job has ended.
     """
     last, still = beats(), 0
     while still < ticks:

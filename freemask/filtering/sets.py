@@ -35,7 +35,12 @@ class MaskFilter(NamedTuple):
         Raises: InputError for a damaged margin map, one of another size, or a rule that gives no such array.
         """
         rule = plugins.find(FILTERS, self.rule, "filter")
-        codes, *predicted = read_map(self.margin, packs.read(self.place), reads_predictions(rule))
+        content, predicted = packs.read(self.place), []
+        if reads_predictions(rule):
+            layers = np.moveaxis(read_layers(self.margin, content), -1, 0)
+            codes, *predicted = (np.ascontiguousarray(layer) for layer in layers)
+        else:
+            codes = read_mask(self.margin, content)
         if mask.shape != codes.shape:
             sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}"
             raise InputError(f"{self.margin}: the margin map is {sizes}; run verify, then measure it again")
@@ -44,16 +49,6 @@ class MaskFilter(NamedTuple):
             found = f"{filtered.dtype} {filtered.shape}"
             raise InputError(f"filter {self.rule} gives {found}, want uint8 {mask.shape}; correct the rule")
         return filtered
-
-
-def read_map(path: str, content: bytes, predictions: bool) -> list[np.ndarray]:
-    """Read a margin map: codes (H, W) uint8; with `predictions` also raw labels and confidences, see ScoredMask.
-
-    Raises: InputError for a damaged map, or one without predictions.
-    """
-    if not predictions:
-        return [read_mask(path, content)]
-    return [np.ascontiguousarray(channel) for channel in np.moveaxis(read_layers(path, content), -1, 0)]
 
 
 def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:

@@ -26,12 +26,9 @@ def decide(choice: Choice, plan: int, shard: str, dtype: str, recorded: Mapping[
 
     All shards of a plan decide the same, and a folder's images are all made the same way: they differ in rounding.
 
-    Args:
-        choice: auto: as the images that are there; otherwise in half precision where the shard has enough images.
-        plan: Number of images in the plan.
-        shard: The scatter item, i-of-n.
-        dtype: Arithmetic of the networks.
-        recorded: Settings of the images that are there; None where there are none.
+    Args: choice: auto: as the images that are there, otherwise in half precision where the shard has enough images;
+        plan: number of its images; shard: i-of-n; dtype: arithmetic of the networks; recorded: settings of the images
+        that are there, or None.
     """
     if choice != "auto":
         return choice == "always"

@@ -36,9 +36,8 @@ class Part:
 def read_parts(entries: Sequence[Mapping], words: Mapping[int, str]) -> Callable[[int], tuple[Part, ...]]:
     """Make a function from an image's seed to the extra parts of its prompt.
 
-    Args:
-        entries: Each has text and may have label (whose pixels alone see it) and seeds (the only ones it is for).
-        words: Words of the raw labels.
+    Args: entries: each has text and may have label (whose pixels alone see it) and seeds (the only ones it is for);
+        words: of the raw labels.
     Raises: InputError naming the entry for an unknown key, an empty text or a label without a word.
     """
     for entry in entries:

@@ -137,12 +137,8 @@ class Shard:
     In float32 on a CPU an image has the same bytes anywhere in a batch, whatever its neighbours. Another batch size or
     number of threads changes 1 byte in 10,000 by one level.
 
-    Args:
-        load: Loads the generator; called once, if an image is missing.
-        load_again: Loads it in float32, for images that come out blank; None where `load` does.
-        batch_size: Images per batch.
-        quality: JPEG quality, 1..100.
-        image_size: Side that masks must have [pixels]; None: any.
+    Args: load: loads the generator, once, if an image is missing; load_again: loads it in float32, for images that come
+        out blank, None where `load` does; quality: of JPEG, 1..100; image_size: side that masks must have [pixels].
     """
 
     def __init__(
@@ -223,17 +219,14 @@ class Shard:
 
     def _prepare(self, batch: list[Request]) -> Batch:
         """Read a batch's masks, fill it up, and let the generator prepare it."""
-        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
-        given = (self._load(batch)[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index])
+        masks, size = [read_mask(request.mask) for request in batch], self.image_size
+        for mask, request in zip(masks, batch, strict=True):
+            if size and mask.shape != (size, size):
+                found = "x".join(map(str, mask.shape))
+                raise InputError(f"{request.mask}: {found} pixels, want {size}x{size}; run resize_masks with that size")
+        filled = [*range(len(batch)), *[-1] * (self.batch_size - len(batch))]
+        given = (np.stack(masks)[filled], [batch[i].mask_id for i in filled], [batch[i].seed for i in filled])
         return Batch(batch, given, self.generator().prepare(*given))
-
-    def _load(self, batch: list[Request]) -> np.ndarray:
-        labels = [read_mask(request.mask) for request in batch]
-        for mask, request in zip(labels, batch, strict=True):
-            if self.image_size and mask.shape != (self.image_size, self.image_size):
-                size, found = f"{self.image_size}x{self.image_size}", "x".join(map(str, mask.shape))
-                raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
-        return np.stack(labels)
 
     def _generate(self, batch: Batch) -> list[np.ndarray | None]:
         """Images of a batch; None for one that is blank in float32 as well."""

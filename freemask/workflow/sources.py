@@ -54,9 +54,12 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
         wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in facts["images"])]
         absent = [str(folder) for folder in wanted if not folder.is_dir()]
         if absent and "miniworld" not in facts:
-            lines["data set", name] = (
-                f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
-            )
+            source = f"from {facts.get('source', 'where its makers publish it').strip()}"
+            if "archives" in facts:
+                urls = ", ".join(archive["url"] for archive in facts["archives"])
+                source = f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+            where = f"folder {absent[0]} (data_roots.{name} if it lies elsewhere)"
+            lines["data set", name] = f"data set {name}: {where}; {source}"
     for name, generator in config["generators"].items():
         kind, path, address = _made_from(generator)
         if generator["dataset"] in datasets and path and not Path(_target(path, address or "")).exists():
@@ -65,11 +68,3 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
             how = f"; `snakemake --cores 1 {_target(path, address)}` fetches it" if fetchable else ""
             lines[kind, name] = f"generator {name}: {path}; from {where}{how}"
     return lines
-
-
-def _source(name: str, facts: dict) -> str:
-    """Where a data set comes from, and the command that fetches it."""
-    if "archives" in facts:
-        urls = ", ".join(archive["url"] for archive in facts["archives"])
-        return f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
-    return f"from {facts.get('source', 'where its makers publish it').strip()}"

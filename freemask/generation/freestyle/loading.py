@@ -149,17 +149,17 @@ def weights_sha256(folder: Path) -> dict[str, str]:
 def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline]) -> None:
     """Check a diffusers folder, then copy or link its networks and tokenizer into another folder.
 
-    Files below COPIED are copied. Larger ones are hard links, which take no space and outlive the source; they are
-    copied as well where links can't be made (another disk).
+    Files above COPIED are hard links, which take no space and outlive the source, where links can be made. Others are
+    copied.
 
-    Args:
-        source: Pipeline folder.
-        folder: Output.
-        load: Loads pipelines of this kind (a Generator's load).
+    Args: load: loads pipelines of this kind (a Generator's load).
     Raises: InputError where the folder isn't a pipeline, or its weights don't fit or aren't finite.
     """
     pipeline = load(source, torch.bfloat16)  # half the memory; finite numbers don't overflow
-    check_finite(pipeline, source)
+    for name, network in networks(pipeline).items():
+        for key, value in network.named_parameters():
+            if not torch.isfinite(value).all():
+                raise InputError(f"{source}: {name}: {key} holds NaN or infinity; fetch or train the weights again")
     for name in (*networks(pipeline), "tokenizer"):
         for path in sorted((source / name).glob("*")):
             if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
@@ -167,14 +167,6 @@ def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype
     if getattr(pipeline, "scheduler", None) is not None:
         pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)
-
-
-def check_finite(pipeline: DiffusionPipeline, source: str | Path) -> None:
-    """Raises: InputError naming the first weight that holds NaN or infinity."""
-    for name, network in networks(pipeline).items():
-        for key, value in network.named_parameters():
-            if not torch.isfinite(value).all():
-                raise InputError(f"{source}: {name}: {key} holds NaN or infinity; fetch or train the weights again")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -55,12 +55,8 @@ def begin_miniature(
 ) -> tuple[FreestylePipeline, LatentPairs, list[tuple[np.ndarray, np.ndarray]]]:
     """Make the miniature with a trained autoencoder (folder/autoencoder, once trained), and its UNet's training data.
 
-    Args:
-        folder: The training's folder.
-        image_size: Side of the images [pixels].
-        seed: Seed of the random weights and of the autoencoder's noise.
-        stream: Scenes of the miniature world: scenes, seed, missing.
-        autoencoder: How the autoencoder is trained.
+    Args: folder: the training's; image_size: side of the images [pixels]; seed: of the random weights and of the
+        autoencoder's noise; stream: scenes of the miniature world: scenes, seed, missing.
     Returns: the pipeline, pairs of latents and masks, and the first eight pairs of image and mask.
     """
     images, labels = render_stream(stream["scenes"], stream["seed"], image_size, stream["missing"])
