@@ -1,13 +1,16 @@
 """Files written whole or not at all, their digests, JSON."""
 
 import codecs
+import filecmp
 import hashlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -77,6 +80,20 @@ def write_changed(path: str | Path, content: bytes) -> bool:
         return False
     write_atomic(path, content)
     return True
+
+
+def link(source: str | Path, target: Path) -> None:
+    """Make `target` the same file as `source`; or a copy of it: on another disk, or of a file of another user."""
+    if target.exists() and (os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False)):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{writer()}.tmp")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with open(source, "rb") as file:
+            write_atomic(target, partial(shutil.copyfileobj, file))
 
 
 def sha256(path: str | Path) -> str:

@@ -1,7 +1,7 @@
 """Plug-ins: named by an entry of a table, or as "package.module:object" if they are defined elsewhere."""
 
-import importlib
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Mapping
@@ -25,10 +25,9 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
         return entry
     if not re.fullmatch(PATTERN, entry):
         raise InputError(f"{what} {name!r} isn't known; use one of {', '.join(table)}, or package.module:object")
-    module, _, attribute = entry.partition(":")
     search_working_directory()
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(entry)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{what} {name!r} can't be imported ({error}); check the name, or PYTHONPATH") from None
 

@@ -15,7 +15,7 @@ import yaml
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import subfolder, sweep, write_atomic, write_changed, writer
+from freemask.files import link, subfolder, sweep, write_atomic, write_changed
 from freemask.filtering.sets import MaskFilter, mask_filters, read_filtered
 from freemask.generation.prompt import present_labels
 from freemask.images import png_bytes, read_mask
@@ -110,28 +110,12 @@ def _claim(folder: Path, wanted: set[str]) -> None:
 def _export_pair(pair: tuple[str, str, str, str, MaskFilter | None], space: LabelSpace, folder: Path) -> list[str]:
     """Export an image and its mask, each from one path to another; returns the words of the mask's classes."""
     image, to_image, mask, to_mask, mask_filter = pair
+    if not Path(image).exists():
+        raise InputError(f"{image}: no such image; run verify, then make it again")
     link(image, folder / to_image)
     write_changed(folder / to_mask, png_bytes(read_filtered(mask, mask_filter, space)))
     words = space.words_by_label()
     return [words[label] for label in present_labels(read_mask(mask), space.ignored)]
-
-
-def link(source: str, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links.
-
-    Raises: InputError if there is no such source.
-    """
-    if target.exists() and os.path.samefile(source, target):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{writer()}.tmp")
-    try:
-        os.link(source, temporary)
-        os.replace(temporary, target)
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such image; run verify, then make it again") from None
-    except OSError:  # another disk, a file system without links, or a file of another user
-        write_changed(target, Path(source).read_bytes())
 
 
 def metadata(rows: pd.DataFrame) -> bytes:

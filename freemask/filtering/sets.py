@@ -16,12 +16,10 @@ from freemask.images import read_layers, read_mask
 
 
 class MaskFilter(NamedTuple):
-    """What filters the mask of one synthetic image.
+    """What filters the mask of one synthetic image: a rule with its alpha, by a margin map.
 
-    margin: Path of the margin map in the packs of its folder.
-    place: Where it lies.
+    margin, place: Path of the map as if it lay beside its pack, and where it lies.
     rule: Name in FILTERS, or "package.module:function".
-    alpha: Tolerance margin.
     """
 
     margin: str

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
-from freemask.files import current_umask, read_json, sha256
+from freemask.files import current_umask, link, read_json, sha256, write_atomic
 from freemask.generation.freestyle.pipeline import TOKENIZER, FreestylePipeline
 from freemask.generation.generators import networks
 from freemask.generation.prompt import TOKENS
@@ -149,8 +148,7 @@ def weights_sha256(folder: Path) -> dict[str, str]:
 def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline]) -> None:
     """Check a diffusers folder, then copy or link its networks and tokenizer into another folder.
 
-    Files above COPIED are hard links, which take no space and outlive the source, where links can be made. Others are
-    copied.
+    Files above COPIED become hard links where they can be made, which take no space and outlive the source.
 
     Args: load: loads pipelines of this kind (a Generator's load).
     Raises: InputError where the folder isn't a pipeline, or its weights don't fit or aren't finite.
@@ -163,19 +161,14 @@ def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype
     for name in (*networks(pipeline), "tokenizer"):
         for path in sorted((source / name).glob("*")):
             if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
-                _link_or_copy(path.resolve(), folder / name / path.name)
+                target = folder / name / path.name
+                if path.stat().st_size >= COPIED:
+                    link(path.resolve(), target)
+                else:
+                    write_atomic(target, path.read_bytes())
     if getattr(pipeline, "scheduler", None) is not None:
         pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_size >= COPIED:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager
