@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from os import environ
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,21 +14,20 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from freemask.cli import tell
 from freemask.parallel import shard_number
 
-Choice = Literal["auto", "always", "never"]
 # Measured on an H200 at Stable Diffusion 1.4's size in float16, batches of 8 (docs/benchmarks.md).
 COMPILATION = 59.2  # seconds
 EAGER, COMPILED = 0.3314, 0.2354  # seconds of an image
 PAYS_FROM = math.ceil(COMPILATION / (EAGER - COMPILED))  # images; fewer on slower cards
 
 
-def decide(choice: Choice, plan: int, shard: str, dtype: str, recorded: Mapping[str, Any] | None) -> bool:
+def decide(choice: str, plan: int, shard: str, dtype: str, recorded: Mapping[str, Any] | None) -> bool:
     """Whether a shard's images are made by compiled networks.
 
     All shards of a plan decide the same, and a folder's images are all made the same way: they differ in rounding.
 
-    Args: choice: auto: as the images that are there, otherwise in half precision where the shard has enough images;
-        plan: number of its images; shard: i-of-n; dtype: arithmetic of the networks; recorded: settings of the images
-        that are there, or None.
+    Args: choice: always, never or auto: as the images that are there, otherwise in half precision where the shard has
+        enough images; plan: number of its images; shard: i-of-n; dtype: arithmetic of the networks; recorded: settings
+        of the images that are there, or None.
     """
     if choice != "auto":
         return choice == "always"

@@ -72,7 +72,7 @@ def _of_former_plans(folder: Path, generator: str, plans: list[str]) -> Iterator
 
 def _of_former_scorers(margins: Path) -> Iterator[Unused]:
     """Packs of margin maps that no table names: of other weights or class losses."""
-    tables = [read_table(table, ["margin"], only=True) for table in margins.glob("*/*.tsv")]
+    tables = (read_table(table, ["margin"], only=True) for table in margins.glob("*/*.tsv"))
     named = {Path(path).parent.name for table in tables for path in table.margin.dropna()}
     for packs in sorted({index.parent for index in margins.glob("*/*.index")}):
         if packs.name not in named:
