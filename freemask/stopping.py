@@ -76,10 +76,7 @@ class Stop:
 
 
 def ignore_sigterm(worker_id: int = 0) -> None:
-    """Make a data loading process ignore SIGTERM, which its whole group gets: the training needs it until it has saved.
-
-    Such processes need `kill_loaders` at the end.
-    """
+    """Let a data loading process ignore SIGTERM: training needs it until it has saved. `kill_loaders` ends it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""A watchdog ends a job that hangs, with words: a stopped process, a dead NCCL, GPU or file system.
+"""A watchdog ends a job that hangs, and says so: a stopped process, a dead NCCL, GPU or file system.
 
 It is a child process, forked at the start of a script, since a stopped process runs none of its threads. It sees a
 counter in shared memory that progress lines, iterations of trainings and files written or hashed count up. It counts

@@ -66,14 +66,11 @@ class TrainingSettings:
     sample_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.gradient_accumulation:
-            raise InputError(
-                f"gradient_accumulation {self.gradient_accumulation} doesn't divide batch_size {self.batch_size}"
-            )
-        if not 0 <= self.prompt_dropout < 1:
-            raise InputError(
-                f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)"
-            )
+        parts, dropout = self.gradient_accumulation, self.prompt_dropout
+        if self.batch_size % parts:
+            raise InputError(f"gradient_accumulation {parts} doesn't divide batch_size {self.batch_size}")
+        if not 0 <= dropout < 1:
+            raise InputError(f"prompt_dropout {dropout}, want a share in 0..1 (the paper's family uses 0.1)")
 
 
 def split_settings(settings: dict) -> tuple[TrainingSettings, dict | None, AutoencoderSettings | None]:
