@@ -16,6 +16,7 @@ from freemask.files import digest
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+NO_MASK = "mask; check the data set's root and its masks pattern"
 ORIENTATION = 0x0112  # EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
@@ -29,11 +30,7 @@ def trouble(error: Exception) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(
-    path: str | Path,
-    content: bytes | None = None,
-    missing: str = "mask; check the data set's root and its masks pattern",
-) -> Iterator[Image.Image]:
+def _opened(path: str | Path, content: bytes | None = None, missing: str = NO_MASK) -> Iterator[Image.Image]:
     """An open image file, or its `content`; errors become InputErrors."""
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:

@@ -397,15 +397,8 @@ def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, m
     where = f"{config['experiments']}: experiment {row.experiment}"
     _known(where, "model", row.model, models)
     entry, regime = models[row.model], find_regime(row.regime)
-    check_training(
-        f"{where}, model {row.model!r} in {config['models']}",
-        entry,
-        row.dataset,
-        row.regime,
-        row.balance,
-        config["training_gpus"],
-        precision(entry, config),
-    )
+    named, gpus = f"{where}, model {row.model!r} in {config['models']}", config["training_gpus"]
+    check_training(named, entry, row.dataset, row.regime, row.balance, gpus, precision(entry, config))
     if not regime.needs_synthetic_set:
         if row.synthetic_set:
             raise InputError(
