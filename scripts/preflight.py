@@ -41,7 +41,7 @@ def preflight(
     checks.note_files(findings, files or [])
     checks.downloads(findings, downloads or [])
     if checks.writable(findings, folder):
-        number = checks.rows(index) or (len(os.listdir(masks)) if masks and masks.is_dir() else 0)
+        number = checks.rows(index) or checks.entries(masks)
         images = checks.missing_images(folder, number, images_per_mask)
         # an image is one file; a square mask of each training image
         what = f"synthesis of {images:,.0f} more images"

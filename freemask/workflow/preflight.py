@@ -193,6 +193,11 @@ def rows(table: Path) -> int:
         return max(sum(1 for _ in file) - 1, 0)
 
 
+def entries(folder: Path | None) -> int:
+    """Files of a folder; 0 where there is none."""
+    return len(os.listdir(folder)) if folder and folder.is_dir() else 0
+
+
 def images_per_mask(plan: dict) -> float:
     """Expected images of a mask before a plan is made, from the plan's settings; n_max for strategies from elsewhere.
 
