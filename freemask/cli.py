@@ -25,27 +25,14 @@ from freemask import __version__, devices, disks, watchdog
 from freemask.errors import InputError
 
 T = TypeVar("T")
-RECORDED = (
-    "numpy",
-    "pandas",
-    "pillow",
-    "torch",
-    "onedl-mmcv",
-    "onedl-mmengine",
-    "onedl-mmsegmentation",
-    "diffusers",
-    "transformers",
-)
+RECORDED = ["numpy", "pandas", "pillow", "torch", "diffusers", "transformers"]  # packages that decide results
+RECORDED += ["onedl-mmcv", "onedl-mmengine", "onedl-mmsegmentation"]
 DONE = "FREEMASK_DONE"  # set by the wrapper of a Slurm job: file to make when all outputs are written
 RESULT = "> "  # what lines of a log begin with that are a job's result
 RESULTS_SHOWN = "FREEMASK_RESULTS_SHOWN"  # set where Snakemake's process shows results of jobs
 SILENT = 5  # seconds before a bar shows itself
 _terminal: TextIO = sys.stderr
 _log: str | None = None  # path of the log file
-
-
-def _parse_json(type_: Any, tokens: Sequence[Any]) -> Any:
-    return json.loads(tokens[0].value)
 
 
 def _parse_whole(type_: Any, tokens: Sequence[Any]) -> int:
@@ -56,7 +43,9 @@ def _parse_whole(type_: Any, tokens: Sequence[Any]) -> int:
 
 
 # Types of options. A list takes several values: --shards a.tsv b.tsv.
-Json = Annotated[Any, Parameter(converter=_parse_json, accepts_keys=False, n_tokens=1)]
+Json = Annotated[
+    Any, Parameter(converter=lambda _, tokens: json.loads(tokens[0].value), accepts_keys=False, n_tokens=1)
+]
 Whole = Annotated[int, Parameter(converter=_parse_whole)]
 Positive = Annotated[int, Parameter(converter=_parse_whole, validator=Number(gte=1))]
 NotNegative = Annotated[int, Parameter(converter=_parse_whole, validator=Number(gte=0))]
@@ -85,11 +74,8 @@ def command_line(function: Callable[..., None]) -> App:
 def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0, watched: bool = True) -> None:
     """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
 
-    Args:
-        function: Typed function with keyword-only parameters.
-        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
-            from the options.
-        watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
+    Args: function: typed, with keyword-only parameters; gpus: how many to take first, if the machine has any (the
+        function sees only these), or a function of the options to this; watched: whether a watchdog ends a hang.
     """
     options = _options(command_line(function))
     log = options.pop("log", None)
@@ -151,11 +137,10 @@ def _start_log(path: Path | None) -> None:
         os.dup2(log, 1)  # at the file descriptor: warnings of C code and of imports go to the log as well
         os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    if path is None:
-        return
-    logger = logging.getLogger(__name__)
-    logger.info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
-    logger.info("packages: %s", ", ".join(versions()))
+    if path:
+        logger = logging.getLogger(__name__)
+        logger.info("freemask %s, commit %s: %s", __version__, commit(), shlex.join(sys.argv))
+        logger.info("packages: %s", ", ".join(" ".join(found) for found in versions(RECORDED).items()))
 
 
 def commit() -> str:
@@ -170,12 +155,12 @@ def commit() -> str:
         return "unknown"
 
 
-def versions() -> list[str]:
-    """Names and versions of the installed packages that decide results, for logs, e.g. 'torch 2.10.0'."""
-    found = []
-    for name in RECORDED:
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in names:
         with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
+            found[name] = version(name)
     return found
 
 
@@ -210,8 +195,7 @@ class _Lines:
     """A file for tqdm that turns redrawn bars into lines, since several jobs share one terminal."""
 
     def write(self, text: str) -> None:
-        text = text.strip("\r\n ")
-        if text:
+        if text := text.strip("\r\n "):
             tell(text)
 
     def flush(self) -> None:
@@ -223,17 +207,8 @@ def bar(description: str, total: int | None, unit: str, scaled: bool = False) ->
 
     scaled: Show thousands as k, M, G.
     """
-    return _Bar(
-        desc=description,
-        total=total,
-        unit=unit,
-        unit_scale=scaled,
-        file=_Lines(),
-        mininterval=5,
-        delay=SILENT,
-        maxinterval=30,
-        ncols=90,
-    )
+    seconds = {"mininterval": 5, "maxinterval": 30, "delay": SILENT}
+    return _Bar(desc=description, total=total, unit=unit, unit_scale=scaled, file=_Lines(), ncols=90, **seconds)
 
 
 def progress(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:

@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from freemask.errors import InputError
 
@@ -28,19 +30,13 @@ PAUSE = 0.2  # seconds between attempts while devices are in use
 _locks: list[int] = []  # open file descriptors, one per lock of this process
 
 
-def _to_stderr(message: str) -> None:
-    sys.stderr.write(message + "\n")
-
-
-def take(count: int, tell: Callable[[str], None] = _to_stderr) -> list[str]:
+def take(count: int, tell: Callable[[str], Any] = lambda message: sys.stderr.write(f"{message}\n")) -> list[str]:
     """Take free devices for this process, waiting until enough are free; CUDA sees only these.
 
     Call it before importing torch. Takes nothing on a machine without GPUs, and where the devices are chosen already:
     by Slurm, by a parent process, or by the user (CUDA_VISIBLE_DEVICES names exactly `count` devices, or none).
 
-    Args:
-        count: Number of devices.
-        tell: Prints the message that this process waits.
+    Args: tell: prints the message that this process waits.
     Returns: the devices as CUDA_VISIBLE_DEVICES names them; [] where nothing was taken.
     Raises: InputError where the machine has fewer devices.
     """
@@ -85,13 +81,13 @@ def _machine() -> list[str]:
     return [str(number) for number in range(sum(line.startswith("GPU ") for line in found.splitlines()))]
 
 
-def _wait_for(devices: list[str], count: int, tell: Callable[[str], None]) -> list[str]:
+def _wait_for(devices: list[str], count: int, tell: Callable[[str], Any]) -> list[str]:
     """Lock `count` of the devices.
 
     The lock "queue" lets one job at a time take devices, so two jobs that need several never hold a part each.
     """
     folder = _locks_folder()
-    queue, told, taken = _open(folder / "queue"), False, {}
+    queue, told, taken = _open(folder, "queue"), False, {}
     while True:
         if _lock(queue):  # stays locked once it is
             for device in [device for device in devices if device not in taken]:
@@ -110,7 +106,7 @@ def _wait_for(devices: list[str], count: int, tell: Callable[[str], None]) -> li
 
 def _lock_free(folder: Path, device: str) -> int | None:
     """Lock a device that no process holds: exclusively at first, then shared, so that child processes can join."""
-    descriptor = _open(_lock_file(folder, device))
+    descriptor = _open(folder, f"gpu-{device}")
     if not _lock(descriptor):
         os.close(descriptor)
         return None
@@ -122,9 +118,8 @@ def _share(devices: list[str]) -> None:
     """Join the locks of devices that a parent process took: they stay taken until this process has ended too."""
     folder = _locks_folder()
     for device in devices:
-        descriptor = _open(_lock_file(folder, device))
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        _locks.append(descriptor)
+        _locks.append(_open(folder, f"gpu-{device}"))
+        fcntl.flock(_locks[-1], fcntl.LOCK_SH)
 
 
 def _lock(descriptor: int) -> bool:
@@ -136,12 +131,8 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-
-
-def _lock_file(folder: Path, device: str) -> Path:
-    return folder / "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in f"gpu-{device}")
+def _open(folder: Path, name: str) -> int:
+    return os.open(folder / re.sub(r"[^\w-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _locks_folder() -> Path:

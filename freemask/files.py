@@ -1,13 +1,16 @@
 """Files written whole or not at all, their digests, JSON."""
 
 import codecs
+import filecmp
 import hashlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -24,19 +27,10 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -
     Args: content: the bytes, or a function that writes them to a binary file.
     Raises: InputError where there is no room, no permission or no such place for a file.
     """
-    path = Path(path)
+    path, temporary = Path(path), ""
     try:
-        _write(path, content)
-    except OSError as error:
-        if error.errno in disks.TROUBLES:  # names the temporary file, or none
-            error.filename, error.filename2 = str(path), None
-        raise
-
-
-def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
-    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{writer()}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
@@ -44,8 +38,11 @@ def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
         watchdog.beat()
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in disks.TROUBLES:  # names the temporary file, or none
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -85,6 +82,20 @@ def write_changed(path: str | Path, content: bytes) -> bool:
     return True
 
 
+def link(source: str | Path, target: Path) -> None:
+    """Make `target` the same file as `source`; or a copy of it: on another disk, or of a file of another user."""
+    if target.exists() and (os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False)):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{writer()}.tmp")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with open(source, "rb") as file:
+            write_atomic(target, partial(shutil.copyfileobj, file))
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
@@ -107,10 +118,7 @@ def sha256_of_input(path: str | Path) -> str:
 def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
     """Compare a file's SHA-256 with an expected one; returns the file's.
 
-    Args:
-        path: The file.
-        expected: Hex digest or its first digits; None or "" accepts any file.
-        remedy: What to do, the end of the message.
+    Args: expected: hex digest or its first digits; None or "": any; remedy: what to do, the end of the message.
     Raises: InputError if the digest differs or the file can't be read.
     """
     found = sha256_of_input(path)
@@ -148,11 +156,20 @@ def read_json(path: str | Path) -> Any:
     Raises: InputError if the file is missing or isn't JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the rule that makes it, or check the path") from None
+        return json.loads(read_text(path, "run the rule that makes it, or check the path"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+
+
+def read_text(path: str | Path, remedy: str) -> str:
+    """Read a UTF-8 text file.
+
+    Raises: InputError if it can't be read; of a missing file, `remedy` says what to do.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(unread(path, error)) from None
 

@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from freemask.files import digest
 
 # what Pillow raises for damaged files
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+NO_MASK = "mask; check the data set's root and its masks pattern"
 ORIENTATION = 0x0112  # EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
@@ -26,15 +29,26 @@ def trouble(error: Exception) -> tuple[str, str]:
     return f"truncated or damaged ({error})", "fetch or export it again"
 
 
+@contextmanager
+def _opened(path: str | Path, content: bytes | None = None, missing: str = NO_MASK) -> Iterator[Image.Image]:
+    """An open image file, or its `content`; errors become InputErrors."""
+    try:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
+            yield image
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {missing}") from None
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
+
+
 def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 raw labels; palette PNGs give their indices.
 
-    Args:
-        path: The file.
-        content: Its bytes if it lies in a pack.
+    Args: content: the bytes of a file in a pack.
     Raises: InputError if the file is missing, damaged, or not one 8-bit channel.
     """
-    image = _load(path, content)
+    with _opened(path, content) as image:
+        image.load()
     if image.mode not in ("L", "P"):
         raise InputError(f"{path}: mode {image.mode}, want one 8-bit channel of labels; convert it to a grey PNG")
     return np.asarray(image, dtype=np.uint8)
@@ -45,22 +59,11 @@ def read_layers(path: str | Path, content: bytes | None = None) -> np.ndarray:
 
     Raises: InputError if the file is missing, damaged, or has other channels.
     """
-    image = _load(path, content)
+    with _opened(path, content) as image:
+        image.load()
     if image.mode != "RGB":
         raise InputError(f"{path}: mode {image.mode}, want three 8-bit channels; make it again")
     return np.asarray(image)
-
-
-def _load(path: str | Path, content: bytes | None) -> Image.Image:
-    """Read an image of labels, from its bytes if they are given."""
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            image.load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
-    except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
-    return image
 
 
 def read_colors(path: str | Path) -> np.ndarray:
@@ -68,13 +71,8 @@ def read_colors(path: str | Path) -> np.ndarray:
 
     Raises: InputError if the file is missing or damaged.
     """
-    try:
-        with Image.open(path) as image:
-            return pack(np.asarray(image.convert("RGB")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such mask; check the data set's root and its masks pattern") from None
-    except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
+    with _opened(path) as image:
+        return pack(np.asarray(image.convert("RGB")))
 
 
 def pack(rgb: np.ndarray) -> np.ndarray:
@@ -136,13 +134,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises: InputError if the file is missing or damaged.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image; check the path, or run the rule that makes it") from None
-    except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); {trouble(error)[1]}") from None
+    with _opened(path, missing="image; check the path, or run the rule that makes it") as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def stamp(image_sha256: str, mask_sha256: str) -> str:

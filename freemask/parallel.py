@@ -21,15 +21,10 @@ def map_files(
     unit: str,
     total: int | None = None,
 ) -> Iterator[Result]:
-    """Yield work(item) in the items' order, computed on several processes, with a progress bar.
+    """Yield work(item) in the items' order, computed on several processes, with a progress bar (see cli.progress).
 
-    Args:
-        work: Function of a module, or a partial of one.
-        items: What it is called with.
-        processes: Number of processes; 1: none besides this one.
-        description: Label of the bar.
-        unit: What an item is called.
-        total: Number of items, if `items` has no length.
+    Args: work: function of a module, or a partial of one; processes: 1: none besides this one; total: number of items,
+        if `items` has no length.
     """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if processes == 1:
@@ -43,13 +38,7 @@ def map_files(
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Result]:
     """Yield work(item) in the items' order, computed on threads, at most `ahead` items before their turn.
 
-    For work that waits or releases Python's lock: reading, decoding, writing.
-
-    Args:
-        work: Any function.
-        items: What it is called with; taken by the caller's thread.
-        threads: Number of threads.
-        ahead: Maximum number of items in work or waiting for their turn.
+    For work that waits or releases Python's lock: reading, decoding, writing. The caller's thread takes the items.
     """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:

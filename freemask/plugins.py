@@ -1,7 +1,7 @@
 """Plug-ins: named by an entry of a table, or as "package.module:object" if they are defined elsewhere."""
 
-import importlib
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Mapping
@@ -17,10 +17,7 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
 
     Entries of a table may be such texts themselves, so that a table can be read without importing what it names.
 
-    Args:
-        table: Names and their objects, e.g. STRATEGIES.
-        name: The name as the configuration has it.
-        what: What messages call it, e.g. "strategy".
+    Args: table: e.g. STRATEGIES; name: as in the configuration; what: what messages call it, e.g. "strategy".
     Raises: InputError for an unknown name, or a module or object that can't be imported.
     """
     entry = table.get(name, name)
@@ -28,10 +25,9 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
         return entry
     if not re.fullmatch(PATTERN, entry):
         raise InputError(f"{what} {name!r} isn't known; use one of {', '.join(table)}, or package.module:object")
-    module, _, attribute = entry.partition(":")
     search_working_directory()
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(entry)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{what} {name!r} can't be imported ({error}); check the name, or PYTHONPATH") from None
 

@@ -58,9 +58,8 @@ class Stop:
 
         A job that saves nothing before it is stopped would go on for ever, so it fails.
 
-        Args:
-            state: What is saved, for people.
-            main: Whether this is the first process of the job; only that one speaks and makes the file.
+        Args: state: what is saved, for people; main: whether this is the job's first process, which alone speaks and
+            makes the file.
         Raises: Terminated.
         """
         if main and self.saved:
@@ -77,10 +76,7 @@ class Stop:
 
 
 def ignore_sigterm(worker_id: int = 0) -> None:
-    """Make a data loading process ignore SIGTERM, which its whole group gets: the training needs it until it has saved.
-
-    Such processes need `kill_loaders` at the end.
-    """
+    """Let a data loading process ignore SIGTERM: training needs it until it has saved. `kill_loaders` ends it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

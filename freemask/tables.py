@@ -10,6 +10,8 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.files import unread, write_atomic
 
+TEXT = ["mask_id", "name", "word", "experiment", "filter", "counts", "image", "mask", "margin"]  # columns read as text
+TEXT += ["stamp", "digest", "sha256", "image_sha256", "mask_sha256"]
 ROWS = "rows"  # column of counted tables: their number of rows, on each row
 
 
@@ -31,35 +33,16 @@ def write_table(path: str | Path, table: pd.DataFrame, counted: bool = False) ->
 def read_table(path: str | Path, columns: list[str], only: bool = False) -> pd.DataFrame:
     """Read a tab-separated table; ids, paths and digests stay text. The column `rows` is checked and left out.
 
-    Args:
-        path: The table.
-        columns: Columns that it must have.
-        only: Read no other columns, which saves time and memory.
+    Args: columns: those that it must have; only: read no others, which saves time and memory.
     Raises: InputError with the file, and the column or line that is wrong.
     """
-    text = {
-        "mask_id",
-        "image",
-        "mask",
-        "margin",
-        "stamp",
-        "filter",
-        "digest",
-        "sha256",
-        "image_sha256",
-        "mask_sha256",
-        "name",
-        "word",
-        "experiment",
-        "counts",
-    }
     try:
         # keep_default_na=False: a class may be called "null", a mask "NA".
         table = pd.read_csv(
             path,
             sep="\t",
             encoding="utf-8-sig",  # Excel begins UTF-8 with a mark
-            dtype=dict.fromkeys(text, str),
+            dtype=dict.fromkeys(TEXT, str),
             keep_default_na=False,
             na_values=["nan", ""],
             usecols={*columns, ROWS}.__contains__ if only else None,

@@ -1,4 +1,4 @@
-"""A watchdog ends a job that hangs, with words: a stopped process, a dead NCCL, GPU or file system.
+"""A watchdog ends a job that hangs, and says so: a stopped process, a dead NCCL, GPU or file system.
 
 It is a child process, forked at the start of a script, since a stopped process runs none of its threads. It sees a
 counter in shared memory that progress lines, iterations of trainings and files written or hashed count up. It counts
@@ -40,9 +40,7 @@ def start(tell: Callable[[str], None], log: Path | None = None) -> int | None:
 
     Call it before threads start and before torch is imported, and enable faulthandler.
 
-    Args:
-        tell: Prints a line for people.
-        log: Where this process writes what it prints.
+    Args: tell: prints a line for people; log: where this process writes what it prints.
     Returns: the watchdog's process id; None where there is none.
     """
     global _memory
@@ -86,12 +84,9 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def hangs(wait: Callable[[], bool], beats: Callable[[], bytes], ticks: int) -> bool:
-    """Watch until the number of beats stays the same for so many ticks (True), or the job ends (False).
+    """Watch until the counter `beats` stays the same for so many ticks (True), or the job ends (False).
 
-    Args:
-        wait: Waits for a tick; False once the job has ended.
-        beats: The counter.
-        ticks: Number of ticks.
+    Args: wait: waits for a tick; False once the job has ended.
     """
     last, still = beats(), 0
     while still < ticks:
@@ -123,20 +118,16 @@ def _words(minutes: float, parent: int, log: Path | None) -> str:
 def _end(parent: int, ended: int) -> None:
     """End a process and its descendants: SIGABRT, at which faulthandler writes the stacks, then SIGKILL."""
     others = _descendants(parent)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         if sys.platform == "linux":
             resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0))  # no core dump of many GB
         os.kill(parent, signal.SIGABRT)
         os.kill(parent, signal.SIGCONT)  # a stopped process gets the signal when it continues
         _wait(ended, parent, GRACE)
         os.kill(parent, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     for other in others:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(other, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _descendants(parent: int) -> list[int]:

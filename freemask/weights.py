@@ -47,9 +47,7 @@ TRAINING_PROGRAMS = ("pytorch_lightning.", "lightning.")  # Lightning saves the 
 def load_safely(path: str | Path, mmap: bool = False) -> Any:
     """Load the content of a PyTorch file to the CPU.
 
-    Args:
-        path: File written by torch.save.
-        mmap: Map the tensors from the file where its format allows it, so that they take memory when they are used.
+    Args: mmap: map the tensors from the file where its format allows it, so that they take memory when they are used.
     Raises: InputError for a file that is missing or damaged, or holds anything but tensors, plain values and what
         Placeholder stands for.
     """

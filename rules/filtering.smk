@@ -58,7 +58,7 @@ rule filter_masks:
     params:
         code=code_of("filter_masks", filter_of),
         filter=filter_rule,
-        alpha=filter_alpha,
+        alpha=lambda wildcards: wildcards.filter.rpartition("-")[2],
         margins=lambda wildcards, input: option("--margins", input.margins),
     shell:
         f"python {SCRIPTS}/filter_masks.py"
@@ -70,11 +70,9 @@ rule filter_masks:
 rule synthetic_set:
     """Gather the shards of a synthetic set in plan order: names of images, masks and margin maps, no copies."""
     input:
-        plan=set_plan,
-        shards=set_shards("results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.tsv"),
-        class_shards=set_shards(
-            "results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.classes.tsv"
-        ),
+        plan=of_set("results/{dataset}/plans/{plan}.tsv"),
+        shards=of_set("results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.tsv"),
+        class_shards=of_set("results/{dataset}/filtered/{generator}/{plan}{scoring}/{filter}/{scatteritem}.classes.tsv"),
         label_space=label_space("labels"),
     output:
         train="results/{dataset}/synthetic/{synthetic_set}/train.tsv",

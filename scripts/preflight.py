@@ -14,7 +14,6 @@ def preflight(
     masks: Path | None = None,
     images_per_mask: cli.Json,
     mask_size: cli.Positive,
-    slurm: cli.Json = None,
     result: Path,
 ) -> None:
     """Check files, disk, inodes, clocks and Slurm where a run is started; ends with all that is wrong, in words.
@@ -28,7 +27,6 @@ def preflight(
         images_per_mask: Expected synthetic images of a mask, of each plan and generator, JSON:
             {"synthesis/<generator>/<plan>": 10.9, ...}.
         mask_size: Side of an image [pixels].
-        slurm: What is asked of Slurm, JSON (default: FREEMASK_ASKED of the environment, freemask.workflow.site.export).
         result: Output: what was found, JSON.
     """
     import json
@@ -49,7 +47,7 @@ def preflight(
         what = f"synthesis of {images:,.0f} more images"
         checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + number, what)
     checks.local_room(findings, shared=False)
-    if asked := slurm or json.loads(os.environ.get("FREEMASK_ASKED") or "{}"):
+    if asked := json.loads(os.environ.get("FREEMASK_ASKED") or "{}"):  # of Slurm (freemask.workflow.site.export)
         site.check(findings, asked)
     cli.tell(findings.write(result, "the submitting machine"))
 

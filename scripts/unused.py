@@ -17,13 +17,15 @@ def unused(*, folder: Path, plans: cli.Json, files: Path, delete: bool = False) 
         files: Output: table of path, bytes, why.
         delete: Delete what is listed.
     """
-    from freemask.generation.unused import find, table
+    import pandas as pd
+
+    from freemask.generation.unused import Unused, find
     from freemask.tables import write_table
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; nothing was made yet, or the path is wrong")
     found = list(find(folder, plans))
-    write_table(files, table(found))
+    write_table(files, pd.DataFrame(found, columns=Unused._fields))
     size = sum(item.bytes for item in found)
     if delete:
         for item in found:

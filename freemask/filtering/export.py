@@ -8,14 +8,14 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import subfolder, sweep, write_atomic, write_changed, writer
+from freemask.files import link, subfolder, sweep, write_atomic, write_changed
 from freemask.filtering.sets import MaskFilter, mask_filters, read_filtered
 from freemask.generation.prompt import present_labels
 from freemask.images import png_bytes, read_mask
@@ -66,25 +66,12 @@ The masks come from {title}, the images from a generator: the licences of both b
 """
 
 
-class Pair(NamedTuple):
-    """An image, its mask and what filters it; and its name in the export, without a suffix."""
-
-    image: str
-    mask: str
-    mask_filter: MaskFilter | None
-    name: str
-
-
 def export_pairs(synthetic: Path, space: LabelSpace, folder: Path, processes: int) -> pd.DataFrame:
     """Link the images of a synthetic set into a folder, and write their masks as they are trained with.
 
     What is there already stays; images and masks of another set are removed.
 
-    Args:
-        synthetic: Table of the set.
-        space: Label space of the data set.
-        folder: The export's folder.
-        processes: Number of processes.
+    Args: synthetic: table of the set; folder: the export's.
     Returns: A row for each image: image_file_name, mask_file_name (in the folder), mask_id, seed, filtered, words.
     Raises: InputError for a folder that holds something else, or an image or mask that can't be read.
     """
@@ -95,7 +82,7 @@ def export_pairs(synthetic: Path, space: LabelSpace, folder: Path, processes: in
     images = [f"{IMAGES}/{name}{Path(image).suffix}" for name, image in zip(names, table.image, strict=True)]
     masks = [f"{MASKS}/{name}.png" for name in names]
     _claim(folder, {*images, *masks})
-    pairs = [Pair(*pair) for pair in zip(table.image, table["mask"], mask_filters(table), names, strict=True)]
+    pairs = list(zip(table.image, images, table["mask"], masks, mask_filters(table), strict=True))
     words = map_files(partial(_export_pair, space=space, folder=folder), pairs, processes, "export", "image")
     columns = {"image_file_name": images, "mask_file_name": masks, "mask_id": table.mask_id, "seed": table.seed}
     return pd.DataFrame(columns | {"filtered": table.filtered, "words": list(words)})
@@ -120,30 +107,15 @@ def _claim(folder: Path, wanted: set[str]) -> None:
                 os.rmdir(parent)
 
 
-def _export_pair(pair: Pair, space: LabelSpace, folder: Path) -> list[str]:
-    """Export an image and its mask; returns the words of the mask's classes."""
-    link(pair.image, folder / f"{IMAGES}/{pair.name}{Path(pair.image).suffix}")
-    write_changed(folder / f"{MASKS}/{pair.name}.png", png_bytes(read_filtered(pair.mask, pair.mask_filter, space)))
+def _export_pair(pair: tuple[str, str, str, str, MaskFilter | None], space: LabelSpace, folder: Path) -> list[str]:
+    """Export an image and its mask, each from one path to another; returns the words of the mask's classes."""
+    image, to_image, mask, to_mask, mask_filter = pair
+    if not Path(image).exists():
+        raise InputError(f"{image}: no such image; run verify, then make it again")
+    link(image, folder / to_image)
+    write_changed(folder / to_mask, png_bytes(read_filtered(mask, mask_filter, space)))
     words = space.words_by_label()
-    return [words[label] for label in present_labels(read_mask(pair.mask), space.ignored)]
-
-
-def link(source: str, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links.
-
-    Raises: InputError if there is no such source.
-    """
-    if target.exists() and os.path.samefile(source, target):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{writer()}.tmp")
-    try:
-        os.link(source, temporary)
-        os.replace(temporary, target)
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such image; run verify, then make it again") from None
-    except OSError:  # another disk, a file system without links, or a file of another user
-        write_changed(target, Path(source).read_bytes())
+    return [words[label] for label in present_labels(read_mask(mask), space.ignored)]
 
 
 def metadata(rows: pd.DataFrame) -> bytes:
@@ -155,26 +127,17 @@ def metadata(rows: pd.DataFrame) -> bytes:
 def card(title: str, rows: pd.DataFrame, shares: pd.DataFrame, space: LabelSpace, settings: Any, folder: Path) -> str:
     """The card: a head in YAML that Hugging Face's hub and datasets read, and a description.
 
-    Args:
-        title: Name of the data set.
-        rows: Made by export_pairs.
-        shares: Table of label, pixels, filtered, share of each class (synthetic_set).
-        space: Label space of the data set.
-        settings: How the images were made, plain values.
-        folder: The export's folder, for examples.
+    Args: title: name of the data set; rows: made by export_pairs; shares: table of label, pixels, filtered, share of
+        each class (synthetic_set); settings: how the images were made; folder: the export's, for examples.
     """
     size = next((name for limit, name in SIZES if len(rows) < limit), "1M<n<10M")
+    files = {"split": "train", "path": ["metadata.jsonl", f"{IMAGES}/**", f"{MASKS}/**"]}
     head = {
         "pretty_name": f"{title}, synthetic",
         "task_categories": ["image-segmentation"],
         "tags": ["synthetic", "semantic-segmentation", "freemask"],
         "size_categories": [size],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": ["metadata.jsonl", f"{IMAGES}/**", f"{MASKS}/**"]}],
-            }
-        ],
+        "configs": [{"config_name": "default", "data_files": [files]}],
     }
     classes = shares.assign(word=space.words)
     lines = [

@@ -25,7 +25,7 @@ class ScoredMask:
         margin: (H, W) uint8 margin codes: number of the alphas 0.05, 0.10, ... that filter a pixel.
         alpha: Tolerance margin of the synthetic set; finite, or inf if the configuration says so.
         ignored: Raw label that means "ignored".
-        prediction: (H, W) uint8 raw labels, what the scorer predicts; for rules that `reads_predictions` holds of.
+        prediction: (H, W) uint8 raw labels, what the scorer predicts; only for rules that read predictions.
         confidence: (H, W) uint8, the scorer's probability of its prediction * 255, rounded down; likewise.
     """
 
@@ -65,7 +65,7 @@ relabel.reads_predictions = True
 
 
 def reads_predictions(rule: Rule) -> bool:
-    """Whether a rule reads predictions, which then are stored: it has an attribute `reads_predictions` that is true."""
+    """Whether a rule reads predictions, which then are stored: its attribute `reads_predictions` is true."""
     return getattr(rule, "reads_predictions", False)
 
 

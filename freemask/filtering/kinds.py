@@ -12,10 +12,8 @@ SMALL = 0.02  # share of the image below which a region is small
 def kinds_of(mask: np.ndarray, painted: np.ndarray | None, ignored: int) -> np.ndarray:
     """The kind of each pixel.
 
-    Args:
-        mask: (H, W) uint8 raw labels.
-        painted: (H, W) uint8, what the generator painted instead; None where that isn't known.
-        ignored: Raw label that means "ignored".
+    Args: mask: (H, W) uint8 raw labels; painted: the same, what the generator painted instead, or None where that isn't
+        known; ignored: raw label that means "ignored".
     Returns: (H, W) int8, place in KINDS; -1 at ignored pixels.
     """
     window = np.ones((2 * BOUNDARY + 1, 2 * BOUNDARY + 1), np.uint8)
@@ -32,32 +30,16 @@ def kinds_of(mask: np.ndarray, painted: np.ndarray | None, ignored: int) -> np.n
 
 
 def count_kinds(kinds: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Pixels of each kind, and those that a filter changed: (2, len(KINDS)) int64.
-
-    Args:
-        kinds: (H, W) of `kinds_of`.
-        changed: (H, W) bool.
-    """
+    """Pixels of each kind (`kinds_of`), and those that a filter `changed`, (H, W) bool: (2, len(KINDS)) int64."""
     counted = kinds >= 0
     return np.stack([np.bincount(kinds[chosen], minlength=len(KINDS)) for chosen in (counted, counted & changed)])
 
 
 def shares_of_kinds(counts: np.ndarray) -> pd.DataFrame:
-    """A table of the counts.
+    """A table of the counts, the sum of `count_kinds` over images.
 
-    Args:
-        counts: Sum of `count_kinds` over images.
     Returns: kind, pixels, filtered [pixels], share (filtered of the kind), of_filtered (the kind's share of all that
         is filtered).
     """
-    pixels, filtered = counts
-    with np.errstate(invalid="ignore"):
-        return pd.DataFrame(
-            {
-                "kind": KINDS,
-                "pixels": pixels,
-                "filtered": filtered,
-                "share": filtered / pixels,
-                "of_filtered": filtered / filtered.sum(),
-            }
-        )
+    table = pd.DataFrame({"kind": KINDS, "pixels": counts[0], "filtered": counts[1]})
+    return table.assign(share=table.filtered / table.pixels, of_filtered=table.filtered / table.filtered.sum())

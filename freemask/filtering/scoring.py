@@ -21,8 +21,7 @@ PNG = [
 def thresholds(class_loss: torch.Tensor) -> torch.Tensor:
     """Loss above which a pixel is filtered, for every class and alpha.
 
-    Args:
-        class_loss: (K,) float64 [nats], finite, >= 0.
+    Args: class_loss: (K,) float64 [nats], finite, >= 0.
     Returns: (K, 255) float32 [nats], ascending; column k - 1 is float32(class_loss * alpha) with alpha the double
         nearest to k * 0.05, as when a float32 loss is compared with the Python number class_loss * alpha.
     """
@@ -32,10 +31,7 @@ def thresholds(class_loss: torch.Tensor) -> torch.Tensor:
 def margin_codes(loss: torch.Tensor, train: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
     """Number of alphas that filter a pixel: it is filtered at alpha = k * 0.05 if and only if its code is k or more.
 
-    Args:
-        loss: (...) float32 [nats].
-        train: (...) uint8 train ids.
-        limits: (K, 255) of `thresholds`, same device.
+    Args: loss: (...) float32 [nats]; train: (...) uint8 train ids; limits: (K, 255) of `thresholds`, same device.
     Returns: (...) uint8; 0 at ignored pixels; 255 also stands for anything above 255.
     """
     label = torch.where(train == IGNORE_INDEX, 0, train).long()
@@ -58,13 +54,8 @@ def margin_map(
 ) -> np.ndarray:
     """What is stored of one image's pixels.
 
-    Args:
-        loss: (H, W) float32 [nats].
-        train: (H, W) uint8 train ids.
-        prediction: (H, W) uint8 predicted train ids, if filters shall read them.
-        confidence: (H, W) uint8, their probability * 255.
-        limits: See `margin_codes`.
-        label_space: Label space of the data set.
+    Args: loss, train, limits: see `margin_codes`; prediction: (H, W) uint8 predicted train ids, if filters shall read
+        them; confidence: (H, W) uint8, their probability * 255.
     Returns: (H, W) uint8 margin codes; with predictions (H, W, 3): codes, predicted raw labels, confidences.
     """
     codes = margin_codes(loss, train, limits).cpu().numpy()

@@ -16,12 +16,10 @@ from freemask.images import read_layers, read_mask
 
 
 class MaskFilter(NamedTuple):
-    """What filters the mask of one synthetic image.
+    """What filters the mask of one synthetic image: a rule with its alpha, by a margin map.
 
-    margin: Path of the margin map in the packs of its folder.
-    place: Where it lies.
+    margin, place: Path of the map as if it lay beside its pack, and where it lies.
     rule: Name in FILTERS, or "package.module:function".
-    alpha: Tolerance margin.
     """
 
     margin: str
@@ -30,16 +28,17 @@ class MaskFilter(NamedTuple):
     alpha: float
 
     def apply(self, mask: np.ndarray, ignored: int) -> np.ndarray:
-        """Filter a mask.
+        """Filter a mask, (H, W) uint8 raw labels; `ignored` is the raw label that means "ignored".
 
-        Args:
-            mask: (H, W) uint8 raw labels.
-            ignored: Raw label that means "ignored".
-        Returns: (H, W) uint8 raw labels.
         Raises: InputError for a damaged margin map, one of another size, or a rule that gives no such array.
         """
         rule = plugins.find(FILTERS, self.rule, "filter")
-        codes, *predicted = read_map(self.margin, packs.read(self.place), reads_predictions(rule))
+        content, predicted = packs.read(self.place), []
+        if reads_predictions(rule):
+            layers = np.moveaxis(read_layers(self.margin, content), -1, 0)
+            codes, *predicted = (np.ascontiguousarray(layer) for layer in layers)
+        else:
+            codes = read_mask(self.margin, content)
         if mask.shape != codes.shape:
             sizes = f"{codes.shape[1]}x{codes.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}"
             raise InputError(f"{self.margin}: the margin map is {sizes}; run verify, then measure it again")
@@ -50,22 +49,10 @@ class MaskFilter(NamedTuple):
         return filtered
 
 
-def read_map(path: str, content: bytes, predictions: bool) -> list[np.ndarray]:
-    """Read a margin map: codes (H, W) uint8; with `predictions` also raw labels and confidences, see ScoredMask.
-
-    Raises: InputError for a damaged map, or one without predictions.
-    """
-    if not predictions:
-        return [read_mask(path, content)]
-    return [np.ascontiguousarray(channel) for channel in np.moveaxis(read_layers(path, content), -1, 0)]
-
-
 def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:
     """What filters the mask of each row; None where nothing does.
 
-    Args:
-        table: Synthetic set or another table with the columns margin, stamp, filter, alpha; a table without the column
-            margin has no filters.
+    Args: table: with the columns margin, stamp, filter, alpha; a table without the column margin has no filters.
     Raises: InputError for a margin map that isn't there, or an unknown rule.
     """
     filters: list[MaskFilter | None] = [None] * len(table)
@@ -86,10 +73,7 @@ def mask_filters(table: pd.DataFrame) -> list[MaskFilter | None]:
 def read_filtered(mask: str, mask_filter: MaskFilter | None, label_space: LabelSpace) -> np.ndarray:
     """Read the mask that a synthetic image is trained with: (H, W) uint8 raw labels.
 
-    Args:
-        mask: Path of the square mask.
-        mask_filter: What filters it, see `mask_filters`.
-        label_space: Label space of the data set.
+    Args: mask: path of the square mask; mask_filter: see `mask_filters`.
     Raises: InputError for a mask or margin map that can't be read, or a label that isn't the data set's.
     """
     labels = read_mask(mask)

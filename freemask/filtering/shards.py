@@ -31,24 +31,26 @@ def margin_maps(shard: Path, masks: Path, folder: Path) -> pd.DataFrame:
 
     Raises: InputError for a mask that the table `masks` doesn't hold, or that is missing.
     """
-    table = read_table(shard, [*KEY, "image", "sha256"], only=True)
-    paths = read_table(masks, ["mask_id", "mask"]).set_index("mask_id")["mask"]
-    unknown = table.mask_id[~table.mask_id.isin(paths.index)]
-    if len(unknown):
-        raise InputError(f"{shard}: {masks} doesn't hold mask {unknown.iloc[0]!r}; plan again")
-    table["mask"] = table.mask_id.map(paths)
+    table = _with_masks(shard, masks, read_table(masks, ["mask_id", "mask"], only=True))
     digests = {path: sha256_of_input(path) for path in table["mask"].unique()}
     table["margin"] = [f"{folder}/{row.mask_id}-{row.seed}.png" for row in table.itertuples()]
     table["stamp"] = [stamp(*pair) for pair in zip(table.sha256, table["mask"].map(digests), strict=True)]
     return table[MARGINS]
 
 
+def _with_masks(shard: Path, masks: Path, known: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a shard of synthesize with the columns of their masks in `known`, read from `masks`."""
+    table = read_table(shard, [*KEY, "image", "sha256"], only=True)
+    unknown = table.mask_id[~table.mask_id.isin(known.mask_id)].unique()
+    if len(unknown):
+        raise InputError(f"{shard}: {masks} doesn't hold mask(s) {some(unknown.tolist())}; plan again")
+    return table.merge(known, on="mask_id", how="left")
+
+
 def filter_file(job: tuple[str, MaskFilter], label_space: LabelSpace) -> tuple[np.ndarray, str]:
     """Filter one image's mask.
 
-    Args:
-        job: Path of the mask (square, raw labels), and what filters it.
-        label_space: Label space of the data set.
+    Args: job: path of the mask (square, raw labels), and what filters it.
     Returns: (2, 256) int64, each raw label's pixels in the mask, and how many of them the rule changed (ignored label:
         0); and 12 hex digits of the SHA-256 of the filtered labels.
     """
@@ -60,22 +62,12 @@ def filter_file(job: tuple[str, MaskFilter], label_space: LabelSpace) -> tuple[n
 
 
 def filter_shard(margins: Path, rule: str, alpha: str, label_space: LabelSpace, processes: int) -> Filtered:
-    """Filter the masks of a shard of measure_margins.
-
-    Args:
-        margins: Table of measure_margins.
-        rule: Name of the filter rule.
-        alpha: Tolerance margin.
-        label_space: Label space of the data set.
-        processes: Number of processes.
-    """
+    """Filter the masks of a shard of measure_margins, the table `margins`, on several processes."""
     table = read_table(margins, MARGINS, only=True).assign(filter=rule, alpha=alpha)
     jobs = list(zip(table["mask"], mask_filters(table), strict=True))
-    pixels = np.zeros((2, 256), np.int64)
-    shares, digests = [], []
-    for counted, digest in map_files(
-        partial(filter_file, label_space=label_space), jobs, processes, "filter masks", "mask"
-    ):
+    work = partial(filter_file, label_space=label_space)
+    pixels, shares, digests = np.zeros((2, 256), np.int64), [], []
+    for counted, digest in map_files(work, jobs, processes, "filter masks", "mask"):
         pixels += counted
         shares.append(counted[1].sum() / max(counted[0].sum(), 1))
         digests.append(digest)
@@ -84,16 +76,12 @@ def filter_shard(margins: Path, rule: str, alpha: str, label_space: LabelSpace, 
 
 def unfiltered_shard(images: Path, masks: Path) -> Filtered:
     """The square masks (table of resize_masks) of the images of a shard of synthesize, as they are."""
-    table = read_table(images, [*KEY, "image", "sha256"], only=True)
     known, counts = read_masks(masks)
     known["mask_sha256"] = read_table(masks, ["mask_sha256"], only=True).mask_sha256
-    unknown = table.mask_id[~table.mask_id.isin(known.mask_id)].unique()
-    if len(unknown):
-        raise InputError(f"{images}: {masks} doesn't hold mask(s) {some(unknown.tolist())}; plan again")
+    table = _with_masks(images, masks, known)
     number = table.mask_id.value_counts().reindex(known.mask_id, fill_value=0).to_numpy()
     pixels = np.zeros((2, 256), np.int64)
     np.add.at(pixels[0], counts.label, counts.pixels * number[counts.row])
-    table = table.merge(known, on="mask_id", how="left")
     stamps = [stamp(*pair) for pair in zip(table.sha256, table.mask_sha256, strict=True)]
     unfiltered = {"margin": "", "stamp": stamps, "filter": "none", "alpha": "inf", "filtered": 0, "digest": ""}
     return table.assign(**unfiltered)[SET], pixels
@@ -127,9 +115,7 @@ def _names(rows: pd.DataFrame) -> str:
 def filtered_shares(shards: Sequence[Path], label_space: LabelSpace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Share of each class's pixels that is filtered in a synthetic set, and in each shard.
 
-    Args:
-        shards: Tables of label, pixels, filtered (filter_masks).
-        label_space: Label space of the data set.
+    Args: shards: tables of label, pixels, filtered (filter_masks).
     Returns: label, name, pixels, filtered, share (0 to 1; NaN for a class without pixels); and the same for each shard,
         with its number from 1 in the column `shard`.
     Raises: InputError for a table with other labels than the data set's, e.g. one that was cut off.
@@ -150,8 +136,7 @@ def filtered_shares(shards: Sequence[Path], label_space: LabelSpace) -> tuple[pd
 def filter_warnings(shares: pd.DataFrame) -> list[str]:
     """What is doubtful in what a filter takes, a sentence each; [] if nothing is.
 
-    Args:
-        shares: name or label, pixels, filtered [pixels] of each class.
+    Args: shares: name or label, pixels, filtered [pixels] of each class.
     """
     found, total = [], shares.filtered.sum() / max(shares.pixels.sum(), 1)
     if total > MOST:

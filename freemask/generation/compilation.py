@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from os import environ
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,24 +14,20 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from freemask.cli import tell
 from freemask.parallel import shard_number
 
-Choice = Literal["auto", "always", "never"]
 # Measured on an H200 at Stable Diffusion 1.4's size in float16, batches of 8 (docs/benchmarks.md).
 COMPILATION = 59.2  # seconds
 EAGER, COMPILED = 0.3314, 0.2354  # seconds of an image
 PAYS_FROM = math.ceil(COMPILATION / (EAGER - COMPILED))  # images; fewer on slower cards
 
 
-def decide(choice: Choice, plan: int, shard: str, dtype: str, recorded: Mapping[str, Any] | None) -> bool:
+def decide(choice: str, plan: int, shard: str, dtype: str, recorded: Mapping[str, Any] | None) -> bool:
     """Whether a shard's images are made by compiled networks.
 
     All shards of a plan decide the same, and a folder's images are all made the same way: they differ in rounding.
 
-    Args:
-        choice: auto: as the images that are there; otherwise in half precision where the shard has enough images.
-        plan: Number of images in the plan.
-        shard: The scatter item, i-of-n.
-        dtype: Arithmetic of the networks.
-        recorded: Settings of the images that are there; None where there are none.
+    Args: choice: always, never or auto: as the images that are there, otherwise in half precision where the shard has
+        enough images; plan: number of its images; shard: i-of-n; dtype: arithmetic of the networks; recorded: settings
+        of the images that are there, or None.
     """
     if choice != "auto":
         return choice == "always"
@@ -80,18 +76,11 @@ def compile_network(network: nn.Module) -> None:
     network.forward = forward
 
 
-def capture_network(network: nn.Module) -> None:
-    """Let a network's forward pass run as one CUDA graph from its second call on, in place.
-
-    The host then launches one graph instead of a thousand kernels: the same kernels, so the same bytes.
-    """
-    network.forward = Captured(network.forward)
-
-
 class Captured:
-    """A function whose launches on a GPU are captured at the first call with tensors of such shapes.
+    """A function whose launches on a GPU are captured as a CUDA graph at the first call with tensors of such shapes.
 
-    Tensors may be nested in lists, dictionaries and the like. Each set of shapes keeps the memory of its own graph.
+    The host then launches one graph instead of a thousand kernels: the same kernels, so the same bytes. Each set of
+    shapes keeps the memory of its own graph. Tensors may be nested in lists, dictionaries and the like.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -101,19 +90,19 @@ class Captured:
     def __call__(self, *given: Any, **named: Any) -> Any:
         """Call the function; results are copies."""
         leaves, structure = tree_flatten((given, named))
-        kind = (str(structure), *((leaf.shape, leaf.dtype) if _is_tensor(leaf) else leaf for leaf in leaves))
+        kind = (str(structure), *((leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves))
         if kind not in self.graphs:
             self.graphs[kind] = self._capture(leaves, structure)
         graph, inputs, result = self.graphs[kind]
         for own, leaf in zip(inputs, leaves, strict=True):
-            if _is_tensor(leaf):
+            if torch.is_tensor(leaf):
                 own.copy_(leaf)
         graph.replay()
         return tree_map(torch.clone, result)
 
     def _capture(self, leaves: list[Any], structure: Any) -> tuple[torch.cuda.CUDAGraph, list[Any], Any]:
         """The graph, with the inputs that it reads and the result that it writes."""
-        inputs = [leaf.clone() if _is_tensor(leaf) else leaf for leaf in leaves]
+        inputs = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in leaves]
         given, named = tree_unflatten(inputs, structure)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -126,7 +115,3 @@ class Captured:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self.function(*given, **named)
         return graph, inputs, result
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor)

@@ -10,21 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
 from freemask.data.label_space import LabelSpace
-from freemask.generation.freestyle.loading import load_network, load_tokenizer, loading_from, noise_levels
-from freemask.generation.freestyle.pipeline import (
-    CACHED_CONTEXTS,
-    check_request,
-    check_sampling,
-    noise_of,
-    to_pixels,
-)
+from freemask.generation.freestyle.loading import NETWORKS, load_folder
+from freemask.generation.freestyle.pipeline import CACHED_CONTEXTS, check_request, check_sampling, noise_of, to_pixels
 from freemask.generation.generators import Generator, Sampling
-from freemask.generation.prompt import Part, make_prompt, present_labels, warn_if_cut
-from freemask.generation.schedulers import make_scheduler
+from freemask.generation.prompt import Captions
 
 
 class ControlNetGenerator(Generator):
@@ -36,7 +28,7 @@ class ControlNetGenerator(Generator):
     def __init__(self, pipeline: StableDiffusionControlNetPipeline, label_space: LabelSpace, sampling: Sampling):
         super().__init__(pipeline, label_space, sampling)
         self._context = lru_cache(CACHED_CONTEXTS)(self._encode)
-        self._warned: set[str] = set()
+        self._caption = Captions(pipeline.tokenizer)
 
     @staticmethod
     def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> StableDiffusionControlNetPipeline:
@@ -44,20 +36,9 @@ class ControlNetGenerator(Generator):
 
         Raises: InputError where it isn't one, or its weights are damaged.
         """
-        with loading_from(folder) as source:
-            pipeline = StableDiffusionControlNetPipeline(
-                vae=load_network(AutoencoderKL, source / "vae", dtype),
-                text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
-                tokenizer=load_tokenizer(source),
-                unet=load_network(UNet2DConditionModel, source / "unet", dtype),
-                controlnet=load_network(ControlNetModel, source / "controlnet", dtype),
-                scheduler=make_scheduler("plms", **noise_levels(source)),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+        networks = NETWORKS | {"controlnet": ControlNetModel}
+        unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        return load_folder(StableDiffusionControlNetPipeline, folder, dtype, networks, **unused)
 
     @classmethod
     def class_settings(cls, label_space: LabelSpace) -> dict[int, str]:
@@ -71,7 +52,8 @@ class ControlNetGenerator(Generator):
         pipeline, scale = self.pipeline, self.pipeline.vae_scale_factor
         parts = [self.sampling.parts_of(seed) for seed in seeds]
         check_request(masks, self.words, mask_ids, seeds, self.label_space.ignored, parts, scale)
-        captions = [self._caption(*each) for each in zip(masks, mask_ids, parts, strict=True)]
+        each = zip(masks, mask_ids, parts, strict=True)
+        captions = [self._caption(mask, self.words, self.label_space.ignored, *one).text for mask, *one in each]
         shape = (pipeline.unet.config.in_channels, masks.shape[1] // scale, masks.shape[2] // scale)
         return {
             "prompt_embeds": torch.stack([self._context(text) for text in captions]),
@@ -85,27 +67,14 @@ class ControlNetGenerator(Generator):
         """See Generator."""
         pipeline, sampling = self.pipeline, self.sampling
         check_sampling(pipeline.scheduler, sampling.steps, sampling.guidance_scale)
-        latents = pipeline(
-            **prepared,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            output_type="latent",
-            return_dict=False,
-        )[0]
+        asked = {"num_inference_steps": sampling.steps, "guidance_scale": sampling.guidance_scale}
+        latents = pipeline(**prepared, **asked, output_type="latent", return_dict=False)[0]
         return to_pixels(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
 
     def controls(self, masks: np.ndarray) -> torch.Tensor:
         """Masks in the palette of the class table, ignored pixels in their own color: (B, 3, H, W) float32 in 0..1."""
         colors = np.stack([self.label_space.colorize(mask) for mask in masks])
         return torch.from_numpy(colors).permute(0, 3, 1, 2).float() / 255
-
-    def _caption(self, mask: np.ndarray, mask_id: str, parts: Sequence[Part]) -> str:
-        present = present_labels(mask, self.label_space.ignored)
-        prompt = make_prompt(present, self.words, self.pipeline.tokenizer, parts)
-        if prompt.cut and mask_id not in self._warned:
-            self._warned.add(mask_id)
-            warn_if_cut(prompt, mask_id)
-        return prompt.text
 
     def _encode(self, text: str) -> torch.Tensor:
         """(77, D) embedding of a caption, encoded alone, so that its neighbours don't matter."""

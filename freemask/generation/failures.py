@@ -14,11 +14,7 @@ def painted(mask: np.ndarray, mask_id: str, seed: int, label_space: LabelSpace) 
 
     Half of the time that is a class of the same mask, as if the region were missing; else any other class.
 
-    Args:
-        mask: (H, W) uint8 raw labels.
-        mask_id: Name of the mask.
-        seed: Seed of the image.
-        label_space: Label space of the data set.
+    Args: mask: (H, W) uint8 raw labels; seed: of the image.
     """
     rng = np.random.default_rng([seed, zlib.crc32(mask_id.encode())])
     present = [label for label in np.unique(mask) if label != label_space.ignored]

@@ -61,10 +61,7 @@ class Generator(ABC):
 
         It runs in a thread, while another batch is generated.
 
-        Args:
-            masks: (B, H, W) uint8 raw labels.
-            mask_ids: B names.
-            seeds: B seeds.
+        Args: masks: (B, H, W) uint8 raw labels; mask_ids: B names; seeds: B seeds.
         Raises: InputError for masks that the generator can't take.
         """
 
@@ -92,26 +89,17 @@ def load_generator(
 ) -> Generator:
     """Load a generator onto the GPU, if there is one.
 
-    Args:
-        method: A name of GENERATORS, or "package.module:Class".
-        folder: Diffusers pipeline folder (prepare_generator).
-        label_space: Classes of the masks.
-        sampling: How images are sampled.
-        dtype: Arithmetic of the networks; None: float32.
-        compiled: Compile the networks with torch.compile, which takes a minute at the first batch.
-    Raises: InputError for a damaged folder, an unknown method or scheduler, or arithmetic that the GPU doesn't have.
+    Args: method: a name of GENERATORS, or "package.module:Class"; folder: diffusers pipeline folder; dtype: arithmetic
+        of the networks (None: float32); compiled: compile them, which takes a minute at the first batch.
+    Raises: InputError for a damaged folder, or an unknown method or scheduler.
     """
     import torch
 
-    from freemask.weights import refuse_emulated_bfloat16
-
     kind = plugins.find(GENERATORS, method, "generator method")
-    if dtype is torch.bfloat16:
-        refuse_emulated_bfloat16()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = kind.load(folder, dtype or torch.float32).to(device)
     if getattr(pipeline, "scheduler", None) is not None:
-        pipeline.scheduler = other_scheduler(sampling.scheduler, pipeline.scheduler)
+        pipeline.scheduler = other_scheduler(sampling.scheduler, pipeline.scheduler.config)
     arrange(pipeline, device, compiled)
     return kind(pipeline, label_space, sampling)
 
@@ -132,7 +120,7 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
     """
     import torch
 
-    from freemask.generation.compilation import capture_network, compile_network, obstacle
+    from freemask.generation.compilation import Captured, compile_network, obstacle
 
     if device == "cpu":
         cache_memory(True)
@@ -145,7 +133,7 @@ def arrange(pipeline: "DiffusionPipeline", device: str, compiled: bool) -> None:
                 network.to(memory_format=torch.channels_last)
             compile_network(network.decoder if name == "vae" else network)
         if device == "cuda" and name in ("unet", "controlnet"):
-            capture_network(network)
+            network.forward = Captured(network.forward)
 
 
 def cache_memory(cached: bool) -> None:

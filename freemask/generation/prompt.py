@@ -36,9 +36,8 @@ class Part:
 def read_parts(entries: Sequence[Mapping], words: Mapping[int, str]) -> Callable[[int], tuple[Part, ...]]:
     """Make a function from an image's seed to the extra parts of its prompt.
 
-    Args:
-        entries: Each has text and may have label (whose pixels alone see it) and seeds (the only ones it is for).
-        words: Words of the raw labels.
+    Args: entries: each has text and may have label (whose pixels alone see it) and seeds (the only ones it is for);
+        words: of the raw labels.
     Raises: InputError naming the entry for an unknown key, an empty text or a label without a word.
     """
     for entry in entries:
@@ -96,14 +95,28 @@ def make_prompt(
     return Prompt(" ".join(text for text, _ in pieces), padded, token_labels, cut=max(0, len(tokens) - room))
 
 
-def warn_if_cut(prompt: Prompt, mask_id: str) -> None:
-    """Warn, naming the mask, where a caption didn't fit."""
-    if prompt.cut:
-        used, last = TOKENS - 2, prompt.token_labels[TOKENS - 2]
-        logger.warning(
-            "mask %s: caption of %d tokens, the first %d are used (up to label %d): %s",
-            mask_id, used + prompt.cut, used, last, prompt.text,
-        )  # fmt: skip
+class Captions:
+    """Captions of masks, cached per set of classes. Warns once of each mask whose caption is cut."""
+
+    def __init__(self, tokenizer: "CLIPTokenizer"):
+        self.tokenizer = tokenizer
+        self._made: dict[tuple, Prompt] = {}
+        self._warned: set[str] = set()
+
+    def __call__(
+        self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
+    ) -> Prompt:
+        """The caption of a mask, (H, W) uint8 raw labels."""
+        present = present_labels(mask, ignored)
+        key = (tuple((label, words[label]) for label in present), tuple(parts))
+        if key not in self._made:
+            self._made[key] = make_prompt(present, words, self.tokenizer, parts)
+        prompt, used = self._made[key], TOKENS - 2
+        if prompt.cut and mask_id not in self._warned:
+            self._warned.add(mask_id)
+            said = "mask %s: caption of %d tokens, the first %d are used (up to label %d): %s"
+            logger.warning(said, mask_id, used + prompt.cut, used, prompt.token_labels[used], prompt.text)
+        return prompt
 
 
 def present_labels(mask: np.ndarray, ignored: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Samplers of diffusion models, by name. A new one is an entry of SCHEDULERS."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from freemask import plugins
 
@@ -22,15 +23,14 @@ DIFFUSION = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
+# What a model is trained with.
+TRAINED = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 
 
 def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object) -> "SchedulerMixin":
-    """Make a sampler.
+    """Make a sampler: a name of SCHEDULERS (plms is the paper's), or "package.module:Class".
 
-    Args:
-        name: A name of SCHEDULERS (plms is the paper's), or "package.module:Class".
-        prediction_type: What the UNet predicts: epsilon or v_prediction.
-        noise: beta_start, beta_end, beta_schedule or num_train_timesteps of a model trained with others.
+    Args: prediction_type: epsilon or v_prediction; noise: settings of DIFFUSION that a model was trained with.
     Raises: InputError for an unknown name.
     """
     path, options = SCHEDULERS.get(name, (name, {}))
@@ -38,7 +38,6 @@ def make_scheduler(name: str, prediction_type: str = "epsilon", **noise: object)
     return kind(**DIFFUSION | noise, **options, prediction_type=prediction_type)
 
 
-def other_scheduler(name: str, trained: "SchedulerMixin") -> "SchedulerMixin":
-    """Make a sampler with the noise levels and the prediction type of a model's own sampler."""
-    noise = {key: trained.config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
-    return make_scheduler(name, trained.config.prediction_type, **noise)
+def other_scheduler(name: str, own: Mapping[str, Any]) -> "SchedulerMixin":
+    """Make a sampler with the noise levels and the prediction type in the config of a model's own sampler."""
+    return make_scheduler(name, **{key: own[key] for key in TRAINED if key in own})

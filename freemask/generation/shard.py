@@ -5,9 +5,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,8 +25,7 @@ from freemask.stopping import Stop
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One image of the plan. stamp: digest of the mask's pixels and words, written to the JPEG's comment."""
 
     mask_id: str
@@ -58,23 +56,18 @@ def image_path(images_dir: Path, mask_id: str, seed: int) -> Path:
 def requests(rows: pd.DataFrame, masks: Mapping[str, str], words: Mapping[int, str], images_dir: Path) -> list[Request]:
     """The images that rows of a plan request.
 
-    Args:
-        rows: Columns mask_id, seed.
-        masks: Path of each mask.
-        words: What an image depends on of each class (Generator.class_settings).
-        images_dir: Output folder.
+    Args: rows: columns mask_id, seed; masks: path of each; words: what an image depends on of each class
+        (Generator.class_settings); images_dir: output folder.
     Raises: InputError where a mask of the plan isn't in the table of masks.
     """
-    stamps: dict[str, str] = {}
-    made = []
-    for row in rows.itertuples():
-        if row.mask_id not in masks:
-            raise InputError(f"plan: mask {row.mask_id} isn't in the table of masks; make the plan again")
-        if row.mask_id not in stamps:
-            stamps[row.mask_id] = digest({"mask": sha256(masks[row.mask_id]), "words": sorted(words.items())})
-        image = image_path(images_dir, row.mask_id, int(row.seed))
-        made.append(Request(row.mask_id, int(row.seed), masks[row.mask_id], image, stamps[row.mask_id]))
-    return made
+    for name in rows.mask_id.unique():
+        if name not in masks:
+            raise InputError(f"plan: mask {name} isn't in the table of masks; make the plan again")
+    stamp = functools.cache(lambda mask: digest({"mask": sha256(mask), "words": sorted(words.items())}))
+    return [
+        Request(name, seed, masks[name], image_path(images_dir, name, seed), stamp(masks[name]))
+        for name, seed in zip(rows.mask_id, rows.seed.astype(int), strict=True)
+    ]
 
 
 def settings_of_images(images_dir: Path) -> dict | None:
@@ -130,13 +123,8 @@ def is_blank(image: np.ndarray) -> bool:
     return max(ImageStat.Stat(Image.fromarray(image)).stddev) < 1.0
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images to generate together.
-
-    given: Masks, mask ids and seeds, filled up to the batch size.
-    prepared: What the generator prepared of them.
-    """
+class Batch(NamedTuple):
+    """Images to generate together: masks, ids and seeds `given`, filled up to the batch size, and `prepared`."""
 
     requests: list[Request]
     given: tuple[np.ndarray, list[str], list[int]]
@@ -149,12 +137,8 @@ class Shard:
     In float32 on a CPU an image has the same bytes anywhere in a batch, whatever its neighbours. Another batch size or
     number of threads changes 1 byte in 10,000 by one level.
 
-    Args:
-        load: Loads the generator; called once, if an image is missing.
-        load_again: Loads it in float32, for images that come out blank; None where `load` does.
-        batch_size: Images per batch.
-        quality: JPEG quality, 1..100.
-        image_size: Side that masks must have [pixels]; None: any.
+    Args: load: loads the generator, once, if an image is missing; load_again: loads it in float32, for images that come
+        out blank, None where `load` does; quality: of JPEG, 1..100; image_size: side that masks must have [pixels].
     """
 
     def __init__(
@@ -175,10 +159,7 @@ class Shard:
     def make(self, requested: list[Request], description: str, stop: Stop | None = None) -> int:
         """Make the missing images; returns how many were made.
 
-        Args:
-            requested: The shard's images.
-            description: Label of the progress lines.
-            stop: Ends the work after the current batch.
+        Args: requested: the shard's images; description: of the progress lines; stop: ends after the current batch.
         Raises: Terminated after SIGTERM; InputError, once the others are made, for images that are blank in float32 as
         well (they aren't written).
         """
@@ -194,9 +175,8 @@ class Shard:
                     self._make_batches(ready, writing, shown, stop)
         finally:
             if self.retried:
-                tell(
-                    f"{len(self.retried)} images came out blank and were made again in float32: {_names(self.retried)}"
-                )
+                names = _names(self.retried)
+                tell(f"{len(self.retried)} images came out blank and were made again in float32: {names}")
         if stop.requested and shown.n < len(requested):
             stop.end(f"{description}: {shown.n} of {len(requested)} images are there")
         if self.blank:
@@ -225,9 +205,8 @@ class Shard:
         for batch in ready:
             images = self._generate(batch)
             self._settle(writing)  # raises if it failed: a full disk is noticed within a batch
-            writing = [
-                pool.submit(self._write, r, i) for r, i in zip(batch.requests, images, strict=True) if i is not None
-            ]
+            made = zip(batch.requests, images, strict=True)
+            writing = [pool.submit(self._write, *pair) for pair in made if pair[1] is not None]
             shown.update(len(batch.requests))
             stop.saved += len(batch.requests)
             if stop.requested:
@@ -240,17 +219,14 @@ class Shard:
 
     def _prepare(self, batch: list[Request]) -> Batch:
         """Read a batch's masks, fill it up, and let the generator prepare it."""
-        index = [min(i, len(batch) - 1) for i in range(self.batch_size)]
-        given = (self._load(batch)[index], [batch[i].mask_id for i in index], [batch[i].seed for i in index])
+        masks, size = [read_mask(request.mask) for request in batch], self.image_size
+        for mask, request in zip(masks, batch, strict=True):
+            if size and mask.shape != (size, size):
+                found = "x".join(map(str, mask.shape))
+                raise InputError(f"{request.mask}: {found} pixels, want {size}x{size}; run resize_masks with that size")
+        filled = [*range(len(batch)), *[-1] * (self.batch_size - len(batch))]
+        given = (np.stack(masks)[filled], [batch[i].mask_id for i in filled], [batch[i].seed for i in filled])
         return Batch(batch, given, self.generator().prepare(*given))
-
-    def _load(self, batch: list[Request]) -> np.ndarray:
-        labels = [read_mask(request.mask) for request in batch]
-        for mask, request in zip(labels, batch, strict=True):
-            if self.image_size and mask.shape != (self.image_size, self.image_size):
-                size, found = f"{self.image_size}x{self.image_size}", "x".join(map(str, mask.shape))
-                raise InputError(f"{request.mask}: {found} pixels, want {size}; run resize_masks with that size")
-        return np.stack(labels)
 
     def _generate(self, batch: Batch) -> list[np.ndarray | None]:
         """Images of a batch; None for one that is blank in float32 as well."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from freemask.errors import InputError
 from freemask.files import RUN, own_id
 from freemask.generation.shard import image_path
@@ -28,9 +26,7 @@ class Unused(NamedTuple):
 def find(folder: Path, plans: dict[str, list[str]]) -> Iterator[Unused]:
     """Unused files below results/<data set>, and images in the folder that its runs share.
 
-    Args:
-        folder: results/<data set>, or results/<data set>@<run>.
-        plans: Plans that the configuration's synthetic sets use, by generator.
+    Args: folder: results/<data set>[@<run>]; plans: those that the configuration's synthetic sets use, by generator.
     Raises: InputError for a generator with images of whose plans none is made: all would be unused.
     """
     for generator, names in sorted(plans.items()):
@@ -49,16 +45,14 @@ def _images(folder: Path, generator: str, plans: list[str]) -> Iterator[Unused]:
     found = sorted(images.glob("*/*.jpg"))
     if not found:
         return
-    tables = {folder / "plans" / f"{plan}.tsv" for plan in plans}
-    for run in (shared, *shared.parent.glob(f"{shared.name}{RUN}*")):
-        if run != folder:  # of its configuration nothing is known here
-            tables |= set(run.glob("plans/*.tsv"))
-    tables = {table for table in tables if table.exists()}
-    if not tables & {folder / "plans" / f"{plan}.tsv" for plan in plans}:
+    tables = {table for plan in plans if (table := folder / "plans" / f"{plan}.tsv").exists()}
+    if not tables:
         raise InputError(
             f"{images}: holds {len(found)} images, but none of {generator}'s plans {', '.join(plans)} is made in "
             f"{folder}/plans, so all would be unused; make them first: snakemake {folder}/plans/{plans[0]}.tsv"
         )
+    for run in {shared, *shared.parent.glob(f"{shared.name}{RUN}*")} - {folder}:  # their configuration isn't known here
+        tables |= set(run.glob("plans/*.tsv"))
     used = {str(image_path(images, *row)) for table in tables for row in _rows(table)}
     yield from _listed((path for path in found if str(path) not in used), "in no plan")
 
@@ -78,9 +72,8 @@ def _of_former_plans(folder: Path, generator: str, plans: list[str]) -> Iterator
 
 def _of_former_scorers(margins: Path) -> Iterator[Unused]:
     """Packs of margin maps that no table names: of other weights or class losses."""
-    named = set()
-    for table in margins.glob("*/*.tsv"):
-        named |= {Path(path).parent.name for path in read_table(table, ["margin"], only=True).margin.dropna()}
+    tables = (read_table(table, ["margin"], only=True) for table in margins.glob("*/*.tsv"))
+    named = {Path(path).parent.name for table in tables for path in table.margin.dropna()}
     for packs in sorted({index.parent for index in margins.glob("*/*.index")}):
         if packs.name not in named:
             yield from _listed(sorted(packs.glob("*")), "margin maps of a former scorer")
@@ -97,8 +90,3 @@ def _listed(paths: Iterable[Path], why: str) -> Iterator[Unused]:
     for path in paths:
         if path.is_file():
             yield Unused(str(path), path.stat().st_size, why)
-
-
-def table(found: list[Unused]) -> pd.DataFrame:
-    """One row per file: path, bytes, why."""
-    return pd.DataFrame(found, columns=list(Unused._fields))

@@ -8,6 +8,7 @@ again and make exactly the missing ones.
 import io
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -115,7 +116,8 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
         for path, digest in _rows(table, *DIGESTS[top]):
             yield Item(path, sha256=digest)
     elif top == "margins":
-        side = _side(folder / "synthesis" / generator / "images" / "settings.json")
+        settings = folder / "synthesis" / generator / "images" / "settings.json"
+        side = int(read_json(settings)["image_size"]) if settings.exists() else 0
         named = read_table(table, ["margin", "stamp"], only=True)
         paths, stamps = named.margin.tolist(), named.stamp.tolist()
         try:
@@ -129,11 +131,6 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
 def _rows(table: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """The rows of some columns of a table."""
     return read_table(table, [*columns], only=True)[[*columns]].itertuples(index=False, name=None)
-
-
-def _side(settings: Path) -> int:
-    """Side of a generator's images and margin maps [pixels]; 0 without settings.json."""
-    return int(read_json(settings)["image_size"]) if settings.exists() else 0
 
 
 def examine(item: Item) -> Finding | None:
@@ -177,18 +174,14 @@ def find(folder: Path, processes: int) -> tuple[int, list[Finding]]:
     return checked, found
 
 
-def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, list[str]]:
+def naming(folder: Path, findings: Iterable[Finding]) -> dict[Path, set[str]]:
     """Tables that name missing or damaged files, and those files."""
     bad = {finding.path for finding in findings}
-    named = {}
-    for table, columns in tables(folder, bad):
-        paths = dict.fromkeys(path for row in _rows(table, *columns) for path in row if path in bad)
-        if paths:
-            named[table] = list(paths)
-    return named
+    named = ((table, bad & {*chain.from_iterable(_rows(table, *columns))}) for table, columns in tables(folder, bad))
+    return {table: paths for table, paths in named if paths}
 
 
-def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]]) -> Path:
+def set_aside(folder: Path, findings: list[Finding], named: Iterable[Path]) -> Path:
     """Remove the tables, then set the damaged files aside in verify/damaged/; returns that folder."""
     target = folder / "verify" / "damaged"
     for table in named:
@@ -201,16 +194,13 @@ def set_aside(folder: Path, findings: list[Finding], named: dict[Path, list[str]
             write_atomic(aside, packs.read(finding.place))
         elif finding.damaged:
             aside.parent.mkdir(parents=True, exist_ok=True)
-            Path(finding.path).replace(aside)
+            path.replace(aside)
     packs.drop(finding.place for finding in findings if finding.place)
     return target
 
 
-def report(findings: list[Finding], named: dict[Path, list[str]]) -> pd.DataFrame:
+def report(findings: list[Finding], named: dict[Path, set[str]]) -> pd.DataFrame:
     """One row per missing or damaged file: path, what, tables (that name it, comma-separated)."""
-    holders: dict[str, list[str]] = {}
-    for table, paths in named.items():
-        for path in paths:
-            holders.setdefault(path, []).append(str(table))
-    rows = [(finding.path, finding.what, ",".join(holders.get(finding.path, []))) for finding in findings]
+    holders = [",".join(str(table) for table, paths in named.items() if one.path in paths) for one in findings]
+    rows = [(one.path, one.what, tables) for one, tables in zip(findings, holders, strict=True)]
     return pd.DataFrame(rows, columns=["path", "what", "tables"])

@@ -1,7 +1,7 @@
 """A data set's classes as files: label_space.json, and parts of it, so that a job depends on those that it uses.
 
-They are written before jobs are planned, and only where they differ. A rule's output would start every job that reads
-it in the same run, even with the same content; and Snakemake doesn't look at other reasons of the jobs behind it.
+They are written before jobs are planned, and only if they differ. A rule that makes them would start every job that
+reads them, even if their content stayed the same.
 """
 
 from pathlib import Path

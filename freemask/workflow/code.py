@@ -23,9 +23,8 @@ def code_digest(script: str | Path, *plugged_in: str) -> str:
     Comments, docstrings and layout don't count: a better sentence starts no job. Neither do modules that shape no
     output (SHAPELESS).
 
-    Args:
-        script: Name of a file in scripts/, without suffix; or the path of a script from elsewhere.
-        plugged_in: Names from the configuration; one of the form package.module:object counts with its module's file.
+    Args: script: name of a file in scripts/, without suffix, or the path of a script from elsewhere; plugged_in: names
+        from the configuration; one of the form package.module:object counts with its module's file.
     Returns: 12 hex digits.
     """
     content = hashlib.sha256()

@@ -19,7 +19,7 @@ from freemask.data.colors import of_hexadecimal
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
-from freemask.files import unread
+from freemask.files import read_text
 from freemask.filtering.filters import FILTERS
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.generators import GENERATORS
@@ -93,11 +93,7 @@ def read_run(config: Any, source: str | Path, base: Path = Path()) -> tuple[dict
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; InputError where it is missing or isn't YAML."""
     try:
-        return yaml.load(Path(path).read_text(), Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the name where the configuration mentions it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(unread(path, error)) from None
+        return yaml.load(read_text(path, "check the name where the configuration mentions it"), Loader)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML; mend it: {error}") from None
 
@@ -295,7 +291,7 @@ def _datasets(base: Path) -> list[str]:
 
 def _check_ids(config: dict, base: Path) -> None:
     """Data sets that are named beside `datasets`, which this run needn't use, must be there as well."""
-    named = [(key, name) for key in ("data_roots", "scorers", "report", "imported") for name in config.get(key, {})]
+    named = [(key, name) for key in named_runs.BY_DATASET for name in config.get(key, {})]
     named += [(f"generators.{name}.dataset", chosen["dataset"]) for name, chosen in config["generators"].items()]
     for where, name in named:
         _known(where, "data set", name, _datasets(base), f" in {DATASETS}")
@@ -401,15 +397,8 @@ def _check_experiment(row: pd.Series, config: dict, experiments: pd.DataFrame, m
     where = f"{config['experiments']}: experiment {row.experiment}"
     _known(where, "model", row.model, models)
     entry, regime = models[row.model], find_regime(row.regime)
-    check_training(
-        f"{where}, model {row.model!r} in {config['models']}",
-        entry,
-        row.dataset,
-        row.regime,
-        row.balance,
-        config["training_gpus"],
-        precision(entry, config),
-    )
+    named, gpus = f"{where}, model {row.model!r} in {config['models']}", config["training_gpus"]
+    check_training(named, entry, row.dataset, row.regime, row.balance, gpus, precision(entry, config))
     if not regime.needs_synthetic_set:
         if row.synthetic_set:
             raise InputError(

@@ -22,12 +22,9 @@ OUTPUTS = {"figures": ("png", "pdf"), "figure": ("png",)}
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of each data set.
+    """One figure of each data set: its script, the artefacts that its function takes, its caption in the report.
 
-    script: The script that draws it.
-    parameters: Artefacts that its function takes.
     output: The parameter that takes the paths of the outputs (see OUTPUTS).
-    caption: Its caption in the report.
     """
 
     script: Path
@@ -53,9 +50,7 @@ class Figure:
 def read_figures(outside: Iterable[Path], artefacts: Collection[str]) -> list[Figure]:
     """The figures of this repository and those of scripts outside it.
 
-    Args:
-        outside: Scripts plot_<name>.py.
-        artefacts: Names that a function may ask for.
+    Args: outside: scripts plot_<name>.py; artefacts: names that a function may ask for.
     Raises: InputError for a script that isn't there or has no such function, an unknown artefact, or two figures of
         one name.
     """

@@ -3,9 +3,7 @@
 import importlib
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from freemask.devices import VISIBLE
 from freemask.errors import InputError
@@ -19,10 +17,8 @@ GIGABYTES_PER_MEGAPIXEL = 1.0
 def check(findings: Findings, gpus: int, dtypes: list[str], environment: str) -> bool:
     """Check that torch finds a GPU, has kernels for it, and computes right in each dtype.
 
-    Args:
-        gpus: What a run is configured for (training_gpus); 0: the CPU, unless there is a GPU.
-        dtypes: float32, float16, bfloat16: those that jobs compute in.
-        environment: Name of the environment's file.
+    Args: gpus: training_gpus; 0: the CPU, unless there is a GPU; dtypes: float32, float16, bfloat16: those that jobs
+        compute in; environment: name of its file.
     Returns: whether jobs of this kind would compute on a GPU here.
     """
     import torch
@@ -69,7 +65,11 @@ def found(findings: Findings, gpus: int, environment: str) -> bool:
             "--software-deployment-method conda"
         )
     else:
-        why = _why_not(torch.cuda.init)
+        why = "CUDA finds no device"
+        try:
+            torch.cuda.init()
+        except (RuntimeError, AssertionError) as error:
+            why = re.split(r"\. |\n| Please", " ".join(str(error).split()))[0]
         why = f"{why}; torch {torch.__version__} wants a driver for CUDA {torch.version.cuda} (nvidia-smi shows yours)"
     if gpus:
         findings.errors.append(f"no GPU: {why}. On a machine without GPUs set training_gpus: 0")
@@ -78,29 +78,15 @@ def found(findings: Findings, gpus: int, environment: str) -> bool:
     return False
 
 
-def _why_not(init: Callable[[], Any]) -> str:
-    """What CUDA says when it can't start, in one line."""
-    try:
-        init()
-    except (RuntimeError, AssertionError) as error:
-        return re.split(r"\. |\n| Please", " ".join(str(error).split()))[0]
-    return "CUDA finds no device"
-
-
 def has_kernels(capability: tuple[int, int], architectures: list[str]) -> bool:
     """Whether kernels for these architectures (sm_70, compute_90, ...) run on a GPU of this compute capability.
 
     Machine code (sm) runs on the same major version with an equal or higher minor one; intermediate code (compute) on
     every later GPU.
     """
-    for name in architectures:
-        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)", name)
-        if match:
-            made_for = (int(match[2]), int(match[3]))
-            same = made_for[0] == capability[0] or match[1] == "compute"
-            if same and made_for <= capability:
-                return True
-    return False
+    found = re.findall(r"\b(sm|compute)_(\d+)(\d)\b", " ".join(architectures))
+    made_for = [(kind, (int(major), int(minor))) for kind, major, minor in found]
+    return any(one <= capability and (kind == "compute" or one[0] == capability[0]) for kind, one in made_for)
 
 
 def computes(findings: Findings, device: str, dtypes: list[str]) -> None:

@@ -94,12 +94,9 @@ def check(config: dict, experiments: pd.DataFrame, base: Path = Path()) -> None:
                 f"scorers.{dataset}: {scorer['experiment']} is imported from a log, which has no weights to score with;"
                 " import a checkpoint, or choose another scorer"
             )
-    for _, row in experiments.iterrows():
-        if not find_regime(row.regime).pretrained:
-            continue
-        pretraining = pretraining_of(row, experiments)
+    for _, row in experiments[[bool(find_regime(name).pretrained) for name in experiments.regime]].iterrows():
         for seed in row.train_seeds:
-            needed = (row.dataset, pretraining, seed)
+            needed = (row.dataset, pretraining_of(row, experiments), seed)
             if needed in logs and (row.dataset, row.experiment, seed) not in found:
                 raise InputError(
                     f"imported.{'.'.join(map(str, needed))}: a log has no weights, but {row.experiment} starts from "

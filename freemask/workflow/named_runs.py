@@ -19,13 +19,9 @@ OF_A_MODEL = ("iterations", "warmup")
 def name(
     config: dict, datasets: dict[str, dict], models: dict[str, dict], experiments: pd.DataFrame
 ) -> tuple[dict[str, dict], pd.DataFrame]:
-    """Give a named run's data sets their names everywhere; changes the configuration and the models in place.
+    """Give a named run's data sets their names everywhere; changes the checked configuration and the models in place.
 
-    Args:
-        config: The configuration, checked.
-        datasets: Facts by data set.
-        models: Entries by model.
-        experiments: The experiments table.
+    Args: datasets: facts by data set; models: entries by model; experiments: the table.
     Returns: the facts by their new names, and the table with them.
     """
     if "run" not in config:

@@ -1,7 +1,6 @@
 """Checks of a machine and its file system before a run; what would fail after hours is said within a minute.
 
-Every check adds to Findings and goes on, so that one run shows all there is to mend. Standard library only: these run
-in each environment.
+Every check adds to Findings and goes on, so that one run shows all there is to mend.
 """
 
 import os
@@ -12,17 +11,17 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from freemask import cli
 from freemask.errors import InputError
 from freemask.files import write_json
+from freemask.parallel import some
 
 SKEW = 2.0  # seconds between the clocks of a machine and of its file system that are worth a word
 TEMPORARY = 2**30  # bytes in the folder of temporary files
 SHARED_MEMORY = 2**30  # bytes in /dev/shm for the loading processes of one GPU training; containers give 64 MB
-SHOWN = 5  # files in a message
 
 
 @dataclass
@@ -38,12 +37,9 @@ class Findings:
         return [f"error: {line}" for line in self.errors] + [f"warning: {line}" for line in self.warnings]
 
     def write(self, result: Path, checked: str) -> str:
-        """Write the findings to a JSON file if there is no error.
+        """Write the findings to the JSON file `result` if there is no error.
 
-        Args:
-            result: The file.
-            checked: What was checked, for the message.
-        Returns: the message for people.
+        Returns: the message for people, which names what was `checked`.
         Raises: InputError that lists every error and warning.
         """
         host = socket.gethostname()
@@ -55,12 +51,8 @@ class Findings:
 
 def versions(findings: Findings) -> None:
     """Note the versions that results depend on."""
-    findings.facts["python"] = platform.python_version()
-    for package in ("torch", "diffusers", "transformers", "onedl-mmcv", "onedl-mmsegmentation"):
-        try:
-            findings.facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    packages = ("torch", "diffusers", "transformers", "onedl-mmcv", "onedl-mmsegmentation")
+    findings.facts |= {"python": platform.python_version(), **cli.versions(packages)}
 
 
 def same_versions(findings: Findings, submitting: dict[str, Any]) -> None:
@@ -186,10 +178,10 @@ def local_room(findings: Findings, shared: bool) -> None:
 def downloads(findings: Findings, addresses: list[str]) -> None:
     """Say what a run fetches by itself, and how to do without."""
     if addresses:
-        shown = ", ".join(addresses[:SHOWN]) + (f" and {len(addresses) - SHOWN} more" if addresses[SHOWN:] else "")
         findings.warnings.append(
             f"{len(addresses)} files of weights aren't there and will be fetched by this machine, which needs a "
-            f"network for it: {shown}; `snakemake --cores 1 fetch_weights` fetches them now. Nodes need no network"
+            f"network for it: {some(addresses)}; `snakemake --cores 1 fetch_weights` fetches them now. Nodes need no "
+            "network"
         )
 
 
@@ -217,13 +209,10 @@ def images_per_mask(plan: dict) -> float:
 
 
 def missing_images(folder: Path, masks: int, per_mask: dict[str, float]) -> float:
-    """Images that synthesis has yet to make.
+    """Images that synthesis has yet to make. Plans of one generator share images; the largest counts.
 
-    Args:
-        folder: results/<dataset>.
-        masks: Number of training masks.
-        per_mask: Expected images of a mask, by synthesis/<generator>/<plan>. Plans of one generator share images; the
-            largest counts.
+    Args: folder: results/<dataset>; masks: number of training masks; per_mask: expected images of a mask, by
+        synthesis/<generator>/<plan>.
     """
     largest: dict[str, float] = {}
     for name, images in per_mask.items():

@@ -9,11 +9,8 @@ from freemask.data.masks import raw_files
 def notice(facts: dict, split: str, state: Path, watch: bool = True) -> Changes | None:
     """Compare a split's raw data with the record of their index, <split>.files.json beside the state.
 
-    Args:
-        facts: Settings of the data set.
-        split: train, val or test.
-        state: The state of its raw data, made if there is none and rewritten if it changed.
-        watch: Whether to compare.
+    Args: facts: settings of the data set; split: train, val or test; state: the state of its raw data, made if there is
+        none and rewritten if it changed; watch: whether to compare.
     Returns: What changed; None if nothing did, or nothing is compared: no index yet, or no folders.
     Raises: InputError for a folder that can't be listed, or a state that can't be written.
     """

@@ -19,12 +19,10 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     """The run's generator checkpoints and initial weights: file below weights/ -> its url and, where known, sha256."""
     found = {}
     for generator in config["generators"].values():
-        training = generator.get("training", {}) if generator["source"] == "train" else {}
-        begun_from = (training.get("init"), training.get("init_address"))
-        for path, address in ((generator.get("path"), generator.get("address")), begun_from):
-            if generator["dataset"] in config["datasets"] and path and address and _below_weights(path):
-                target = PurePosixPath(_target(path, address)).relative_to(WEIGHTS)
-                found[str(target)] = {**generator, "url": address}
+        _, path, address = _made_from(generator)
+        if generator["dataset"] in config["datasets"] and address and _below_weights(path):
+            target = PurePosixPath(_target(path, address)).relative_to(WEIGHTS)
+            found[str(target)] = {**generator, "url": address}
     for model in experiments.model.unique():
         source = models[model].get("initial_weights", {})
         if "url" in source and "path" not in source:
@@ -32,8 +30,15 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
 
 
-def _below_weights(path: str) -> bool:
-    return PurePosixPath(path).is_relative_to(WEIGHTS)
+def _made_from(generator: dict) -> tuple[str, str | None, str | None]:
+    """Whether a generator is read ("generator") or trained, the path that this starts from, and its address."""
+    if generator["source"] == "train":
+        return "training", generator["training"].get("init"), generator["training"].get("init_address")
+    return "generator", generator.get("path"), generator.get("address")
+
+
+def _below_weights(path: str | None) -> bool:
+    return path is not None and PurePosixPath(path).is_relative_to(WEIGHTS)
 
 
 def _target(path: str, address: str) -> str:
@@ -49,27 +54,17 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
         wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in facts["images"])]
         absent = [str(folder) for folder in wanted if not folder.is_dir()]
         if absent and "miniworld" not in facts:
-            lines["data set", name] = (
-                f"data set {name}: folder {absent[0]} (data_roots.{name} if it lies elsewhere); {_source(name, facts)}"
-            )
+            source = f"from {facts.get('source', 'where its makers publish it').strip()}"
+            if "archives" in facts:
+                urls = ", ".join(archive["url"] for archive in facts["archives"])
+                source = f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+            where = f"folder {absent[0]} (data_roots.{name} if it lies elsewhere)"
+            lines["data set", name] = f"data set {name}: {where}; {source}"
     for name, generator in config["generators"].items():
-        if generator["dataset"] not in datasets:
-            continue
-        training = generator.get("training", {})
-        kind, path, address = "generator", generator.get("path"), generator.get("address")
-        if generator["source"] == "train":
-            kind, path, address = "training", training.get("init"), training.get("init_address")
-        if path and not Path(_target(path, address or "")).exists():
+        kind, path, address = _made_from(generator)
+        if generator["dataset"] in datasets and path and not Path(_target(path, address or "")).exists():
             where = address or "whoever made it (the configuration has no address)"
             fetchable = address and _below_weights(path)
             how = f"; `snakemake --cores 1 {_target(path, address)}` fetches it" if fetchable else ""
             lines[kind, name] = f"generator {name}: {path}; from {where}{how}"
     return lines
-
-
-def _source(name: str, facts: dict) -> str:
-    """Where a data set comes from, and the command that fetches it."""
-    if "archives" in facts:
-        urls = ", ".join(archive["url"] for archive in facts["archives"])
-        return f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
-    return f"from {facts.get('source', 'where its makers publish it').strip()}"

@@ -101,15 +101,9 @@ class Lines(DefaultFormatter):
         return [f"Error in {job}", *ends(msg["log"])]
 
     def _failures(self) -> str:
-        shown = list(self.failed.values())[:FAILURES]
-        left = len(self.failed) - len(shown)
-        return "\n".join(
-            [
-                f"{len(self.failed)} job(s) failed; the same command tries again and keeps what is done:",
-                *shown,
-                *[f"and {left} more"] * bool(left),
-            ]
-        )
+        head = f"{len(self.failed)} job(s) failed; the same command tries again and keeps what is done:"
+        left = len(self.failed) - FAILURES
+        return "\n".join([head, *list(self.failed.values())[:FAILURES], *[f"and {left} more"] * (left > 0)])
 
 
 def name(job: dict[str, Any]) -> str:

@@ -49,32 +49,16 @@ def filter_rule(wildcards):
     return "margin" if name == "alpha" else ":".join(name.rsplit(".", 1))
 
 
-def filter_alpha(wildcards):
-    """The tolerance margin in {filter}."""
-    return wildcards.filter.rpartition("-")[2]
-
-
-def set_shards(pattern):
-    """The shards that a synthetic set gathers; {generator}, {plan}, {scoring} and {filter} are the set's."""
+def of_set(pattern):
+    """A file, or a file of each shard, of a synthetic set; {generator}, {plan}, {scoring} and {filter} are the set's."""
 
     def paths(wildcards):
-        chosen = config["synthetic_sets"][wildcards.synthetic_set]
-        filled = pattern.format(
-            dataset=wildcards.dataset,
-            generator=chosen["generator"],
-            plan=chosen["plan"],
-            filter=set_filter(wildcards.synthetic_set),
-            scoring=set_scoring(wildcards.synthetic_set),
-            scatteritem="{scatteritem}",
-        )
-        return gather.shard(filled)
+        name, shards = wildcards.synthetic_set, {"scatteritem": "{scatteritem}"}
+        own = {"dataset": wildcards.dataset, "filter": set_filter(name), "scoring": set_scoring(name)}
+        filled = pattern.format(**config["synthetic_sets"][name] | own | shards)
+        return gather.shard(filled) if "{scatteritem}" in filled else filled
 
     return paths
-
-
-def set_plan(wildcards):
-    """The plan of a synthetic set."""
-    return f"results/{wildcards.dataset}/plans/{config['synthetic_sets'][wildcards.synthetic_set]['plan']}.tsv"
 
 
 def set_settings(wildcards):

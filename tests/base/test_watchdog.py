@@ -116,7 +116,7 @@ def test_a_killed_job_leaves_no_watchdog_and_no_gpu(run, tmp_path, monkeypatch):
     process.wait()
     os.kill(loader, signal.SIGKILL)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert devices._lock(devices._open(devices._locks_folder() / "gpu-a"))
+    assert devices._lock(devices._open(devices._locks_folder(), "gpu-a"))
     devices._forget_locks()
     os.kill(guard, signal.SIGCONT)
     assert ended(guard)

@@ -13,7 +13,7 @@ import toy_chain
 import yaml
 from command_line import run_script
 
-from freemask import images, tables
+from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.filtering import export
@@ -81,7 +81,7 @@ def test_a_resumed_export_writes_what_is_missing_and_no_more(world, tmp_path):
     lost = next((tmp_path / export.MASKS).iterdir())
     content = lost.read_bytes()
     lost.write_bytes(b"cut off")
-    stray = tmp_path / export.IMAGES / f".a.png.{export.writer()[::-1]}@1.tmp"  # of a killed process elsewhere
+    stray = tmp_path / export.IMAGES / f".a.png.{files.writer()[::-1]}@1.tmp"  # of a killed process elsewhere
     stray.touch()
     os.utime(stray, (0, 0))
     for name in ("metadata.jsonl", "README.md"):  # Snakemake removes outputs of a failed job

@@ -82,7 +82,7 @@ def test_an_image_is_a_function_of_mask_and_seed(masks, controlnet):
 def test_it_is_what_diffusers_generates(masks, controlnet, folder):
     """From the words as text and the palette as a picture, with the same noise."""
     pipeline = ControlNetGenerator.load(folder)
-    pipeline.scheduler = other_scheduler("ddim", pipeline.scheduler)
+    pipeline.scheduler = other_scheduler("ddim", pipeline.scheduler.config)
     picture = torch.from_numpy(LABEL_SPACE.colorize(masks[0])).permute(2, 0, 1)[None] / 255
     words = " ".join(WORDS[label] for label in sorted(set(masks[0].ravel().tolist()) - {0}))
     noise = noise_of(["a"], [1], (3, 8, 8))

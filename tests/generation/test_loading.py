@@ -1,5 +1,6 @@
 """Pipeline folders: loaded strictly, adopted into results/, replaced as a whole; and scripts/prepare_generator.py."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_large_files_are_copied_to_another_disk(folder, tmp_path, monkeypatch):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(loading, "COPIED", 10_000)
-    monkeypatch.setattr(loading.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     loading.adopt_pipeline(folder, tmp_path / "adopted", loading.load_pipeline)
     assert (tmp_path / "adopted" / UNET).read_bytes() == (folder / UNET).read_bytes()
 

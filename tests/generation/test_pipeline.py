@@ -108,7 +108,7 @@ def test_samplers_agree_on_a_known_answer(prediction, scheduler):
     """Data are one point: the exact prediction leads every sampler from any noise to that point."""
     point = torch.linspace(-1, 1, 48).view(1, 3, 4, 4)
     pipeline = tiny_pipeline(prediction)
-    pipeline.scheduler = other_scheduler(scheduler, pipeline.scheduler)
+    pipeline.scheduler = other_scheduler(scheduler, pipeline.scheduler.config)
     levels = pipeline.scheduler.alphas_cumprod
 
     class Exact:
@@ -129,7 +129,7 @@ def test_samplers_agree_on_a_known_answer(prediction, scheduler):
 def test_scheduler_keeps_what_the_model_was_trained_with():
     pipeline = tiny_pipeline("v_prediction")
     pipeline.scheduler = make_scheduler("plms", "v_prediction", beta_end=0.02)
-    pipeline.scheduler = other_scheduler("ddim", pipeline.scheduler)
+    pipeline.scheduler = other_scheduler("ddim", pipeline.scheduler.config)
     config = pipeline.scheduler.config
     assert (config.prediction_type, config.beta_end, config.beta_start) == ("v_prediction", 0.02, 0.00085)
     assert (config.set_alpha_to_one, config.clip_sample, config.steps_offset) == (False, False, 1)
@@ -230,7 +230,7 @@ def test_input_is_checked_first(pipeline, change, message):
 
 def test_unknown_scheduler_is_named(pipeline):
     with pytest.raises(InputError, match="scheduler 'euler' isn't known; use one of plms, ddim"):
-        other_scheduler("euler", pipeline.scheduler)
+        other_scheduler("euler", pipeline.scheduler.config)
 
 
 def test_training_sees_the_same_masks_as_sampling(pipeline):

@@ -10,7 +10,7 @@ import pytest
 
 from freemask.errors import InputError
 from freemask.generation.freestyle.loading import shipped_tokenizer
-from freemask.generation.prompt import Part, make_prompt, present_labels, read_parts, warn_if_cut
+from freemask.generation.prompt import Captions, Part, make_prompt, present_labels, read_parts
 from freemask.tables import read_table
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"
@@ -106,7 +106,8 @@ def test_captions_over_75_tokens_lose_their_last_words(count, cut, caplog):
     assert prompt.token_labels.tolist() == [-1, *range(1, kept + 1), *[-1] * (76 - kept)]
     assert prompt.tokens[76] == EOS and len(prompt.tokens) == 77
     with caplog.at_level(logging.WARNING):
-        warn_if_cut(prompt, "ADE_train_7")
+        mask = np.arange(count + 1, dtype=np.uint8)[None]
+        assert Captions(shipped_tokenizer())(mask, words, 0, "ADE_train_7").cut == cut
     assert ("mask ADE_train_7: caption of" in caplog.text) == (cut > 0)
 
 

@@ -29,11 +29,7 @@ def visibility(labels: torch.Tensor, token_labels: torch.Tensor, height: int, wi
     A token of label -1 (start, end, padding, free words) is visible to all pixels, so no row is empty. Tokens of a
     class that vanishes at a small resolution are visible to none. Ignored pixels see the tokens of label -1 only.
 
-    Args:
-        labels: (B, H, W) integer raw labels.
-        token_labels: (B, 77) integer.
-        height: Query pixels, vertically.
-        width: Query pixels, horizontally.
+    Args: labels: (B, H, W) integer raw labels; token_labels: (B, 77) integer; height, width: [query pixels].
     Returns: (B, 1, height * width, 77) bool, the 1 broadcasting over heads.
     """
     pixels = nearest(labels.long(), height, width).flatten(1)

@@ -54,7 +54,8 @@ def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, settings: Autoenco
             schedule.step()
             shown.update()
             if step % 500 == 0 or step == settings.steps - 1:
-                tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr(decoded.detach(), batch):.1f} dB")
+                psnr = 10 * torch.log10(4 / F.mse_loss(decoded.detach(), batch)).item()  # of images in -1..1
+                tell(f"autoencoder step {step}: loss {loss.item():.4f}, PSNR {psnr:.1f} dB")
     vae.eval()
     _record_statistics(vae, images[:2048], settings.batch_size, device)
 
@@ -71,11 +72,6 @@ def to_unit(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def psnr(decoded: torch.Tensor, target: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio of images in -1..1, in dB."""
-    return float(10 * torch.log10(4 / F.mse_loss(decoded, target)))
-
-
 def _gradient_loss(decoded: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return sum(F.l1_loss(decoded.diff(dim=dim), target.diff(dim=dim)) for dim in (2, 3))
 
@@ -89,26 +85,16 @@ def encode_stream(
     seed: Seed of the autoencoder's noise, so that a resumed training sees the same latents.
     """
     torch.manual_seed(seed)
-    batches = range(0, len(images), 64)
-    encoded = [
-        encode(to_unit(images[start : start + 64]).to(device)).half().cpu().numpy()
-        for start in progress(batches, "encoding the stream", "x64 scenes")
-    ]
-    return np.concatenate(encoded)
+    starts = progress(range(0, len(images), 64), "encoding the stream", "x64 scenes")
+    batches = (to_unit(images[start : start + 64]).to(device) for start in starts)
+    return np.concatenate([encode(batch).half().cpu().numpy() for batch in batches])
 
 
 @torch.no_grad()
 def _record_statistics(vae: AutoencoderKL, images: np.ndarray, batch_size: int, device: str) -> None:
     """Record the mean and deviation of every latent channel, so that diffusion sees unit variance."""
-    latents = torch.cat(
-        [
-            vae.encode(to_unit(images[start : start + batch_size]).to(device)).latent_dist.mean.float().cpu()
-            for start in range(0, len(images), batch_size)
-        ]
-    )
-    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    vae.register_to_config(
-        latents_mean=[round(v, 5) for v in mean.tolist()],
-        latents_std=[round(v, 5) for v in deviation.tolist()],
-        scaling_factor=1.0,
-    )
+    batches = (to_unit(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+    latents = torch.cat([vae.encode(batch.to(device)).latent_dist.mean.float().cpu() for batch in batches])
+    found = {"latents_mean": latents.mean((0, 2, 3)), "latents_std": latents.std((0, 2, 3))}
+    rounded = {name: [round(value, 5) for value in values.tolist()] for name, values in found.items()}
+    vae.register_to_config(**rounded, scaling_factor=1.0)

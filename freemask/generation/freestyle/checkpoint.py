@@ -19,13 +19,12 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from freemask.errors import InputError
 from freemask.files import check_sha256, write_json
-from freemask.generation.freestyle.loading import save_rest, shipped_tokenizer
+from freemask.generation.freestyle.loading import build_text_encoder, save_rest, shipped_tokenizer
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.prompt import TOKENS
 from freemask.generation.schedulers import make_scheduler
 from freemask.parallel import some
 from freemask.weights import load_safely
@@ -74,12 +73,7 @@ def convert_checkpoint(
 ) -> None:
     """Convert an original checkpoint (.ckpt, .pt or .safetensors) to a diffusers pipeline folder in float32.
 
-    Args:
-        source: The checkpoint.
-        folder: Output.
-        expected_sha256: SHA-256 that the file must have; None: any.
-        half: Write the variant "fp16" as well.
-        architecture: Sizes of the model.
+    Args: expected_sha256: that the file must have; None: any; half: write the variant "fp16" as well.
     Raises: InputError for another digest, a damaged file, keys missing or left over, or other noise levels.
     """
     source, folder = Path(source), Path(folder)
@@ -95,9 +89,12 @@ def convert_checkpoint(
     )
     (folder / "model_index.json").unlink(missing_ok=True)
     for name in ("vae", "text_encoder", "unet"):
-        getattr(pipeline, name).save_pretrained(folder / name)
+        network = getattr(pipeline, name)
+        network.save_pretrained(folder / name)
         if half:
-            _halved(getattr(pipeline, name), name).save_pretrained(folder / name, variant="fp16")
+            beyond = [key for key, value in network.half().state_dict().items() if not value.isfinite().all()]
+            _refuse(f"of the {name} don't fit half precision", beyond)  # up to 65,504
+            network.save_pretrained(folder / name, variant="fp16")
     write_json(folder / "conversion.json", {"source": source.name, "sha256": found, "fp16": half})
     save_rest(pipeline, folder)
 
@@ -169,20 +166,12 @@ def convert_vae(tensors: Tensors, architecture: Architecture) -> AutoencoderKL:
 
 def convert_text_encoder(tensors: Tensors, architecture: Architecture) -> CLIPTextModel:
     """CLIP's text model, float32, from keys cond_stage_model.transformer.*."""
-    tokenizer = shipped_tokenizer()
-    model = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=architecture.context,
-            intermediate_size=4 * architecture.context,
-            projection_dim=architecture.context,
-            num_hidden_layers=architecture.text_layers,
-            num_attention_heads=architecture.text_heads,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    model = build_text_encoder(
+        hidden_size=architecture.context,
+        intermediate_size=4 * architecture.context,
+        projection_dim=architecture.context,
+        num_hidden_layers=architecture.text_layers,
+        num_attention_heads=architecture.text_heads,
     )
     part = {key: tensor for key, tensor in _part(tensors, TEXT).items() if not BESIDE.fullmatch(key)}
     converted = convert_ldm_clip_checkpoint(part)
@@ -217,15 +206,3 @@ def _refuse(what: str, keys: Iterable[str]) -> None:
     keys = sorted(keys)
     if keys:
         raise InputError(f"checkpoint: {len(keys)} keys {what}: {some(keys)}; not the file this generator expects")
-
-
-def _halved(model: torch.nn.Module, name: str) -> torch.nn.Module:
-    """Convert a model to half precision, in place.
-
-    Raises: InputError where a weight is beyond its range (65,504).
-    """
-    model.half()
-    _refuse(
-        f"of the {name} don't fit half precision", [k for k, v in model.state_dict().items() if not v.isfinite().all()]
-    )
-    return model

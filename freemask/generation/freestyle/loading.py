@@ -3,23 +3,26 @@
 import contextlib
 import copy
 import functools
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask.errors import InputError
-from freemask.files import current_umask, read_json, sha256
+from freemask.files import current_umask, link, read_json, sha256, write_atomic
 from freemask.generation.freestyle.pipeline import TOKENIZER, FreestylePipeline
 from freemask.generation.generators import networks
-from freemask.generation.schedulers import make_scheduler
+from freemask.generation.prompt import TOKENS
+from freemask.generation.schedulers import other_scheduler
 
+Kind = TypeVar("Kind", bound=DiffusionPipeline)
+NETWORKS = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
 COPIED = 50_000_000  # bytes; larger files are linked
 
 
@@ -28,30 +31,30 @@ def load_pipeline(folder: str | Path, dtype: torch.dtype = torch.float32) -> Fre
 
     Raises: InputError where it isn't one, its weights are damaged, or it has no tokenizer.
     """
-    with loading_from(folder) as source:
-        pipeline = FreestylePipeline(
-            vae=load_network(AutoencoderKL, source / "vae", dtype),
-            text_encoder=load_network(CLIPTextModel, source / "text_encoder", dtype),
-            tokenizer=load_tokenizer(source),
-            unet=load_network(UNet2DConditionModel, source / "unet", dtype),
-            scheduler=make_scheduler("plms", **noise_levels(source)),
-        )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_folder(FreestylePipeline, folder, dtype)
 
 
-@contextlib.contextmanager
-def loading_from(folder: str | Path) -> Iterator[Path]:
-    """A diffusers folder to load networks from. Errors of the libraries become InputErrors."""
+def load_folder(
+    kind: type[Kind], folder: str | Path, dtype: torch.dtype, networks: Mapping[str, type] = NETWORKS, **others: Any
+) -> Kind:
+    """Load a diffusers folder, strictly, as a pipeline of a kind. Its scheduler is PLMS.
+
+    Args: networks: their classes, by folder; others: further arguments of the pipeline.
+    Raises: InputError where it isn't one, its weights are damaged, or it has no tokenizer.
+    """
     folder = Path(folder)
     if not (folder / "model_index.json").exists():
         raise InputError(f"{folder}: no model_index.json, so not a diffusers pipeline; check the generator's path")
     try:
-        yield folder
+        parts = {name: load_network(network, folder / name, dtype) for name, network in networks.items()}
+        scheduler = other_scheduler("plms", read_json(folder / "scheduler" / "scheduler_config.json"))
+        pipeline = kind(**parts, **others, tokenizer=load_tokenizer(folder), scheduler=scheduler)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: weights can't be loaded ({error}); restore or convert them again") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -74,19 +77,20 @@ def shipped_tokenizer() -> CLIPTokenizer:
     return load_tokenizer(TOKENIZER.parent)
 
 
-def load_network(kind: type, folder: Path, dtype: torch.dtype):
+def build_text_encoder(**sizes: int) -> CLIPTextModel:
+    """CLIP's text encoder of these sizes for its tokenizer, with random weights."""
+    tokenizer = shipped_tokenizer()
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=TOKENS, **special, **sizes))
+
+
+def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """Load one network, strictly: from_pretrained alone gives random values to weights that the file lacks."""
     variant = "fp16" if dtype is torch.float16 and next(folder.glob("*.fp16.safetensors"), None) else None
     if not variant:
         _refuse_other_weights(folder)
-    model, report = kind.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        variant=variant,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    safe = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    model, report = kind.from_pretrained(folder, torch_dtype=dtype, variant=variant, **safe)
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = [str(key) for key in report[what] if "position_ids" not in str(key)]
         if keys:
@@ -117,13 +121,6 @@ def _refuse_other_weights(folder: Path) -> None:
         )
 
 
-def noise_levels(folder: Path) -> dict:
-    """What the UNet predicts (epsilon or v_prediction), and the noise levels that it was trained with."""
-    found = read_json(folder / "scheduler" / "scheduler_config.json")
-    trained = ("prediction_type", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
-    return {key: found[key] for key in trained if key in found}
-
-
 def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Save a pipeline folder, in half precision by default."""
     for name in ("vae", "text_encoder", "unet"):
@@ -151,41 +148,27 @@ def weights_sha256(folder: Path) -> dict[str, str]:
 def adopt_pipeline(source: Path, folder: Path, load: Callable[[Path, torch.dtype], DiffusionPipeline]) -> None:
     """Check a diffusers folder, then copy or link its networks and tokenizer into another folder.
 
-    Files below COPIED are copied. Larger ones are hard links, which take no space and outlive the source; they are
-    copied as well where links can't be made (another disk).
+    Files above COPIED become hard links where they can be made, which take no space and outlive the source.
 
-    Args:
-        source: Pipeline folder.
-        folder: Output.
-        load: Loads pipelines of this kind (a Generator's load).
+    Args: load: loads pipelines of this kind (a Generator's load).
     Raises: InputError where the folder isn't a pipeline, or its weights don't fit or aren't finite.
     """
     pipeline = load(source, torch.bfloat16)  # half the memory; finite numbers don't overflow
-    check_finite(pipeline, source)
-    for name in (*networks(pipeline), "tokenizer"):
-        for path in sorted((source / name).glob("*")):
-            if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
-                _link_or_copy(path.resolve(), folder / name / path.name)
-    if getattr(pipeline, "scheduler", None) is not None:
-        pipeline.scheduler.save_pretrained(folder / "scheduler")
-    pipeline.save_config(folder)
-
-
-def check_finite(pipeline: DiffusionPipeline, source: str | Path) -> None:
-    """Raises: InputError naming the first weight that holds NaN or infinity."""
     for name, network in networks(pipeline).items():
         for key, value in network.named_parameters():
             if not torch.isfinite(value).all():
                 raise InputError(f"{source}: {name}: {key} holds NaN or infinity; fetch or train the weights again")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_size >= COPIED:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
+    for name in (*networks(pipeline), "tokenizer"):
+        for path in sorted((source / name).glob("*")):
+            if path.suffix in (".json", ".txt", ".safetensors") and ".fp16." not in path.name:
+                target = folder / name / path.name
+                if path.stat().st_size >= COPIED:
+                    link(path.resolve(), target)
+                else:
+                    write_atomic(target, path.read_bytes())
+    if getattr(pipeline, "scheduler", None) is not None:
+        pipeline.scheduler.save_pretrained(folder / "scheduler")
+    pipeline.save_config(folder)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask.data.miniworld.dataset import render_stream
 from freemask.generation.freestyle.autoencoder import AutoencoderSettings, encode_stream, train_autoencoder
-from freemask.generation.freestyle.loading import replaced_folder, shipped_tokenizer
+from freemask.generation.freestyle.loading import build_text_encoder, replaced_folder, shipped_tokenizer
 from freemask.generation.freestyle.pairs import LatentPairs
 from freemask.generation.freestyle.pipeline import FreestylePipeline
-from freemask.generation.prompt import TOKENS
 from freemask.generation.schedulers import make_scheduler
 
 LATENT_CHANNELS = 8
@@ -22,7 +20,6 @@ TEXT_WIDTH = 24  # CLIP's 49,408 tokens take most of the text encoder: 24 wide t
 def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
     """A FreestylePipeline with random weights for square images (sides in multiples of 8): v-prediction."""
     torch.manual_seed(seed)
-    tokenizer = shipped_tokenizer()
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -33,7 +30,9 @@ def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
         mid_block_add_attention=False,
         sample_size=image_size,
     )
-    text_encoder = build_text_encoder(tokenizer)
+    text_encoder = build_text_encoder(
+        hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, num_hidden_layers=1, num_attention_heads=2
+    )
     unet = UNet2DConditionModel(
         sample_size=image_size // 4,
         in_channels=LATENT_CHANNELS,
@@ -47,24 +46,8 @@ def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
         attention_head_dim=4,
         norm_num_groups=8,
     )
-    return FreestylePipeline(vae, text_encoder, tokenizer, unet, make_scheduler("plms", "v_prediction"))
-
-
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """CLIP's text encoder, one layer of it and narrow."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    scheduler = make_scheduler("plms", "v_prediction")
+    return FreestylePipeline(vae, text_encoder, shipped_tokenizer(), unet, scheduler)
 
 
 def begin_miniature(
@@ -72,12 +55,8 @@ def begin_miniature(
 ) -> tuple[FreestylePipeline, LatentPairs, list[tuple[np.ndarray, np.ndarray]]]:
     """Make the miniature with a trained autoencoder (folder/autoencoder, once trained), and its UNet's training data.
 
-    Args:
-        folder: The training's folder.
-        image_size: Side of the images [pixels].
-        seed: Seed of the random weights and of the autoencoder's noise.
-        stream: Scenes of the miniature world: scenes, seed, missing.
-        autoencoder: How the autoencoder is trained.
+    Args: folder: the training's; image_size: side of the images [pixels]; seed: of the random weights and of the
+        autoencoder's noise; stream: scenes of the miniature world: scenes, seed, missing.
     Returns: the pipeline, pairs of latents and masks, and the first eight pairs of image and mask.
     """
     images, labels = render_stream(stream["scenes"], stream["seed"], image_size, stream["missing"])

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from freemask import watchdog
 from freemask.errors import InputError
 from freemask.generation.freestyle.attention import Visibility, rectify, resolutions, visibilities
-from freemask.generation.prompt import Part, Prompt, make_prompt, present_labels, warn_if_cut
+from freemask.generation.prompt import Captions, Part, Prompt, present_labels
 
 TOKENIZER = Path(__file__).resolve().parents[3] / "resources" / "miniature-generator" / "tokenizer"  # CLIP's
 CACHED_CONTEXTS = 1024  # captions whose embeddings are cached: 0.2 GB at Stable Diffusion's width, in float32
@@ -68,9 +68,8 @@ class FreestylePipeline(DiffusionPipeline):
             )
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         rectify(self.unet)
-        self._prompts: dict[tuple, Prompt] = {}
+        self.prompt = Captions(tokenizer)
         self._context = lru_cache(CACHED_CONTEXTS)(self._encode)
-        self._warned: set[str] = set()
 
     def forget_contexts(self) -> None:
         """Drop the cached text embeddings. Needed when the text encoder's weights change."""
@@ -107,7 +106,6 @@ class FreestylePipeline(DiffusionPipeline):
         Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is black.
         Raises: InputError for sizes, labels or settings that can't be sampled.
         """
-        check_sampling(self.scheduler, steps, guidance_scale)
         return self.generate(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
 
     @torch.no_grad()
@@ -120,22 +118,17 @@ class FreestylePipeline(DiffusionPipeline):
         ignored: int,
         parts: Sequence[Sequence[Part]] | None = None,
     ) -> Prepared:
-        """Make what precedes sampling, in any thread; arguments as above.
-
-        Raises: InputError for sizes or labels that can't be sampled.
-        """
+        """Make what precedes sampling, in any thread; arguments and errors as above."""
         parts = [()] * len(mask_ids) if parts is None else parts
         check_request(labels, words, mask_ids, seeds, ignored, parts, self.downscale)
         each = zip(labels, mask_ids, parts, strict=True)
         prompts = [self.prompt(mask, words, ignored, name, extra) for mask, name, extra in each]
-        context, masks = self._guided_conditions(labels, prompts)
-        return Prepared(self.initial_noise(mask_ids, seeds, labels.shape[1:]), context, masks)
+        both = [self.empty_prompt()] * len(prompts) + prompts  # the unconditional half sees every token
+        masks = self.visibility(np.concatenate([labels, labels]), both)
+        return Prepared(self.initial_noise(mask_ids, seeds, labels.shape[1:]), self.encode_prompts(both), masks)
 
     def generate(self, prepared: Prepared, steps: int, guidance_scale: float) -> np.ndarray:
-        """Sample the images of a prepared batch, (B, H, W, 3) uint8.
-
-        Raises: InputError for a number of steps or a guidance that the scheduler doesn't support.
-        """
+        """Sample the images of a prepared batch, (B, H, W, 3) uint8; see `check_sampling`."""
         check_sampling(self.scheduler, steps, guidance_scale)
         return self.decode_latents(self.denoise(*prepared, steps, guidance_scale))
 
@@ -145,12 +138,7 @@ class FreestylePipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """Sample latents (B, C, h, w) from noise of that shape; both float32, the UNet computes in its own dtype.
 
-        Args:
-            noise: (B, C, h, w).
-            context: (2B, 77, D) text embeddings, unconditional half first.
-            masks: `visibilities` of the 2B.
-            steps: Sampling steps.
-            guidance_scale: Classifier-free guidance.
+        Args: context: (2B, 77, D) text embeddings, unconditional half first; masks: `visibilities` of the 2B.
         """
         self.scheduler.set_timesteps(steps)  # on the CPU, where looking a number up doesn't wait for the GPU
         latents = noise * self.scheduler.init_noise_sigma
@@ -165,21 +153,8 @@ class FreestylePipeline(DiffusionPipeline):
 
     def initial_noise(self, mask_ids: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
         """(B, C, h, w) float32 noise on the pipeline's device for masks of a size in pixels."""
-        shape = (self.unet.config.in_channels, size[0] // self.downscale, size[1] // self.downscale)
+        shape = (self.unet.config.in_channels, *(side // self.downscale for side in size))
         return noise_of(mask_ids, seeds, shape).to(self.device)
-
-    def prompt(
-        self, mask: np.ndarray, words: Mapping[int, str], ignored: int, mask_id: str, parts: Sequence[Part] = ()
-    ) -> Prompt:
-        """The caption of a mask, cached per set of classes. Warns of a cut caption once per mask."""
-        present = present_labels(mask, ignored)
-        key = (tuple((label, words[label]) for label in present), tuple(parts))
-        if key not in self._prompts:
-            self._prompts[key] = make_prompt(present, words, self.tokenizer, parts)
-        if self._prompts[key].cut and mask_id not in self._warned:
-            self._warned.add(mask_id)
-            warn_if_cut(self._prompts[key], mask_id)
-        return self._prompts[key]
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, 77, D) last hidden states, cached; each caption is encoded alone, so its neighbours don't matter."""
@@ -195,16 +170,8 @@ class FreestylePipeline(DiffusionPipeline):
     def visibility(self, labels: np.ndarray, prompts: Sequence[Prompt]) -> Visibility:
         """The boolean masks of a batch at every resolution of the UNet, on the device."""
         token_labels = torch.from_numpy(np.stack([prompt.token_labels for prompt in prompts])).to(self.device)
-        height, width = labels.shape[1] // self.downscale, labels.shape[2] // self.downscale
-        sizes = resolutions(self.unet, height, width)
+        sizes = resolutions(self.unet, *(side // self.downscale for side in labels.shape[1:]))
         return visibilities(torch.from_numpy(labels).to(self.device), token_labels, sizes)
-
-    def _guided_conditions(self, labels: np.ndarray, prompts: list[Prompt]) -> tuple[torch.Tensor, Visibility]:
-        """Context and masks of the batched pass: unconditional half first, where every token is visible."""
-        nothing = [self.empty_prompt()] * len(prompts)
-        context = self.encode_prompts([*nothing, *prompts])
-        masks = self.visibility(np.concatenate([labels, labels]), [*nothing, *prompts])
-        return context, masks
 
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(1, C, 1, 1) mean and deviation of the latent channels, if the autoencoder's config has them."""

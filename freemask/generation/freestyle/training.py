@@ -66,14 +66,11 @@ class TrainingSettings:
     sample_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.gradient_accumulation:
-            raise InputError(
-                f"gradient_accumulation {self.gradient_accumulation} doesn't divide batch_size {self.batch_size}"
-            )
-        if not 0 <= self.prompt_dropout < 1:
-            raise InputError(
-                f"prompt_dropout {self.prompt_dropout}, want a share in 0..1 (the paper's family uses 0.1)"
-            )
+        parts, dropout = self.gradient_accumulation, self.prompt_dropout
+        if self.batch_size % parts:
+            raise InputError(f"gradient_accumulation {parts} doesn't divide batch_size {self.batch_size}")
+        if not 0 <= dropout < 1:
+            raise InputError(f"prompt_dropout {dropout}, want a share in 0..1 (the paper's family uses 0.1)")
 
 
 def split_settings(settings: dict) -> tuple[TrainingSettings, dict | None, AutoencoderSettings | None]:
@@ -139,10 +136,8 @@ class GeneratorTrainer:
         if settings.gradient_checkpointing:
             pipeline.unet.enable_gradient_checkpointing()
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
-        parameters = list(pipeline.unet.parameters())
-        if settings.train_text_encoder:
-            parameters += list(pipeline.text_encoder.parameters())
-        self.parameters = parameters
+        trained = [pipeline.unet, *[pipeline.text_encoder] * settings.train_text_encoder]
+        parameters = self.parameters = [weights for network in trained for weights in network.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-2)
         self.unet, self.optimizer = self.accelerator.prepare(pipeline.unet, optimizer)
         self.text_encoder = pipeline.text_encoder
@@ -163,31 +158,19 @@ class GeneratorTrainer:
     def train(self, pairs: Dataset, sample: Callable[[int], None] | None = None, stop: Stop | None = None) -> None:
         """Train to settings.steps, from the last state in `folder` if there is one.
 
-        Args:
-            pairs: Images or latents with their masks.
-            sample: Called with the step every settings.sample_every steps, with EMA weights loaded.
-            stop: Ends the training after the current step, with a state to resume from.
+        Args: pairs: images or latents with their masks; sample: called with the step every settings.sample_every steps,
+            with EMA weights loaded; stop: ends the training after the current step, with a state to resume from.
         Raises: Terminated after SIGTERM; InputError where there are no pairs, or the loss is no longer finite.
         """
         settings, processes = self.settings, self.accelerator
         stream = PairStream(pairs, settings.seed, settings.flip)
         self._resume()
-        parts = settings.gradient_accumulation
-        mine = positions(
-            range(self.step, settings.steps),
-            parts,
-            settings.batch_size // parts,
-            processes.process_index,
-            processes.num_processes,
-        )
+        steps, parts = range(self.step, settings.steps), settings.gradient_accumulation
+        rank, ranks = processes.process_index, processes.num_processes
+        mine = positions(steps, parts, settings.batch_size // parts, rank, ranks)
         losses: list[torch.Tensor] = []
-        loader = DataLoader(
-            stream,
-            batch_sampler=mine,
-            collate_fn=stack,
-            num_workers=settings.workers,
-            worker_init_fn=ignore_sigterm,
-        )
+        workers = {"num_workers": settings.workers, "worker_init_fn": ignore_sigterm}
+        loader = DataLoader(stream, batch_sampler=mine, collate_fn=stack, **workers)
         if settings.workers:
             atexit.register(kill_loaders)
         with bar("generator", settings.steps, "step") as shown:
@@ -217,10 +200,8 @@ class GeneratorTrainer:
         with self.accelerator.autocast():
             context = self.text_encoder(tokens).last_hidden_state
             predicted = self.unet(noisy, steps, context, cross_attention_kwargs={"visibility": masks}).sample
-        if self.noise.config.prediction_type == "v_prediction":
-            target = self.noise.get_velocity(latents, noise, steps)
-        else:
-            target = noise
+        velocity = self.noise.config.prediction_type == "v_prediction"
+        target = self.noise.get_velocity(latents, noise, steps) if velocity else noise
         loss = F.mse_loss(predicted.float(), target.float())
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
@@ -285,9 +266,8 @@ class GeneratorTrainer:
         self.accelerator.save_state(str(folder))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            torch.save(
-                {"ema": copy.deepcopy(self.ema.state_dict()), "schedule": self.schedule.state_dict()}, folder / "ema.pt"
-            )
+            state = {"ema": copy.deepcopy(self.ema.state_dict()), "schedule": self.schedule.state_dict()}
+            torch.save(state, folder / "ema.pt")
             write_json(self.folder / "latest.json", {"step": self.step})
             for old in self.folder.glob("state-*"):
                 if old != folder:
@@ -297,22 +277,17 @@ class GeneratorTrainer:
         pointer = self.folder / "latest.json"
         if not pointer.exists():
             return
-        self.step = self.begun = self.saved = json.loads(pointer.read_text())["step"]
+        self.step = self.begun = self.saved = read_json(pointer)["step"]
         folder = self.folder / f"state-{self.step}"
         self.accelerator.load_state(str(folder))
         state = torch.load(folder / "ema.pt", weights_only=True, map_location=self.accelerator.device)
         self.ema.load_state_dict(state["ema"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.accelerator.is_main_process:
-            self._cut_log()
-        tell(f"resuming the generator at step {self.step}")
-
-    def _cut_log(self) -> None:
-        """Drop log lines after the last state, since these steps are repeated."""
         log = self.folder / "loss.jsonl"
-        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        write_atomic(log, "".join(kept).encode())
+        if self.accelerator.is_main_process and log.exists():  # steps after the last state are repeated
+            kept = [line for line in log.read_text().splitlines(True) if json.loads(line)["step"] <= self.step]
+            write_atomic(log, "".join(kept).encode())
+        tell(f"resuming the generator at step {self.step}")
 
 
 def sample_sheets(
@@ -322,11 +297,7 @@ def sample_sheets(
 
     A row per example: mask, real image, synthetic images of three seeds.
 
-    Args:
-        pipeline: The generator in training.
-        examples: Images (H, W, 3) and masks (H, W), uint8.
-        label_space: Classes of the masks.
-        folder: The training's folder.
+    Args: pipeline: the generator in training; examples: images (H, W, 3) and masks (H, W), uint8.
     """
     images, masks = (np.stack(part) for part in zip(*examples, strict=True))
     names = [f"sample{index}" for index in range(len(masks))]
