@@ -36,9 +36,7 @@ PATTERNS = [f"{part}/*{suffix}" for part in PARTS for suffix in (".json", ".txt"
 VARIANTS = ["*.fp16.*", "*.non_ema.*"]  # of the same weights
 
 
-def fetch_file(
-    url: str, path: str | Path, sha256: str | None = None, otherwise: str = "", reserve: float = 0.0
-) -> None:
+def fetch_file(url: str, path: Path, sha256: str | None = None, otherwise: str = "", reserve: float = 0.0) -> None:
     """Download a file, resuming what an earlier run left; a file that exists is checked and stays.
 
     Args:
@@ -50,7 +48,6 @@ def fetch_file(
         reserve: Free disk needed beside the file, in sizes of the file (1 for an archive that will be unpacked).
     Raises: InputError for a wrong address, disk or digest, or no network. The file isn't at its path then.
     """
-    path = Path(path)
     if path.exists():
         _check_digest(path, path, sha256, f"delete {path} to fetch it again")
         cli.tell(f"{path}: there already, SHA-256 agrees")
@@ -108,7 +105,7 @@ def _download(url: str, target: Path, reserve: float, remedy: str) -> None:
 
 def _attempt(url: str, target: Path, reserve: float) -> None:
     """Download to target, resuming its part if that is of the same file: same address, same size."""
-    note = _note(target)
+    note = Path(f"{target}.json")  # what a part belongs to: url, and total [bytes] of the whole file
     before = files.read_json(note) if note.exists() else {}
     if before.get("url") != url:
         _drop_part(target)
@@ -129,11 +126,6 @@ def _attempt(url: str, target: Path, reserve: float) -> None:
         gdown.download(url, str(target), quiet=True, use_cookies=False, resume=True, timeout=TIMEOUT, progress=show)
 
 
-def _note(target: Path) -> Path:
-    """File that says what a part belongs to: url, and total [bytes] of the whole file."""
-    return Path(f"{target}.json")
-
-
 def _parts(target: Path) -> list[Path]:
     """Unfinished downloads as gdown names them: target, 8 characters, '.part'."""
     return [path for path in target.parent.glob("*.part") if path.name[:-13] == target.name]
@@ -144,7 +136,7 @@ def _received(target: Path) -> int:
 
 
 def _drop_part(target: Path) -> None:
-    for path in (_note(target), *_parts(target)):
+    for path in (Path(f"{target}.json"), *_parts(target)):
         path.unlink(missing_ok=True)
 
 
@@ -201,13 +193,11 @@ def unpack(archive: Path, destination: Path, folder: str = "") -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted run
     try:
         with zipfile.ZipFile(archive) as zipped:
-            for member in zipped.infolist():
+            members = zipped.infolist()
+            for member in members:
                 _refuse_unsafe(member, archive)
-            chosen = [
-                member
-                for member in zipped.infolist()
-                if not member.is_dir() and PurePosixPath(member.filename).is_relative_to(folder)
-            ]
+            inside = [member for member in members if PurePosixPath(member.filename).is_relative_to(folder)]
+            chosen = [member for member in inside if not member.is_dir()]
             if not chosen:
                 where = f" in its folder {folder}" if folder else ""
                 raise InputError(f"{archive}: no files{where}; is it the right archive?")
@@ -256,9 +246,12 @@ def fetch_folder(address: str, folder: Path) -> None:
             )
         (folder / INDEX).unlink(missing_ok=True)
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=chosen)
-        for path in chosen:
-            if digests[path]:
-                _check_or_delete(folder / path, digests[path])
+        for path in (path for path in chosen if digests[path]):
+            try:
+                files.check_sha256(folder / path, digests[path], "the hub says so, and it was damaged on the way: run again")
+            except InputError:
+                (folder / path).unlink()
+                raise
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=[INDEX])
     except InputError:
         raise
@@ -269,11 +262,3 @@ def fetch_folder(address: str, folder: Path) -> None:
             f" https://huggingface.co/{repository} as {folder}"
         ) from None
     cli.tell(f"{folder}: {len(chosen) + 1} files of {repository} at commit {commit}")
-
-
-def _check_or_delete(path: Path, sha256: str) -> None:
-    try:
-        files.check_sha256(path, sha256, "the hub says so, and it was damaged on the way: run again")
-    except InputError:
-        path.unlink()
-        raise

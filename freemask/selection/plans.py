@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from freemask.data.masks import LONGEST_ID
 from freemask.errors import InputError
 from freemask.tables import read_table
-
-LONGEST_ID = 150  # bytes; a temporary file's name has at most 255, with seed, host and process
 
 
 def read_ranked(path: str | Path) -> tuple[list[str], np.ndarray]:
