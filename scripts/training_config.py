@@ -14,9 +14,7 @@ Regime = Annotated[str, Parameter(help=f"What to train on: {', '.join(REGIMES)},
 
 def training_config(
     *,
-    settings: cli.Json = None,
-    models: Path | None = None,
-    model: str | None = None,
+    settings: cli.Json,
     dataset: str,
     label_space: Path,
     regime: Regime,
@@ -43,8 +41,6 @@ def training_config(
 
     Args:
         settings: JSON of the model's entry of the models file.
-        models: Instead of --settings: the models file.
-        model: Entry of --models.
         dataset: Id of the data set, picks the entry's iterations.
         label_space: JSON of the data set's classes.
         schedule: Multiple of the entry's iterations.
@@ -64,15 +60,13 @@ def training_config(
         config: Output; work/ will lie beside it.
     """
     from freemask.data.sizes import read_sizes
-    from freemask.segmentation.config import Experiment, config_text, read_model, resolve
+    from freemask.segmentation.config import Experiment, config_text, resolve
 
     def relative(path: Path | None) -> str | None:
         if path is not None and path.is_absolute():
             raise InputError(f"{path}: absolute; want it relative to the working directory")
         return str(path) if path else None
 
-    if not settings and not (models and model):
-        raise InputError("the model is missing: give --settings, or --models and --model")
     experiment = Experiment(
         name=config.parent.parent.name,
         dataset=dataset,
@@ -93,8 +87,7 @@ def training_config(
         train_sizes=read_sizes(train_sizes) if train_sizes else None,
         val_sizes=read_sizes(val_sizes) if val_sizes else None,
     )
-    entry = settings or read_model(models, model)
-    files.write_atomic(config, config_text(resolve(entry, experiment)).encode())
+    files.write_atomic(config, config_text(resolve(settings, experiment)).encode())
 
 
 if __name__ == "__main__":

@@ -103,10 +103,8 @@ def best_iterations(weights: str | Path) -> int:
 
 def write_weights(path: str | Path, state: dict[str, torch.Tensor]) -> None:
     """Write a state_dict with tensors on the CPU, atomically."""
-    state = {
-        name: value.detach().cpu().clone() for name, value in state.items()
-    }  # without other views of their storage
-    files.write_atomic(path, lambda file: torch.save(state, file))
+    own = {name: value.detach().cpu().clone() for name, value in state.items()}  # no other views of their storage
+    files.write_atomic(path, lambda file: torch.save(own, file))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:
