@@ -116,16 +116,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         raise InputError(f"{path}: holds no weights (no state_dict of tensors); give a checkpoint of a segmentor")
-    return dict(state), _classes(loaded.get("meta"))
-
-
-def _classes(meta: Any) -> list[str] | None:
-    """Class names of mmengine's meta (dataset_meta.classes) or mmseg 0.x's (CLASSES)."""
-    if not isinstance(meta, dict):
-        return None
-    newer = meta.get("dataset_meta")
+    meta = loaded.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    newer = meta.get("dataset_meta")  # mmengine's; mmseg 0.x has CLASSES
     names = newer.get("classes") if isinstance(newer, dict) else meta.get("CLASSES")
-    return [str(name).strip() for name in names] if isinstance(names, list | tuple) else None
+    return dict(state), [str(name).strip() for name in names] if isinstance(names, list | tuple) else None
 
 
 def build_model(config: Config) -> torch.nn.Module:

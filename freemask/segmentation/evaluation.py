@@ -172,9 +172,8 @@ def of_one_size(images: Sequence[str]) -> bool:
             with Image.open(path) as image:
                 sizes.add(shown_size(image))
         except DAMAGED as error:
-            raise InputError(
-                f"{path}: missing or no image ({error}); fetch it again, or remove it from the table"
-            ) from None
+            remedy = "fetch it again, or remove it from the table"
+            raise InputError(f"{path}: missing or no image ({error}); {remedy}") from None
         if len(sizes) > 1:
             return False
     return True
