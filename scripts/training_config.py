@@ -62,30 +62,31 @@ def training_config(
     from freemask.data.sizes import read_sizes
     from freemask.segmentation.config import Experiment, config_text, resolve
 
-    def relative(path: Path | None) -> str | None:
-        if path is not None and path.is_absolute():
+    paths = {
+        "label_space": label_space,
+        "real": train,
+        "synthetic": synthetic,
+        "validation": val,
+        "work_dir": config.parent / "work",
+        "initial": initial,
+        "initial_weights": initial_weights,
+    }
+    for path in filter(None, paths.values()):
+        if path.is_absolute():
             raise InputError(f"{path}: absolute; want it relative to the working directory")
-        return str(path) if path else None
-
     experiment = Experiment(
         name=config.parent.parent.name,
         dataset=dataset,
-        label_space=relative(label_space),
         regime=regime,
         schedule=schedule,
-        real=relative(train),
-        synthetic=relative(synthetic),
-        validation=relative(val),
         train_seed=train_seed,
-        work_dir=relative(config.parent / "work"),
-        initial=relative(initial),
-        initial_weights=relative(initial_weights),
         gpus=gpus,
         precision=precision,
         balance=balance,
         mask_size=mask_size,
         train_sizes=read_sizes(train_sizes) if train_sizes else None,
         val_sizes=read_sizes(val_sizes) if val_sizes else None,
+        **{name: path and str(path) for name, path in paths.items()},
     )
     files.write_atomic(config, config_text(resolve(settings, experiment)).encode())
 

@@ -145,10 +145,8 @@ def _refuse_web_page(url: str, file: Path, remedy: str) -> None:
     with open(file, "rb") as opened:
         start = opened.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        raise InputError(
-            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today);"
-            f" open it in a browser, {remedy}"
-        )
+        sent = "a web page instead of the file (a login, or too many downloads today)"
+        raise InputError(f"{url}: the server answers with {sent}; open it in a browser, {remedy}")
 
 
 def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> None:
@@ -173,10 +171,8 @@ def refuse_full_disk(folder: Path, needed: float, what: str) -> None:
     """Raise InputError unless the disk of a folder has `needed` bytes free, and some to spare."""
     free = shutil.disk_usage(folder).free
     if needed + SPARE > free:
-        raise InputError(
-            f"{folder}: {what} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room, or link the"
-            " folder to a larger disk"
-        )
+        needs = f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there"
+        raise InputError(f"{folder}: {what} {needs}; make room, or link the folder to a larger disk")
 
 
 def unpack(archive: Path, destination: Path, folder: str = "") -> None:

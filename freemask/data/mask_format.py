@@ -107,14 +107,9 @@ ANY_LABELS = MaskFormat({label: label for label in range(256)}, ignored=-1)
 
 
 def store(table: pd.DataFrame, mask_format: MaskFormat, bad: set[str], folder: Path, processes: int) -> pd.DataFrame:
-    """Write the masks of an index as label PNGs, unless the files have these bytes already.
+    """Write the masks of an index as label PNGs below a folder, unless the files have these bytes already.
 
-    Args:
-        table: mask_id, mask, mask_sha256, ...
-        mask_format: How the masks are read.
-        bad: Masks that can't be used; check_dataset lists them.
-        folder: Folder of the label PNGs.
-        processes: Number of processes.
+    Args: table: mask_id, mask, mask_sha256, ...; bad: masks that can't be used (check_dataset lists them).
     Returns: The table with the label PNGs as masks, and the masks themselves as `source`.
     """
     good = ~table["mask"].isin(bad)

@@ -143,9 +143,7 @@ def _check_name(path: str) -> None:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(
-        f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX"
-    ) from error
+    raise InputError(f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX")
 
 
 def _join_accents(image_paths: dict[str, str], mask_paths: dict[str, str]) -> None:

@@ -135,14 +135,16 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], source
     Raises: InputError where names or shapes differ from the model's, or a weight isn't finite.
     """
     expected = model.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    faults = [("lacks", missing), ("has, unknown to the model,", extra), ("has of another shape", shapes)]
-    if told := [f"{what} {some(names)}" for what, names in faults if names]:
+    faults = {
+        "lacks": sorted(expected.keys() - state.keys()),
+        "has, unknown to the model,": sorted(state.keys() - expected.keys()),
+        "has of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in state and state[name].shape != value.shape
+        ],
+    }
+    if told := [f"{what} {some(names)}" for what, names in faults.items() if names]:
         raise InputError(
             f"{source}: not the weights of the config's model: {'; '.join(told)}; give those that belong, or correct "
             "the experiment's model"
@@ -153,13 +155,9 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], source
 
 
 def import_weights(config: Config, path: str | Path, sha256: str | None, names: Sequence[str]) -> dict[str, Any]:
-    """A checkpoint's weights as the config's model holds them: a state_dict on the CPU.
+    """A checkpoint's weights as the model of a training's config holds them: a state_dict on the CPU.
 
-    Args:
-        config: A training's config.
-        path: The checkpoint.
-        sha256: The file's digest or its first hex digits; None: not checked.
-        names: The data set's classes in train-id order.
+    Args: sha256: the file's digest or its first hex digits; None: not checked. names: classes in train-id order.
     Raises: InputError where digest, classes, names or shapes differ.
     """
     if sha256:

@@ -8,8 +8,6 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-import yaml
-
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
 from freemask.data.sizes import Size
@@ -64,17 +62,6 @@ class Experiment:
     val_sizes: list[Size] | None = None
 
 
-def read_model(models: str | Path, name: str) -> dict[str, Any]:
-    """The entry of a model in the models file; InputError names the file and the models in it."""
-    try:
-        entries = yaml.safe_load(Path(models).read_text())
-    except (FileNotFoundError, yaml.YAMLError) as error:
-        raise InputError(f"{models}: cannot be read ({error}); check the path and the file") from None
-    if name not in entries:
-        raise InputError(f"{models}: no model {name!r}; it holds {', '.join(entries)}")
-    return entries[name]
-
-
 def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """The mmengine config of one training, as plain values in the order in which it is written.
 
@@ -86,7 +73,7 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """
     regime = _check(entry, experiment)
     base = base_config(entry["base"])
-    base.merge_from_dict(_overrides(fill_in(entry.get("overrides", {}), experiment.mask_size)))
+    base.merge_from_dict(fill_in(entry.get("overrides", {}), experiment.mask_size))
     config = base.to_dict()
     _agree_on_scales(config, experiment)
     accumulate = entry["gpus"] // max(experiment.gpus, 1)  # steps of one update, which sees as many images
@@ -164,15 +151,6 @@ def _check(entry: dict[str, Any], experiment: Experiment) -> Regime:
     settings = (experiment.dataset, experiment.regime, experiment.balance, experiment.gpus, experiment.precision)
     check_training(experiment.name, entry, *settings)
     return regime
-
-
-def _overrides(value: Any, key: str = "") -> Any:
-    """Make tuples, which YAML lacks, of the pairs of numbers that mmcv's transforms take."""
-    if isinstance(value, dict):
-        return {name: _overrides(inner, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return tuple(value) if key in ("scale", "ratio_range", "crop_size") else [_overrides(item) for item in value]
-    return value
 
 
 def _agree_on_scales(config: dict[str, Any], experiment: Experiment) -> None:

@@ -52,12 +52,8 @@ def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
-    """Read one data set's rows of an experiments table (see `read_all_experiments`).
+    """Read one data set's rows of an experiments table (see `read_all_experiments`) in a study (see `of_study`).
 
-    Args:
-        path: The table.
-        dataset: Id of the data set.
-        study: main or ablation (see `of_study`).
     Raises: InputError where there are none.
     """
     table = read_all_experiments(path)
