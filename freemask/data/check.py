@@ -125,12 +125,7 @@ def check_split(
 ) -> Report:
     """Read every image and mask that isn't cached, and judge every pair.
 
-    Args:
-        pairs: Paths of images and their masks.
-        mask_format: What masks may hold.
-        cache: Cache file; made if it doesn't exist. None: nothing is remembered.
-        processes: Number of processes that read files.
-        description: Name of the progress bar.
+    Args: pairs: paths of images and their masks; cache: file of what was found, None: nothing is remembered.
     """
     report = Report()
     known = _read_cache(cache) if cache else {}
@@ -335,10 +330,7 @@ def duplicates(index: pd.DataFrame, report: Report, others: dict[str, pd.DataFra
 
     The same image in two files of other bytes, e.g. as PNG and as JPEG, is known by its mask, if that has SEVERAL labels.
 
-    Args:
-        index: image, image_sha256 and mask_sha256 of the split.
-        report: Its check.
-        others: The same as `index` of other splits.
+    Args: index: image, image_sha256 and mask_sha256 of the split; others: the same of other splits.
     """
     several = index[[mask.counts.count(":") >= SEVERAL for _, mask in report.contents]]
     found = []

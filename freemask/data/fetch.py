@@ -178,10 +178,7 @@ def refuse_full_disk(folder: Path, needed: float, what: str) -> None:
 def unpack(archive: Path, destination: Path, folder: str = "") -> None:
     """Unpack a zip archive into a temporary folder beside destination, then rename that to destination.
 
-    Args:
-        archive: The zip archive.
-        destination: Doesn't exist yet, or is empty.
-        folder: Unpack the content of this folder of the archive only.
+    Args: destination: doesn't exist yet, or is empty; folder: unpack the content of this folder of the archive only.
     Raises: InputError for a damaged archive, a name that leads out of the folder, a link, or a full disk.
     """
     temporary = destination.parent / f".{destination.name}.unpacking"
@@ -221,9 +218,7 @@ def fetch_folder(address: str, folder: Path) -> None:
 
     Weights are compared with the hub's SHA-256. model_index.json comes last: an interrupted download is no pipeline.
 
-    Args:
-        address: hf://owner/name@commit.
-        folder: Where the pipeline goes.
+    Args: address: hf://owner/name@commit; folder: where the pipeline goes.
     Raises: InputError for an address of another form, no network, missing safetensors, or a wrong digest.
     """
     named = HUB.fullmatch(address)

@@ -15,10 +15,7 @@ def split_of(mask_id: str, validation_share: float) -> str:
 def take(pairs: Pairs, split: str, validation_share: float) -> list[int]:
     """Positions of the pairs that belong to a split.
 
-    Args:
-        pairs: All pairs of the training folders.
-        split: train or val.
-        validation_share: About which share of them is validation, 0 to 1.
+    Args: pairs: all of the training folders; split: train or val; validation_share: 0 to 1.
     Raises: InputError if none is left for a split.
     """
     splits = [split_of(mask_id, validation_share) for mask_id, _, _ in pairs]

@@ -52,13 +52,7 @@ def cut(
 ) -> pd.DataFrame:
     """Cut the images and masks of an index into windows, PNGs below a folder; files that are there already stay.
 
-    Args:
-        table: mask_id, image, mask of checked pairs.
-        mask_format: How the masks are read.
-        windows: Their size and overlap.
-        evaluated: Whether each pixel is labelled in one window only.
-        folder: Where the windows are written.
-        processes: Number of processes.
+    Args: table: mask_id, image, mask of checked pairs; evaluated: whether each pixel is labelled in one window only.
     Returns: COLUMNS of the windows, without those that have no labelled pixel.
     Raises: InputError if none has one.
     """

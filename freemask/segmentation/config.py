@@ -65,9 +65,7 @@ class Experiment:
 def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """The mmengine config of one training, as plain values in the order in which it is written.
 
-    Args:
-        entry: The model's entry of the models file.
-        experiment: The other settings.
+    Args: entry: the model's entry of the models file; experiment: the other settings.
     Raises: InputError for a regime without its inputs, a data set without iterations, unsuitable GPUs, scales that
         differ between training and evaluation, or images that the model can't take.
     """

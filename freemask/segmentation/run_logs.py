@@ -80,11 +80,7 @@ def read_log(path: str | Path) -> RunLog:
 def choose(log: RunLog, iterations: int, take: str, path: str | Path) -> Evaluation:
     """The evaluation at the run's end (take: last), or the one of the highest mIoU, the earliest of equals (best).
 
-    Args:
-        log: The log's content.
-        iterations: Iterations of the whole run.
-        take: last or best.
-        path: The log, for messages.
+    Args: iterations: of the whole run; take: last or best; path: the log, for messages.
     Raises: InputError if the log isn't that of one whole run of so many iterations.
     """
     remedy = "give the whole log of one run of this experiment"

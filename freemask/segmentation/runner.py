@@ -126,9 +126,7 @@ def inputs_digest(config: Config) -> str:
 def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     """Train to the end, from the last readable checkpoint of the work folder if there is one.
 
-    Args:
-        config: As read by `read_config`; it is changed.
-        launcher: none, pytorch (torchrun) or slurm (srun).
+    Args: config: as read by `read_config`, is changed; launcher: none, pytorch (torchrun) or slurm (srun).
     Returns: the model's state_dict.
     """
     if config.optim_wrapper.type == "BFloat16OptimWrapper":

@@ -50,8 +50,7 @@ def measured_seconds(logs: Path) -> pd.DataFrame:
     From the log of each shard ("... 30 images made, ...") and Snakemake's benchmark file beside it: wall time of the
     whole job, loading included. Shards that made no image don't count.
 
-    Args:
-        logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
+    Args: logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
     Returns: images, seconds_per_image by generator.
     """
     jobs = []
