@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from freemask import cli, files
+from freemask import cli, files, segmentation
 from freemask.errors import InputError
 from freemask.segmentation.regimes import REGIMES
 
@@ -92,4 +92,4 @@ def training_config(
 
 
 if __name__ == "__main__":
-    cli.run(training_config)
+    cli.run(training_config, hidden=segmentation.HIDDEN)
