@@ -13,7 +13,7 @@ rule training_config:
         check=checks("results/{dataset}/training/{experiment}/seed-{train_seed}/config.py"),
         train_sizes="results/{dataset}/check/train.sizes.tsv",
         val_sizes="results/{dataset}/check/val.sizes.tsv",
-        synthetic=pairs_to_train_on,
+        synthetic=lambda wildcards: [] if imported(wildcards) else synthetic_pairs(wildcards),
         label_space=label_space("labels"),
     output:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
