@@ -12,14 +12,13 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import sha256, subfolder, write_changed
+from freemask.files import LONGEST_ID, sha256, subfolder, write_changed
 from freemask.images import png_bytes, read_mask
 from freemask.tables import read_table
 
 Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 OF_SYSTEMS = (".", "@eaDir", "__MACOSX")  # beginnings of folders that systems add: previews, other copies
-LONGEST_ID = 150  # bytes; names of files get more behind it, and file systems take 255
 
 
 def match_files(

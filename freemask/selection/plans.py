@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from freemask.data.masks import LONGEST_ID
 from freemask.errors import InputError
+from freemask.files import LONGEST_ID
 from freemask.tables import read_table
 
 

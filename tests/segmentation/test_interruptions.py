@@ -31,7 +31,8 @@ def world(tmp_path_factory):
     entry = tiny_training.write_world(iterations=ITERATIONS)
     entry["overrides"]["default_hooks"]["checkpoint"]["interval"] = 7
     entry["overrides"]["train_cfg"]["val_interval"] = 20
-    models = {"tiny": entry, "loaders": entry | {"workers": 2}, "pair": entry | {"gpus": 2}}
+    pair = entry | {"gpus": 2, "iterations": {"tiny": 50}}
+    models = {"tiny": entry, "loaders": entry | {"workers": 2}, "pair": pair}
     Path("models.yaml").write_text(yaml.safe_dump(models))
     yield folder
     os.chdir(before)
