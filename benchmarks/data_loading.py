@@ -104,9 +104,9 @@ def loader(model: str, table: str, workers: int = 0, steps: int = 1) -> dict[str
     from mmengine.registry import init_default_scope
 
     from freemask.segmentation import registered  # noqa: F401
-    from freemask.segmentation.config import Experiment, read_model, resolve
+    from freemask.segmentation.config import Experiment, resolve
 
-    entry = read_model(ROOT / "config/models.yaml", model)
+    entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())[model]
     experiment = Experiment(
         name="benchmark",
         dataset="miniworld",

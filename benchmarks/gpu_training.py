@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from gpu_synthesis import GPU, Numbers, kernels, synchronize
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -25,7 +26,7 @@ from torch.utils.data import Dataset
 from freemask import cli
 from freemask.data.label_space import LabelSpace
 from freemask.segmentation import registered  # noqa: F401 - registers what configs name
-from freemask.segmentation.config import Experiment, base_config, read_model, resolve
+from freemask.segmentation.config import Experiment, base_config, resolve
 from freemask.segmentation.runner import AtomicRunner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,7 +154,7 @@ def measure(numbers: Numbers, model: str, way: str, iterations: int, narrow: boo
 def build_runner(model: str, way: str, iterations: int, folder: Path, narrow: bool) -> Runner:
     """A Runner on random data."""
     whose, _, option = way.partition("-")
-    entry = read_model(ROOT / "config/models.yaml", model)
+    entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())[model]
     if whose == "theirs":
         config = base_config(entry["base"])
         config.work_dir = str(folder)

@@ -71,13 +71,23 @@ def command_line(function: Callable[..., None]) -> App:
     return app
 
 
-def run(function: Callable[..., None], gpus: int | Callable[[dict[str, Any]], int] = 0, watched: bool = True) -> None:
+def run(
+    function: Callable[..., None],
+    gpus: int | Callable[[dict[str, Any]], int] = 0,
+    watched: bool = True,
+    hidden: Iterable[str] = (),
+) -> None:
     """Run a script's function with the options of the command line; an InputError ends it with one line and code 1.
 
-    Args: function: typed, with keyword-only parameters; gpus: how many to take first, if the machine has any (the
-        function sees only these), or a function of the options to this; watched: whether a watchdog ends a hang.
+    Args:
+        function: Typed function with keyword-only parameters.
+        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
+            from the options.
+        watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
+        hidden: Packages that libraries import if they are installed, and that the function doesn't need.
     """
     options = _options(command_line(function))
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # an import of None fails
     log = options.pop("log", None)
     faulthandler.enable()
     try:

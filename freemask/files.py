@@ -19,6 +19,7 @@ from freemask import disks, watchdog
 from freemask.errors import InputError
 
 RUN = "@"  # results/<data set>@<run>, see freemask.workflow.named_runs
+LONGEST_ID = 150  # bytes; names of files get more behind it, and file systems take 255
 
 
 def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -> None:

@@ -114,13 +114,12 @@ shell.prefix(
 )
 
 
-def code_of(script, plugged_in=None):
+def code_of(script, plugged_in=lambda wildcards: ()):
     """A parameter that changes with the code that a script's result depends on; found from its imports.
 
-    plugged_in: a function of the wildcards to the names of plug-ins, whose code counts as well.
+    A function, so that only jobs of a run take the time. plugged_in: wildcards to names of plug-ins, whose code counts
+    as well.
     """
-    if plugged_in is None:
-        return code_digest(script)
     return lambda wildcards: code_digest(script, *plugged_in(wildcards))
 
 

@@ -146,9 +146,7 @@ for dataset, facts in DATASETS.items():
             ),
             image_suffix=facts["image_suffix"],
             mask_suffix=facts["mask_suffix"],
-            ignored_suffixes=" ".join(
-                f"--ignored-suffixes={shlex.quote(end)}" for end in facts.get("ignored_suffixes", [])
-            ),
+            ignored_suffixes=ignored_suffixes(dataset),
             ids_from=facts.get("ids_from", "name"),
             share=option("--validation-share", facts.get("validation_share", "")),
             mask_format=json.dumps(facts["mask_format"].to_json()),

@@ -13,7 +13,7 @@ rule training_config:
         check=checks("results/{dataset}/training/{experiment}/seed-{train_seed}/config.py"),
         train_sizes="results/{dataset}/check/train.sizes.tsv",
         val_sizes="results/{dataset}/check/val.sizes.tsv",
-        synthetic=pairs_to_train_on,
+        synthetic=lambda wildcards: [] if imported(wildcards) else synthetic_pairs(wildcards),
         label_space=label_space("labels"),
     output:
         config="results/{dataset}/training/{experiment}/seed-{train_seed}/config.py",
@@ -145,8 +145,6 @@ use rule evaluate as evaluate_best with:
             option("--weights", Path(input.weights).with_name("best.pth")),
             "--checkpoint best",
         ],
-        scales=EVALUATION["scales"],
-        flip="--flip" if EVALUATION["flip"] else "",
         more="",
 
 
@@ -164,12 +162,6 @@ use rule evaluate as evaluate_test with:
     benchmark:
         "logs/{dataset}/evaluate_test/{experiment}/seed-{train_seed}.benchmark.tsv"
     params:
-        weights=lambda wildcards, input: [
-            option("--weights", input.weights),
-            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
-        ],
-        scales=EVALUATION["scales"],
-        flip="--flip" if EVALUATION["flip"] else "",
         more=lambda wildcards, input: option("--table", input.index),
 
 
@@ -189,9 +181,6 @@ use rule evaluate_test as evaluate_best_test with:
             option("--weights", Path(input.weights).with_name("best.pth")),
             "--checkpoint best",
         ],
-        scales=EVALUATION["scales"],
-        flip="--flip" if EVALUATION["flip"] else "",
-        more=lambda wildcards, input: option("--table", input.index),
 
 
 rule import_checkpoint:

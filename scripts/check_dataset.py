@@ -80,7 +80,7 @@ def check_dataset(
             cli.tell(f"warning: {index}: {warning}; all are in {duplicates}")
     unseen = [name for name, images in zip(space.names, report.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
-    cli.tell(f"{index}: {report.pairs} pairs are good, {report.read} files read{note}")
+    cli.tell(f"{index}: {len(report.files)} pairs are good, {report.read} files read{note}")
 
 
 if __name__ == "__main__":

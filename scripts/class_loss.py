@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from freemask import cli
+from freemask import cli, segmentation
 
 
 def class_loss(
@@ -55,4 +55,4 @@ def class_loss(
 
 
 if __name__ == "__main__":
-    cli.run(class_loss, gpus=1)
+    cli.run(class_loss, gpus=1, hidden=segmentation.HIDDEN)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from freemask import cli
+from freemask import cli, segmentation
 
 
 def evaluate(
@@ -82,4 +82,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    cli.run(evaluate, gpus=1)
+    cli.run(evaluate, gpus=1, hidden=segmentation.HIDDEN)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from freemask import cli
+from freemask import cli, segmentation
 
 
 def generator_quality(
@@ -64,4 +64,4 @@ def generator_quality(
 
 
 if __name__ == "__main__":
-    cli.run(generator_quality, gpus=1)
+    cli.run(generator_quality, gpus=1, hidden=segmentation.HIDDEN)

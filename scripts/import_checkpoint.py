@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from freemask import cli
+from freemask import cli, segmentation
 
 
 def import_checkpoint(*, checkpoint: Path, sha256: str | None = None, config: Path, weights: Path) -> None:
@@ -26,4 +26,4 @@ def import_checkpoint(*, checkpoint: Path, sha256: str | None = None, config: Pa
 
 
 if __name__ == "__main__":
-    cli.run(import_checkpoint)
+    cli.run(import_checkpoint, hidden=segmentation.HIDDEN)

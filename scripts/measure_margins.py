@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from freemask import cli
+from freemask import cli, segmentation
 
 
 def measure_margins(
@@ -82,4 +82,4 @@ def measure_margins(
 
 
 if __name__ == "__main__":
-    cli.run(measure_margins, gpus=1)
+    cli.run(measure_margins, gpus=1, hidden=segmentation.HIDDEN)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from freemask import cli
+from freemask import cli, segmentation
 
 RANK = {"pytorch": "RANK", "slurm": "SLURM_PROCID"}  # where torchrun and srun tell a process its number
 
@@ -66,4 +66,4 @@ def gpus(options: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(train, gpus=gpus)
+    cli.run(train, gpus=gpus, hidden=segmentation.HIDDEN)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from freemask import cli, files
+from freemask import cli, files, segmentation
 from freemask.errors import InputError
 from freemask.segmentation.regimes import REGIMES
 
@@ -14,9 +14,7 @@ Regime = Annotated[str, Parameter(help=f"What to train on: {', '.join(REGIMES)},
 
 def training_config(
     *,
-    settings: cli.Json = None,
-    models: Path | None = None,
-    model: str | None = None,
+    settings: cli.Json,
     dataset: str,
     label_space: Path,
     regime: Regime,
@@ -43,8 +41,6 @@ def training_config(
 
     Args:
         settings: JSON of the model's entry of the models file.
-        models: Instead of --settings: the models file.
-        model: Entry of --models.
         dataset: Id of the data set, picks the entry's iterations.
         label_space: JSON of the data set's classes.
         schedule: Multiple of the entry's iterations.
@@ -64,38 +60,36 @@ def training_config(
         config: Output; work/ will lie beside it.
     """
     from freemask.data.sizes import read_sizes
-    from freemask.segmentation.config import Experiment, config_text, read_model, resolve
+    from freemask.segmentation.config import Experiment, config_text, resolve
 
-    def relative(path: Path | None) -> str | None:
-        if path is not None and path.is_absolute():
+    paths = {
+        "label_space": label_space,
+        "real": train,
+        "synthetic": synthetic,
+        "validation": val,
+        "work_dir": config.parent / "work",
+        "initial": initial,
+        "initial_weights": initial_weights,
+    }
+    for path in filter(None, paths.values()):
+        if path.is_absolute():
             raise InputError(f"{path}: absolute; want it relative to the working directory")
-        return str(path) if path else None
-
-    if not settings and not (models and model):
-        raise InputError("the model is missing: give --settings, or --models and --model")
     experiment = Experiment(
         name=config.parent.parent.name,
         dataset=dataset,
-        label_space=relative(label_space),
         regime=regime,
         schedule=schedule,
-        real=relative(train),
-        synthetic=relative(synthetic),
-        validation=relative(val),
         train_seed=train_seed,
-        work_dir=relative(config.parent / "work"),
-        initial=relative(initial),
-        initial_weights=relative(initial_weights),
         gpus=gpus,
         precision=precision,
         balance=balance,
         mask_size=mask_size,
         train_sizes=read_sizes(train_sizes) if train_sizes else None,
         val_sizes=read_sizes(val_sizes) if val_sizes else None,
+        **{name: path and str(path) for name, path in paths.items()},
     )
-    entry = settings or read_model(models, model)
-    files.write_atomic(config, config_text(resolve(entry, experiment)).encode())
+    files.write_atomic(config, config_text(resolve(settings, experiment)).encode())
 
 
 if __name__ == "__main__":
-    cli.run(training_config)
+    cli.run(training_config, hidden=segmentation.HIDDEN)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from freemask.data.check import State, read_file
+from freemask.data.check import Checked, read_file
 from freemask.files import digest, read_json, sha256, write_atomic
 from freemask.parallel import some
 
@@ -36,7 +36,7 @@ class Changes:
         return ", ".join(f"{len(paths)} {kind} ({some(paths)})" for kind, paths in kinds.items() if paths)
 
 
-def write_record(path: Path, pairs: Iterable[tuple[State, State]], state: Path | None) -> None:
+def write_record(path: Path, pairs: Iterable[tuple[Checked, Checked]], state: Path | None) -> None:
     """Record the files that an index was made of, and the state that they were in."""
     files = {file.path: [file.size, file.changed, file.sha256, file.values] for pair in pairs for file in pair}
     text = state.read_text() if state else FIRST
@@ -96,18 +96,17 @@ def _write_state(path: Path, text: str) -> None:
 
 def _stat(paths: Sequence[str]) -> Iterable[tuple[int, int]]:
     """Size and time of change of each file; (-1, 0) if there is none (a broken link)."""
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+
+    def stat(chunk: Sequence[str]) -> list[tuple[int, int]]:
+        found = []
+        for path in chunk:
+            try:
+                status = os.stat(path)
+                found.append((status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((-1, 0))
+        return found
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for sizes in pool.map(_stat_chunk, chunks):
+        for sizes in pool.map(stat, (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))):
             yield from sizes
-
-
-def _stat_chunk(paths: Sequence[str]) -> list[tuple[int, int]]:
-    found = []
-    for path in paths:
-        try:
-            status = os.stat(path)
-            found.append((status.st_size, status.st_mtime_ns))
-        except OSError:
-            found.append((-1, 0))
-    return found

@@ -80,22 +80,10 @@ class Checked(NamedTuple):
     sha256: str
     content: Content
 
-
-class Job(NamedTuple):
-    """Two files to check, an image and its mask: kind, path, and what is cached of each."""
-
-    image: tuple[str, str, Checked | None]
-    mask: tuple[str, str, Checked | None]
-
-
-class State(NamedTuple):
-    """A file without its content, see Checked; of a mask its kind and the digest of its values, "mask:<digest>"."""
-
-    path: str
-    size: int
-    changed: int
-    sha256: str
-    values: str = ""
+    @property
+    def values(self) -> str:
+        """Kind and digest of a mask's values, "mask:<digest>"; empty for an image."""
+        return "" if self.kind == "image" else f"{self.kind}:{self.content.digest}"
 
 
 class Offender(NamedTuple):
@@ -111,24 +99,25 @@ class Report:
     """Result of checking a split.
 
     Attributes:
-        pairs: Number of pairs.
         read: Number of files that were read; the others were cached.
         offenders: Files that can't be used.
         files: Image and mask of each pair.
         sizes: Sizes of the readable images.
         pixels: Pixels of each raw label, (256,).
         images: Masks that show each raw label, (256,).
-        contents: What the image and the mask of each pair hold.
     """
 
-    pairs: int = 0
     read: int = 0
     offenders: list[Offender] = field(default_factory=list)
-    files: list[tuple[State, State]] = field(default_factory=list)
+    files: list[tuple[Checked, Checked]] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    contents: list[tuple[Content, Content]] = field(default_factory=list)
+
+    @property
+    def contents(self) -> list[tuple[Content, Content]]:
+        """What the image and the mask of each pair hold."""
+        return [(image.content, mask.content) for image, mask in self.files]
 
 
 def check_split(
@@ -136,30 +125,24 @@ def check_split(
 ) -> Report:
     """Read every image and mask that isn't cached, and judge every pair.
 
-    Args:
-        pairs: Paths of images and their masks.
-        mask_format: What masks may hold.
-        cache: Cache file; made if it doesn't exist. None: nothing is remembered.
-        processes: Number of processes that read files.
-        description: Name of the progress bar.
+    Args: pairs: paths of images and their masks; cache: file of what was found, None: nothing is remembered.
     """
     report = Report()
     known = _read_cache(cache) if cache else {}
     masks = "colors" if mask_format.colors else "mask"
     kinds = [(("image", image), (masks, mask)) for image, mask in pairs]
-    jobs = [Job((*image, known.get(image)), (*mask, known.get(mask))) for image, mask in kinds]
+    jobs = [[(*named, known.get(named)) for named in pair] for pair in kinds]
     sizes: dict[tuple[int, int], Size] = {}
     with open(cache or os.devnull, "a", buffering=1) as file:  # line by line: a killed run loses only the pairs in work
-        for job, (image, mask) in zip(jobs, map_files(_examine, jobs, processes, description, "pair"), strict=True):
-            for found, cached in ((image, job.image[2]), (mask, job.mask[2])):
-                if found != cached:
+        for job, found in zip(jobs, map_files(_examine, jobs, processes, description, "pair"), strict=True):
+            for checked, (*_, cached) in zip(found, job, strict=True):
+                if checked != cached:
                     report.read += 1
-                    if found.changed:
-                        file.write(json.dumps(found) + "\n")
-            report.contents.append((image.content, mask.content))
-            report.pairs += 1
-            report.offenders += judge(image, mask, mask_format)
-            report.files.append((State(*image[1:5]), State(*mask[1:5], f"{mask.kind}:{mask.content.digest}")))
+                    if checked.changed:
+                        file.write(json.dumps(checked) + "\n")
+            report.files.append(found)
+            report.offenders += judge(*found, mask_format)
+            image, mask = found
             width, height, *_ = image.content
             if width:
                 size = sizes.get((width, height), Size(width, height, 0, image.path))
@@ -188,8 +171,9 @@ def _read_cache(path: Path) -> dict[tuple[str, str], Checked]:
     return {}
 
 
-def _examine(job: Job) -> tuple[Checked, Checked]:
-    return _check_file(*job.image), _check_file(*job.mask)
+def _examine(job: list[tuple[str, str, Checked | None]]) -> tuple[Checked, Checked]:
+    image, mask = job
+    return _check_file(*image), _check_file(*mask)
 
 
 def _check_file(kind: str, path: str, cached: Checked | None) -> Checked:
@@ -272,16 +256,8 @@ def _mask_problem(image: Image.Image, path: str, colors: bool) -> tuple[str, str
         return "an orientation, which masks may not have", "turn its pixels and save it without one"
     if image.mode.startswith(("I", "F")) or depth(image, path) > 8:
         return f"{depth(image, path)} bits a channel (mode {image.mode})", "save the mask with 8 bits a channel"
-    return _color_problem(image) if colors else _label_problem(image, path)
-
-
-def _color_problem(image: Image.Image) -> tuple[str, str] | None:
-    """Why an image can't be a mask of colors, and the remedy."""
-    return None if image.mode in IMAGE_MODES else (f"colours as {image.mode}", "save the mask in RGB")
-
-
-def _label_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
-    """Why an image can't be a mask of labels, and the remedy."""
+    if colors:
+        return None if image.mode in IMAGE_MODES else (f"colours as {image.mode}", "save the mask in RGB")
     if image.mode in ("RGB", "RGBA"):
         remedy = "write `masks_are: colors` into the data set's file to have its colours read, or export 8-bit labels"
         return f"colours (mode {image.mode}), not labels", remedy
@@ -327,11 +303,9 @@ def judge(image: Checked, mask: Checked, mask_format: MaskFormat) -> list[Offend
     return found
 
 
-def _parse_counts(counts: str) -> Iterator[tuple[int, int]]:
+def _parse_counts(counts: str) -> Iterator[tuple[int, ...]]:
     """Parse 'value:pixels value:pixels ...'."""
-    for entry in counts.split():
-        value, _, pixels = entry.partition(":")
-        yield int(value), int(pixels)
+    return (tuple(map(int, entry.split(":"))) for entry in counts.split())
 
 
 def equal_images(
@@ -345,9 +319,7 @@ def equal_images(
         split: Name of that one.
         by: image_sha256; or mask_sha256: images whose masks have the same bytes.
     """
-    first = index.drop_duplicates(by)
-    again = index[index.duplicated(by)].merge(first, on=by).assign(split="same")
-    found = [again]
+    found = [index[index.duplicated(by)].merge(index.drop_duplicates(by), on=by).assign(split="same")]
     if other is not None:
         found.append(index.merge(other.drop_duplicates(by), on=by).assign(split=split))
     return pd.concat(found)[["image_x", "image_y", "split"]].rename(columns={"image_x": "image", "image_y": "equal_to"})
@@ -358,10 +330,7 @@ def duplicates(index: pd.DataFrame, report: Report, others: dict[str, pd.DataFra
 
     The same image in two files of other bytes, e.g. as PNG and as JPEG, is known by its mask, if that has SEVERAL labels.
 
-    Args:
-        index: image, image_sha256 and mask_sha256 of the split.
-        report: Its check.
-        others: The same as `index` of other splits.
+    Args: index: image, image_sha256 and mask_sha256 of the split; others: the same of other splits.
     """
     several = index[[mask.counts.count(":") >= SEVERAL for _, mask in report.contents]]
     found = []
@@ -387,4 +356,4 @@ def refuse(path: Path, report: Report) -> None:
     lines = [f"{found.path}: {found.what}; {found.remedy}" for found in report.offenders[:SHOWN]]
     number, left = len(report.offenders), len(report.offenders) - len(lines)
     more = [f"... and {left} more"] if left else []
-    raise InputError("\n  ".join([f"{number} problem(s) in {report.pairs} pairs, all in {path}:", *lines, *more]))
+    raise InputError("\n  ".join([f"{number} problem(s) in {len(report.files)} pairs, all in {path}:", *lines, *more]))

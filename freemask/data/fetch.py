@@ -36,9 +36,7 @@ PATTERNS = [f"{part}/*{suffix}" for part in PARTS for suffix in (".json", ".txt"
 VARIANTS = ["*.fp16.*", "*.non_ema.*"]  # of the same weights
 
 
-def fetch_file(
-    url: str, path: str | Path, sha256: str | None = None, otherwise: str = "", reserve: float = 0.0
-) -> None:
+def fetch_file(url: str, path: Path, sha256: str | None = None, otherwise: str = "", reserve: float = 0.0) -> None:
     """Download a file, resuming what an earlier run left; a file that exists is checked and stays.
 
     Args:
@@ -50,7 +48,6 @@ def fetch_file(
         reserve: Free disk needed beside the file, in sizes of the file (1 for an archive that will be unpacked).
     Raises: InputError for a wrong address, disk or digest, or no network. The file isn't at its path then.
     """
-    path = Path(path)
     if path.exists():
         _check_digest(path, path, sha256, f"delete {path} to fetch it again")
         cli.tell(f"{path}: there already, SHA-256 agrees")
@@ -108,7 +105,7 @@ def _download(url: str, target: Path, reserve: float, remedy: str) -> None:
 
 def _attempt(url: str, target: Path, reserve: float) -> None:
     """Download to target, resuming its part if that is of the same file: same address, same size."""
-    note = _note(target)
+    note = Path(f"{target}.json")  # what a part belongs to: url, and total [bytes] of the whole file
     before = files.read_json(note) if note.exists() else {}
     if before.get("url") != url:
         _drop_part(target)
@@ -129,11 +126,6 @@ def _attempt(url: str, target: Path, reserve: float) -> None:
         gdown.download(url, str(target), quiet=True, use_cookies=False, resume=True, timeout=TIMEOUT, progress=show)
 
 
-def _note(target: Path) -> Path:
-    """File that says what a part belongs to: url, and total [bytes] of the whole file."""
-    return Path(f"{target}.json")
-
-
 def _parts(target: Path) -> list[Path]:
     """Unfinished downloads as gdown names them: target, 8 characters, '.part'."""
     return [path for path in target.parent.glob("*.part") if path.name[:-13] == target.name]
@@ -144,7 +136,7 @@ def _received(target: Path) -> int:
 
 
 def _drop_part(target: Path) -> None:
-    for path in (_note(target), *_parts(target)):
+    for path in (Path(f"{target}.json"), *_parts(target)):
         path.unlink(missing_ok=True)
 
 
@@ -153,10 +145,8 @@ def _refuse_web_page(url: str, file: Path, remedy: str) -> None:
     with open(file, "rb") as opened:
         start = opened.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        raise InputError(
-            f"{url}: the server answers with a web page instead of the file (a login, or too many downloads today);"
-            f" open it in a browser, {remedy}"
-        )
+        sent = "a web page instead of the file (a login, or too many downloads today)"
+        raise InputError(f"{url}: the server answers with {sent}; open it in a browser, {remedy}")
 
 
 def _check_digest(file: Path, path: Path, sha256: str | None, remedy: str) -> None:
@@ -181,19 +171,14 @@ def refuse_full_disk(folder: Path, needed: float, what: str) -> None:
     """Raise InputError unless the disk of a folder has `needed` bytes free, and some to spare."""
     free = shutil.disk_usage(folder).free
     if needed + SPARE > free:
-        raise InputError(
-            f"{folder}: {what} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room, or link the"
-            " folder to a larger disk"
-        )
+        needs = f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there"
+        raise InputError(f"{folder}: {what} {needs}; make room, or link the folder to a larger disk")
 
 
 def unpack(archive: Path, destination: Path, folder: str = "") -> None:
     """Unpack a zip archive into a temporary folder beside destination, then rename that to destination.
 
-    Args:
-        archive: The zip archive.
-        destination: Doesn't exist yet, or is empty.
-        folder: Unpack the content of this folder of the archive only.
+    Args: destination: doesn't exist yet, or is empty; folder: unpack the content of this folder of the archive only.
     Raises: InputError for a damaged archive, a name that leads out of the folder, a link, or a full disk.
     """
     temporary = destination.parent / f".{destination.name}.unpacking"
@@ -201,13 +186,11 @@ def unpack(archive: Path, destination: Path, folder: str = "") -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted run
     try:
         with zipfile.ZipFile(archive) as zipped:
-            for member in zipped.infolist():
+            members = zipped.infolist()
+            for member in members:
                 _refuse_unsafe(member, archive)
-            chosen = [
-                member
-                for member in zipped.infolist()
-                if not member.is_dir() and PurePosixPath(member.filename).is_relative_to(folder)
-            ]
+            inside = [member for member in members if PurePosixPath(member.filename).is_relative_to(folder)]
+            chosen = [member for member in inside if not member.is_dir()]
             if not chosen:
                 where = f" in its folder {folder}" if folder else ""
                 raise InputError(f"{archive}: no files{where}; is it the right archive?")
@@ -235,9 +218,7 @@ def fetch_folder(address: str, folder: Path) -> None:
 
     Weights are compared with the hub's SHA-256. model_index.json comes last: an interrupted download is no pipeline.
 
-    Args:
-        address: hf://owner/name@commit.
-        folder: Where the pipeline goes.
+    Args: address: hf://owner/name@commit; folder: where the pipeline goes.
     Raises: InputError for an address of another form, no network, missing safetensors, or a wrong digest.
     """
     named = HUB.fullmatch(address)
@@ -256,9 +237,12 @@ def fetch_folder(address: str, folder: Path) -> None:
             )
         (folder / INDEX).unlink(missing_ok=True)
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=chosen)
-        for path in chosen:
-            if digests[path]:
-                _check_or_delete(folder / path, digests[path])
+        for path in (path for path in chosen if digests[path]):
+            try:
+                files.check_sha256(folder / path, digests[path], "the hub says so, and it was damaged on the way: run again")
+            except InputError:
+                (folder / path).unlink()
+                raise
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=[INDEX])
     except InputError:
         raise
@@ -269,11 +253,3 @@ def fetch_folder(address: str, folder: Path) -> None:
             f" https://huggingface.co/{repository} as {folder}"
         ) from None
     cli.tell(f"{folder}: {len(chosen) + 1} files of {repository} at commit {commit}")
-
-
-def _check_or_delete(path: Path, sha256: str) -> None:
-    try:
-        files.check_sha256(path, sha256, "the hub says so, and it was damaged on the way: run again")
-    except InputError:
-        path.unlink()
-        raise

@@ -20,11 +20,6 @@ from freemask.tables import read_table
 IGNORE_INDEX = 255  # train id of pixels that losses and metrics ignore
 
 
-def _given(text: object) -> bool:
-    """Whether a cell of a table holds something; empty cells are read as 'nan'."""
-    return isinstance(text, str) and text.strip() not in ("", "nan")
-
-
 @dataclass(frozen=True)
 class LabelSpace:
     """The K classes of a data set, in train-id order.
@@ -101,16 +96,15 @@ class LabelSpace:
         for row in table.itertuples():
             if row.label == ignored:
                 raise InputError(f"{classes}: label {row.label} is also the data set's ignored label; give one up")
-            if not _given(row.word):
-                raise InputError(f"{classes}: label {row.label} has no word; the prompt needs one")
-            if not _given(row.name):
-                raise InputError(f"{classes}: label {row.label} has no name; tables and figures need one")
+            for column, user in (("word", "the prompt needs"), ("name", "tables and figures need")):
+                text = getattr(row, column)
+                if not isinstance(text, str) or text.strip() in ("", "nan"):
+                    raise InputError(f"{classes}: label {row.label} has no {column}; {user} one")
         repeated = table.label[table.label.duplicated()]
         if len(repeated):
             raise InputError(f"{classes}: label {repeated.iloc[0]} stands on more than one line; keep one")
         rgb = tuple(_rgb(color, classes) for color in table.color)
-        ids = tuple(int(label) for label in table.label)
-        return cls(ids, tuple(table.name), tuple(table.word), rgb, ignored)
+        return cls(tuple(table.label.tolist()), tuple(table.name), tuple(table.word), rgb, ignored)
 
     def __len__(self) -> int:
         return len(self.ids)

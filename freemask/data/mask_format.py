@@ -46,10 +46,8 @@ class MaskFormat:
     @classmethod
     def of_colors(cls, space: LabelSpace, ignored_color: tuple[int, int, int] | None) -> "MaskFormat":
         """Masks that hold the colors of a label space, and perhaps one of ignored pixels."""
-        values = {packed(color): label for color, label in zip(space.colors, space.ids, strict=True)}
-        if ignored_color:
-            values[packed(ignored_color)] = space.ignored
-        return cls(values, space.ignored, colors=True)
+        values = dict(zip(space.colors, space.ids, strict=True)) | ({ignored_color: space.ignored} if ignored_color else {})
+        return cls({int.from_bytes(color): label for color, label in values.items()}, space.ignored, colors=True)
 
     @classmethod
     def of_json(cls, settings: dict[str, Any]) -> "MaskFormat":
@@ -83,9 +81,11 @@ class MaskFormat:
 
     def _nearest(self, value: int) -> str:
         """The class color that is nearest to a color in RGB."""
-        colors = np.array([channels(color) for color in self.values])
-        distance = ((colors - np.array(channels(value))) ** 2).sum(axis=1)
-        return hexadecimal(list(self.values)[int(distance.argmin())])
+
+        def distance(color: int) -> int:
+            return sum((a - b) ** 2 for a, b in zip(color.to_bytes(3), value.to_bytes(3), strict=True))
+
+        return hexadecimal(min(self.values, key=distance))
 
     def read(self, path: str) -> np.ndarray:
         """Read a mask that the check accepts as raw labels (H, W) uint8.
@@ -107,14 +107,9 @@ ANY_LABELS = MaskFormat({label: label for label in range(256)}, ignored=-1)
 
 
 def store(table: pd.DataFrame, mask_format: MaskFormat, bad: set[str], folder: Path, processes: int) -> pd.DataFrame:
-    """Write the masks of an index as label PNGs, unless the files have these bytes already.
+    """Write the masks of an index as label PNGs below a folder, unless the files have these bytes already.
 
-    Args:
-        table: mask_id, mask, mask_sha256, ...
-        mask_format: How the masks are read.
-        bad: Masks that can't be used; check_dataset lists them.
-        folder: Folder of the label PNGs.
-        processes: Number of processes.
+    Args: table: mask_id, mask, mask_sha256, ...; bad: masks that can't be used (check_dataset lists them).
     Returns: The table with the label PNGs as masks, and the masks themselves as `source`.
     """
     good = ~table["mask"].isin(bad)
@@ -141,16 +136,6 @@ def count_colors(image: Image.Image) -> Iterator[tuple[int, int]]:
     colors, run_of = np.unique(values[starts], return_inverse=True)
     pixels = np.bincount(run_of, weights=lengths).astype(np.int64)
     return zip(colors.tolist(), pixels.tolist(), strict=True)
-
-
-def packed(color: tuple[int, int, int]) -> int:
-    """(r, g, b) as 0xrrggbb."""
-    return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def channels(value: int) -> tuple[int, int, int]:
-    """0xrrggbb as (r, g, b)."""
-    return value >> 16, value >> 8 & 255, value & 255
 
 
 def hexadecimal(value: int) -> str:

@@ -12,14 +12,13 @@ import pandas as pd
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.files import sha256, subfolder, write_changed
+from freemask.files import LONGEST_ID, sha256, subfolder, write_changed
 from freemask.images import png_bytes, read_mask
 from freemask.tables import read_table
 
 Pairs = list[tuple[str, str, str]]  # mask_id, image, mask
 Unpaired = list[tuple[str, str, str]]  # path, what is wrong, remedy
 OF_SYSTEMS = (".", "@eaDir", "__MACOSX")  # beginnings of folders that systems add: previews, other copies
-LONGEST_ID = 150  # bytes; names of files get more behind it, and file systems take 255
 
 
 def match_files(
@@ -47,22 +46,21 @@ def match_files(
     Raises: InputError for a folder that is missing, unreadable or holds no such file, or two files with one id.
     """
     ends = _ignored_ends(image_suffix, mask_suffix, ignored_suffixes)
-    image_paths, mask_paths = (
-        _paths_by_id(folder, suffix, what, ends[suffix], ids_from)
-        for folder, suffix, what in ((images, image_suffix, "image"), (masks, mask_suffix, "mask"))
-    )
+    image_paths = _paths_by_id(images, image_suffix, "image", ends[image_suffix], ids_from)
+    mask_paths = _paths_by_id(masks, mask_suffix, "mask", ends[mask_suffix], ids_from)
     _join_accents(image_paths, mask_paths)
     both = image_paths.keys() & mask_paths.keys()
-    no_mask = "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"
-    no_image = "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"
     unpaired = _other_files(images, image_paths, mask_paths, image_suffix, "image_suffix")
     unpaired += _other_files(masks, mask_paths, image_paths, mask_suffix, "mask_suffix")
     if not (both or unpaired):
         ids = f"images have ids like {min(image_paths)!r}, masks ids like {min(mask_paths)!r}"
         remedy = "an id is the name without the suffix: correct image_suffix or mask_suffix, or rename the files"
         return [], [(str(images), f"no image has a mask: {ids}", remedy)]
-    unpaired += [(image_paths[key], *no_mask) for key in sorted(image_paths.keys() - both)]
-    unpaired += [(mask_paths[key], *no_image) for key in sorted(mask_paths.keys() - both)]
+    for found, what, missing in (
+        (image_paths, "image without a mask", f"put <id>{mask_suffix} into {masks} or take the image out"),
+        (mask_paths, "mask without an image", f"put <id>{image_suffix} into {images} or take the mask out"),
+    ):
+        unpaired += [(found[key], what, missing) for key in sorted(found.keys() - both)]
     return [(key, image_paths[key], mask_paths[key]) for key in sorted(both)], unpaired
 
 
@@ -144,9 +142,7 @@ def _check_name(path: str) -> None:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(
-        f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX"
-    ) from error
+    raise InputError(f"{error.filename}: can't be listed ({error.strerror}); make it readable, e.g. chmod a+rX")
 
 
 def _join_accents(image_paths: dict[str, str], mask_paths: dict[str, str]) -> None:
@@ -178,11 +174,11 @@ def _other_files(
         else:
             what = f"{len(keys)} files <id>{end}, and no <id>{suffix} of the same ids"
             found.append((str(folder), what, f"if they are the right ones, write {setting}: {end}; otherwise {leave}"))
-    lone = {start for keys in kinds.values() for start in keys.values()} - paths.keys()
-    for key in [key for keys in kinds.values() for key in keys]:
+    others = {key: start for keys in kinds.values() for key, start in keys.items()}
+    for start in set(others.values()) - paths.keys():
+        del partners[start]
+    for key in others:
         del paths[key]
-    for key in lone:
-        del partners[key]
     return found
 
 

@@ -1,7 +1,6 @@
 """A validation split taken out of the training split, for data sets that come without one."""
 
 import hashlib
-from collections.abc import Sequence
 
 from freemask.data.masks import Pairs
 from freemask.errors import InputError
@@ -16,21 +15,14 @@ def split_of(mask_id: str, validation_share: float) -> str:
 def take(pairs: Pairs, split: str, validation_share: float) -> list[int]:
     """Positions of the pairs that belong to a split.
 
-    Args:
-        pairs: All pairs of the training folders.
-        split: train or val.
-        validation_share: About which share of them is validation, 0 to 1.
+    Args: pairs: all of the training folders; split: train or val; validation_share: 0 to 1.
     Raises: InputError if none is left for a split.
     """
     splits = [split_of(mask_id, validation_share) for mask_id, _, _ in pairs]
-    _refuse_empty(splits, validation_share)
-    return [position for position, found in enumerate(splits) if found == split]
-
-
-def _refuse_empty(splits: Sequence[str], validation_share: float) -> None:
-    for split in ("train", "val"):
-        if split not in splits:
+    for needed, other in (("train", "smaller"), ("val", "larger")):
+        if needed not in splits:
             raise InputError(
-                f"validation_share = {validation_share:g} of {len(splits)} images leaves none for {split}; "
-                f"give a {'larger' if split == 'val' else 'smaller'} share, or folders of its own"
+                f"validation_share = {validation_share:g} of {len(splits)} images leaves none for {needed}; "
+                f"give a {other} share, or folders of its own"
             )
+    return [position for position, found in enumerate(splits) if found == split]

@@ -52,13 +52,7 @@ def cut(
 ) -> pd.DataFrame:
     """Cut the images and masks of an index into windows, PNGs below a folder; files that are there already stay.
 
-    Args:
-        table: mask_id, image, mask of checked pairs.
-        mask_format: How the masks are read.
-        windows: Their size and overlap.
-        evaluated: Whether each pixel is labelled in one window only.
-        folder: Where the windows are written.
-        processes: Number of processes.
+    Args: table: mask_id, image, mask of checked pairs; evaluated: whether each pixel is labelled in one window only.
     Returns: COLUMNS of the windows, without those that have no labelled pixel.
     Raises: InputError if none has one.
     """
@@ -80,13 +74,11 @@ def _cut_pair(
     rows = []
     for y in spans(labels.shape[0], windows):
         for x in spans(labels.shape[1], windows):
-            mask = labels[y.begin : y.end, x.begin : x.end]
+            mask = labels[y.begin : y.end, x.begin : x.end].copy()
             if evaluated:
-                core = np.full_like(mask, mask_format.ignored)
-                inner = (slice(y.core_begin - y.begin, y.core_end - y.begin),
-                         slice(x.core_begin - x.begin, x.core_end - x.begin))  # fmt: skip
-                core[inner] = mask[inner]
-                mask = core
+                inner = np.zeros(mask.shape, bool)
+                inner[y.core_begin - y.begin : y.core_end - y.begin, x.core_begin - x.begin : x.core_end - x.begin] = True
+                mask[~inner] = mask_format.ignored
             if (mask == mask_format.ignored).all():
                 continue
             name = NAME.format(image=mask_id, y=y.begin, x=x.begin)

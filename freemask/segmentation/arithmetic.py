@@ -82,9 +82,7 @@ def capture_backbone(model: nn.Module, shape: Sequence[int], dtype: torch.dtype)
     Source: torch.cuda.make_graphed_callables; before DistributedDataParallel wraps the model, and before data loaders
     start, whose threads use the GPU.
 
-    Args:
-        shape: Of a batch of images, (B, 3, H, W).
-        dtype: Of autocast; float32: none.
+    Args: shape: of a batch of images, (B, 3, H, W); dtype: of autocast, float32: none.
     """
     backbone = model.backbone
     eager = backbone.forward

@@ -103,10 +103,8 @@ def best_iterations(weights: str | Path) -> int:
 
 def write_weights(path: str | Path, state: dict[str, torch.Tensor]) -> None:
     """Write a state_dict with tensors on the CPU, atomically."""
-    state = {
-        name: value.detach().cpu().clone() for name, value in state.items()
-    }  # without other views of their storage
-    files.write_atomic(path, lambda file: torch.save(state, file))
+    own = {name: value.detach().cpu().clone() for name, value in state.items()}  # no other views of their storage
+    files.write_atomic(path, lambda file: torch.save(own, file))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:
@@ -118,16 +116,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         raise InputError(f"{path}: holds no weights (no state_dict of tensors); give a checkpoint of a segmentor")
-    return dict(state), _classes(loaded.get("meta"))
-
-
-def _classes(meta: Any) -> list[str] | None:
-    """Class names of mmengine's meta (dataset_meta.classes) or mmseg 0.x's (CLASSES)."""
-    if not isinstance(meta, dict):
-        return None
-    newer = meta.get("dataset_meta")
+    meta = loaded.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    newer = meta.get("dataset_meta")  # mmengine's; mmseg 0.x has CLASSES
     names = newer.get("classes") if isinstance(newer, dict) else meta.get("CLASSES")
-    return [str(name).strip() for name in names] if isinstance(names, list | tuple) else None
+    return dict(state), [str(name).strip() for name in names] if isinstance(names, list | tuple) else None
 
 
 def build_model(config: Config) -> torch.nn.Module:
@@ -142,14 +135,16 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], source
     Raises: InputError where names or shapes differ from the model's, or a weight isn't finite.
     """
     expected = model.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    faults = [("lacks", missing), ("has, unknown to the model,", extra), ("has of another shape", shapes)]
-    if told := [f"{what} {some(names)}" for what, names in faults if names]:
+    faults = {
+        "lacks": sorted(expected.keys() - state.keys()),
+        "has, unknown to the model,": sorted(state.keys() - expected.keys()),
+        "has of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in state and state[name].shape != value.shape
+        ],
+    }
+    if told := [f"{what} {some(names)}" for what, names in faults.items() if names]:
         raise InputError(
             f"{source}: not the weights of the config's model: {'; '.join(told)}; give those that belong, or correct "
             "the experiment's model"
@@ -160,13 +155,9 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], source
 
 
 def import_weights(config: Config, path: str | Path, sha256: str | None, names: Sequence[str]) -> dict[str, Any]:
-    """A checkpoint's weights as the config's model holds them: a state_dict on the CPU.
+    """A checkpoint's weights as the model of a training's config holds them: a state_dict on the CPU.
 
-    Args:
-        config: A training's config.
-        path: The checkpoint.
-        sha256: The file's digest or its first hex digits; None: not checked.
-        names: The data set's classes in train-id order.
+    Args: sha256: the file's digest or its first hex digits; None: not checked. names: classes in train-id order.
     Raises: InputError where digest, classes, names or shapes differ.
     """
     if sha256:

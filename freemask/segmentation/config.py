@@ -8,8 +8,6 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-import yaml
-
 from freemask import plugins
 from freemask.data.label_space import LabelSpace
 from freemask.data.sizes import Size
@@ -64,29 +62,16 @@ class Experiment:
     val_sizes: list[Size] | None = None
 
 
-def read_model(models: str | Path, name: str) -> dict[str, Any]:
-    """The entry of a model in the models file; InputError names the file and the models in it."""
-    try:
-        entries = yaml.safe_load(Path(models).read_text())
-    except (FileNotFoundError, yaml.YAMLError) as error:
-        raise InputError(f"{models}: cannot be read ({error}); check the path and the file") from None
-    if name not in entries:
-        raise InputError(f"{models}: no model {name!r}; it holds {', '.join(entries)}")
-    return entries[name]
-
-
 def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """The mmengine config of one training, as plain values in the order in which it is written.
 
-    Args:
-        entry: The model's entry of the models file.
-        experiment: The other settings.
+    Args: entry: the model's entry of the models file; experiment: the other settings.
     Raises: InputError for a regime without its inputs, a data set without iterations, unsuitable GPUs, scales that
         differ between training and evaluation, or images that the model can't take.
     """
     regime = _check(entry, experiment)
     base = base_config(entry["base"])
-    base.merge_from_dict(_overrides(fill_in(entry.get("overrides", {}), experiment.mask_size)))
+    base.merge_from_dict(fill_in(entry.get("overrides", {}), experiment.mask_size))
     config = base.to_dict()
     _agree_on_scales(config, experiment)
     accumulate = entry["gpus"] // max(experiment.gpus, 1)  # steps of one update, which sees as many images
@@ -96,8 +81,12 @@ def resolve(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     model = _model(config["model"], len(LabelSpace.read(experiment.label_space)), weights)
     resize = resize_of(config["val_dataloader"]["dataset"]["pipeline"])
     refuse_unsuitable(experiment.name, model, resize, [*(experiment.train_sizes or []), *(experiment.val_sizes or [])])
+    mask2former = ["mmdet.models"] if "mmdet." in str(config["model"]) else []
     return {
-        "custom_imports": {"imports": _imports(config), "allow_failed_imports": False},
+        "custom_imports": {
+            "imports": ["freemask.segmentation.registered", *mask2former],
+            "allow_failed_imports": False,
+        },
         "default_scope": "mmseg",
         "experiment": {
             "name": experiment.name,
@@ -147,9 +136,8 @@ def base_config(base: str) -> Any:
 def _check(entry: dict[str, Any], experiment: Experiment) -> Regime:
     """The experiment's regime; InputError where its inputs or the model's entry don't fit it."""
     regime = find_regime(experiment.regime)
-    needed = {"real": regime.real, "synthetic": regime.synthetic, "initial": regime.pretrained}
-    for field in needed:
-        if needed[field] and not getattr(experiment, field):
+    for field, needed in (("real", regime.real), ("synthetic", regime.synthetic), ("initial", regime.pretrained)):
+        if needed and not getattr(experiment, field):
             raise InputError(f"regime {experiment.regime} of {experiment.name} needs {field}; give it")
     if experiment.initial and not regime.pretrained:
         raise InputError(
@@ -158,44 +146,20 @@ def _check(entry: dict[str, Any], experiment: Experiment) -> Regime:
         )
     if experiment.schedule < 1:
         raise InputError(f"schedule {experiment.schedule}, want a multiple of the real-image iterations, 1 or more")
-    check_training(
-        experiment.name,
-        entry,
-        experiment.dataset,
-        experiment.regime,
-        experiment.balance,
-        experiment.gpus,
-        experiment.precision,
-    )
+    settings = (experiment.dataset, experiment.regime, experiment.balance, experiment.gpus, experiment.precision)
+    check_training(experiment.name, entry, *settings)
     return regime
-
-
-def _overrides(value: Any, key: str = "") -> Any:
-    """Make tuples, which YAML lacks, of the pairs of numbers that mmcv's transforms take."""
-    if isinstance(value, dict):
-        return {name: _overrides(inner, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return tuple(value) if key in ("scale", "ratio_range", "crop_size") else [_overrides(item) for item in value]
-    return value
 
 
 def _agree_on_scales(config: dict[str, Any], experiment: Experiment) -> None:
     """Let the evaluation see images at the training's scale, one by one where they have several sizes; in place."""
-    val = config["val_dataloader"]
+    train, val = config["train_dataloader"]["dataset"], config["val_dataloader"]
     known = experiment.train_sizes is not None and experiment.val_sizes is not None
     sizes = [*experiment.train_sizes, *experiment.val_sizes] if known else None
-    pipeline = at_one_scale(
-        experiment.name, config["train_dataloader"]["dataset"]["pipeline"], val["dataset"]["pipeline"], sizes
-    )
+    pipeline = at_one_scale(experiment.name, train["pipeline"], val["dataset"]["pipeline"], sizes)
     val["dataset"]["pipeline"] = pipeline
     if len({seen_as(size, resize_of(pipeline)) for size in experiment.val_sizes or []}) > 1:
         val["batch_size"] = 1  # a batch is one array
-
-
-def _imports(config: dict[str, Any]) -> list[str]:
-    """Modules whose classes the config names."""
-    mask2former = ["mmdet.models"] if "mmdet." in str(config["model"]) else []
-    return ["freemask.segmentation.registered", *mask2former]
 
 
 def _initial_weights(entry: dict[str, Any], experiment: Experiment) -> dict[str, Any] | None:
@@ -213,8 +177,8 @@ def _initial_weights(entry: dict[str, Any], experiment: Experiment) -> dict[str,
 
 def _model(model: dict[str, Any], classes: int, weights: dict[str, Any] | None) -> dict[str, Any]:
     """Set the number of classes and the backbone's initial weights."""
-    auxiliary = model.get("auxiliary_head") or []
-    for head in [model["decode_head"], *(auxiliary if isinstance(auxiliary, list) else [auxiliary])]:
+    more = model.get("auxiliary_head") or []
+    for head in [model["decode_head"], *(more if isinstance(more, list) else [more])]:
         head["num_classes"] = classes
         if "loss_cls" in head:  # Mask2Former: the last weight is that of "no object"
             head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]
@@ -281,32 +245,26 @@ def _data(
     pinned = experiment.gpus > 0  # a thread of PyTorch's then receives the next batches while a step runs
     test_loading = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
     loading = test_loading | ({"worker_init_fn": {"type": "leave_sigterm_to_parent"}} if workers else {})
+    validation = _dataset(experiment.label_space, [experiment.validation], val["dataset"]["pipeline"])
     test = {
         "batch_size": val["batch_size"],
         **test_loading,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
-        "dataset": {
-            **_dataset(experiment.label_space, [experiment.validation], val["dataset"]["pipeline"]),
-            "test_mode": True,
-        },
+        "dataset": {**validation, "test_mode": True},
     }
     pairs = [experiment.real] * regime.real + [experiment.synthetic] * regime.synthetic
+    pairs = _dataset(experiment.label_space, pairs, train["dataset"]["pipeline"])
     evaluator = {"type": "PerClassIoU", "iou_metrics": ["mIoU"]}
     validated = {"val_dataloader": {**test, **loading}, "val_evaluator": evaluator}
+    found = plugins.find(SAMPLERS, regime.sampler or experiment.balance, "balance")
+    sampler = found if isinstance(found, dict) else {"type": f"{found.__module__}.{found.__qualname__}"}
+    batches = {"batch_size": entry["batch_size"], "accumulate": accumulate, "seed": experiment.train_seed}
     return {
         "train_dataloader": {
             "batch_size": entry["batch_size"],
             **loading,
-            "sampler": {
-                **_sampler(regime.sampler or experiment.balance),
-                "batch_size": entry["batch_size"],
-                "accumulate": accumulate,
-                "seed": experiment.train_seed,
-            },
-            "dataset": {
-                **_dataset(experiment.label_space, pairs, train["dataset"]["pipeline"]),
-                "keep_decoded": entry.get("keep_decoded", False),
-            },
+            "sampler": {**sampler, **batches},
+            "dataset": {**pairs, "keep_decoded": entry.get("keep_decoded", False)},
         },
         **(validated if config["train_cfg"]["val_interval"] else {}),
         "test_dataloader": test,
@@ -314,21 +272,13 @@ def _data(
     }
 
 
-def _sampler(name: str) -> dict[str, Any]:
-    """The config of a sampler: an entry of SAMPLERS, or a class outside the package by its dotted name."""
-    found = plugins.find(SAMPLERS, name, "balance")
-    return found if isinstance(found, dict) else {"type": f"{found.__module__}.{found.__qualname__}"}
-
-
 def _dataset(label_space: str, pairs: list[str], pipeline: list[dict[str, Any]]) -> dict[str, Any]:
     """The data set of tables of pairs, with raw labels mapped to train ids right after masks are loaded."""
-    transforms: list[dict[str, Any]] = []
-    for transform in pipeline:
-        if transform["type"] == "LoadAnnotations":
-            transforms.append({"type": "LoadAnnotations", "reduce_zero_label": False})
-            transforms.append({"type": "RawToTrainIds", "label_space": label_space})
-        else:
-            transforms.append(transform)
+    loading = [
+        {"type": "LoadAnnotations", "reduce_zero_label": False},
+        {"type": "RawToTrainIds", "label_space": label_space},
+    ]
+    transforms = [step for one in pipeline for step in (loading if one["type"] == "LoadAnnotations" else [one])]
     return {"type": "PairListDataset", "label_space": label_space, "lists": pairs, "pipeline": transforms}
 
 

@@ -137,12 +137,9 @@ def augment(config: Config, scales: Sequence[float], flip: bool) -> None:
     flips = [{"type": "RandomFlip", "prob": float(mirrored)} for mirrored in ((False, True) if flip else (False,))]
     variants = [[_resize(base, scale) for scale in scales], flips, *([step] for step in rest)]
     config.test_dataloader.dataset.pipeline = [steps[0], {"type": "TestTimeAug", "transforms": variants}]
-    config.model = {"type": "AveragedScores" if _gives_scores(config.model) else "SegTTAModel", "module": config.model}
-
-
-def _gives_scores(model: Any) -> bool:
-    """Whether a model's "logits" are scores already: Mask2Former sums class probabilities times mask probabilities."""
-    return "Mask2Former" in str(model.get("decode_head"))
+    # Mask2Former's "logits" are scores already: sums of class probabilities times mask probabilities.
+    scores = "Mask2Former" in str(config.model.get("decode_head"))
+    config.model = {"type": "AveragedScores" if scores else "SegTTAModel", "module": config.model}
 
 
 @MODELS.register_module()
@@ -175,9 +172,8 @@ def of_one_size(images: Sequence[str]) -> bool:
             with Image.open(path) as image:
                 sizes.add(shown_size(image))
         except DAMAGED as error:
-            raise InputError(
-                f"{path}: missing or no image ({error}); fetch it again, or remove it from the table"
-            ) from None
+            remedy = "fetch it again, or remove it from the table"
+            raise InputError(f"{path}: missing or no image ({error}); {remedy}") from None
         if len(sizes) > 1:
             return False
     return True

@@ -24,10 +24,11 @@ def read_all_experiments(path: str | Path, check_row: Callable[[dict, str], None
     Returns: synthetic_set "" for none, schedule a whole number, train_seeds tuples of ascending whole numbers.
     Raises: InputError naming the table, the column and what it takes; whatever check_row raises.
     """
-    table = with_optional_columns(read_table(path, COLUMNS))
-    # a column that holds only numbers, or nothing, isn't read as text
-    text = {column: table[column].astype(object).fillna("").astype(str) for column in ("synthetic_set", "train_seeds")}
-    table = table.assign(**text)
+    table = read_table(path, COLUMNS)
+    for column, default in OPTIONAL_COLUMNS.items():
+        table[column] = table[column].astype(object).fillna(default) if column in table else default
+    for column in ("synthetic_set", "train_seeds"):  # one of numbers only, or of nothing, isn't read as text
+        table[column] = table[column].astype(object).fillna("").astype(str)
     for number, row in enumerate(table.to_dict("records"), start=2):
         if check_row:
             check_row(row, f"{path}, line {number}")
@@ -41,12 +42,6 @@ def read_all_experiments(path: str | Path, check_row: Callable[[dict, str], None
     return table.assign(schedule=schedule.astype(int))
 
 
-def with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Fill empty cells of the optional columns, and add the columns that are missing."""
-    columns = {name: table.get(name, pd.Series(index=table.index, dtype=object)) for name in OPTIONAL_COLUMNS}
-    return table.assign(**{name: column.fillna(OPTIONAL_COLUMNS[name]) for name, column in columns.items()})
-
-
 def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
     """Rows of one study: main leaves ablations out; ablation takes them and what they are compared with.
 
@@ -57,12 +52,8 @@ def of_study(table: pd.DataFrame, study: str) -> pd.DataFrame:
 
 
 def read_experiments(path: str | Path, dataset: str, study: str = "main") -> pd.DataFrame:
-    """Read one data set's rows of an experiments table (see `read_all_experiments`).
+    """Read one data set's rows of an experiments table (see `read_all_experiments`) in a study (see `of_study`).
 
-    Args:
-        path: The table.
-        dataset: Id of the data set.
-        study: main or ablation (see `of_study`).
     Raises: InputError where there are none.
     """
     table = read_all_experiments(path)

@@ -97,9 +97,7 @@ class CountTime(Hook):
         """Write the time so far, at intervals."""
         self._write(WRITE_TIMES_EVERY)
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Write the time so far, at intervals."""
-        self._write(WRITE_TIMES_EVERY)
+    after_val_iter = after_train_iter
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Write the time so far: after a SIGTERM, the training ends with a checkpoint."""

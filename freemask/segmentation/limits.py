@@ -15,11 +15,7 @@ SMALL = 64  # side below which the network is tried [pixels]
 def refuse_unsuitable(name: str, model: dict[str, Any], resize: dict[str, Any] | None, sizes: Sequence[Size]) -> None:
     """Refuse images that the model can't predict.
 
-    Args:
-        name: What messages call the training.
-        model: The resolved config of the model.
-        resize: What the evaluation resizes by (see scales.resize_of).
-        sizes: Sizes of the images.
+    Args: name: what messages call the training; model: its resolved config; resize: the evaluation's (see resize_of).
     Raises: InputError that names a file: too large for the memory, or too small for the network.
     """
     classes, whole = model["decode_head"]["num_classes"], model["test_cfg"].get("mode", "whole") == "whole"

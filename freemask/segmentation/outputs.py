@@ -1,7 +1,8 @@
 """Files that trainings and evaluations leave: IoU per class, confusion matrices, training curves, times."""
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,7 @@ TIMES = "time"  # folder in a training's work folder, a file per segment
 def write_ious(path: str | Path, label_space: LabelSpace, iou: Sequence[float], acc: Sequence[float]) -> None:
     """Write per_class_iou.tsv: label, name, iou, acc [percent; NaN without pixels].
 
-    Args:
-        path: Output.
-        label_space: The data set's, K classes.
-        iou: IoU of each class in train-id order.
-        acc: Accuracy of each class.
+    Args: iou, acc: of the K classes of the label space, in train-id order.
     """
     table = pd.DataFrame({"label": label_space.ids, "name": label_space.names, "iou": iou, "acc": acc})
     write_table(path, table, counted=True)
@@ -40,30 +37,27 @@ def read_scalars(work: str | Path) -> pd.DataFrame:
     kill is skipped.
     Raises: InputError where there is no log, or none with a loss.
     """
-    rows = {
-        row["step"]: {"step": row["step"], "loss": row["loss"], "lr": row.get("lr", np.nan)}
-        for row in _scalars(work)
-        if "loss" in row and "step" in row
-    }
-    if not rows:
+    table = _scalars(work, ["step", "loss", "lr"])
+    if table.empty:
         raise InputError(f"{work}: no scalars.json with a loss under */vis_data/; is it a training's work folder?")
-    return pd.DataFrame([rows[step] for step in sorted(rows)])
+    return table
 
 
 def read_validations(work: str | Path) -> pd.DataFrame:
     """Read the validations during a training: step, mIoU [percent]; no rows if there were none."""
-    rows = {row["step"]: row["mIoU"] for row in _scalars(work) if "mIoU" in row and "step" in row}
-    return pd.DataFrame({"step": sorted(rows), "mIoU": [rows[step] for step in sorted(rows)]})
+    return _scalars(work, ["step", "mIoU"])
 
 
-def _scalars(work: str | Path) -> Iterator[dict]:
-    """The lines of a work folder's logs of scalars, in the order of time; one that a kill cut off is left out."""
+def _scalars(work: str | Path, columns: list[str]) -> pd.DataFrame:
+    """Values from a work folder's logs of scalars, a row per step; only rows that have the second column."""
+    rows: dict[int, dict] = {}
     for log in sorted(Path(work).glob("*/vis_data/scalars.json")):  # named by time
         for line in log.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+            with contextlib.suppress(json.JSONDecodeError):  # a kill cut the line off
+                row = json.loads(line)
+                if "step" in row and columns[1] in row:
+                    rows[row["step"]] = row
+    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=columns)
 
 
 def read_segments(work: str | Path) -> pd.DataFrame:
@@ -73,25 +67,19 @@ def read_segments(work: str | Path) -> pd.DataFrame:
     times gives an empty table.
     Raises: InputError for a file without these values.
     """
-    rows = []
+    rows, columns = [], ["started", "seconds", "gpus", "device"]
     for path in sorted(Path(work, TIMES).glob("*.json")):
-        found = files.read_json(path)
-        missing = [key for key in ("started", "seconds", "gpus", "device") if key not in found]
-        if missing:
-            raise InputError(
-                f"{path}: {missing[0]} is missing; delete the file, its segment's time is then not counted"
-            )
-        rows.append({key: found[key] for key in ("started", "seconds", "gpus", "device")})
-    return pd.DataFrame(rows, columns=["started", "seconds", "gpus", "device"])
+        rows.append(files.read_json(path))
+        for key in columns:
+            if key not in rows[-1]:
+                raise InputError(f"{path}: {key} is missing; delete the file, its segment's time is then not counted")
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_confusion(path: str | Path, counts: np.ndarray, label_space: LabelSpace) -> None:
     """Write a confusion matrix: label, name, then a column of pixels per predicted class, named by its raw label.
 
-    Args:
-        path: Output.
-        counts: (K, K) int64, rows: classes of the masks in train-id order.
-        label_space: The data set's.
+    Args: counts: (K, K) int64, rows: classes of the masks in train-id order.
     """
     columns = dict(zip(map(str, label_space.ids), counts.T, strict=True))
     write_table(path, pd.DataFrame({"label": label_space.ids, "name": label_space.names, **columns}))

@@ -31,7 +31,7 @@ class Evaluation:
 
     iteration: iterations of training before it.
     metrics: those in METRICS [percent].
-    classes: name, IoU, Acc [percent] of each class; NaN for a class without pixels. [] if the log has none.
+    classes: name, IoU, Acc [percent] of each class; NaN for a class without pixels; [] if the log has none.
     """
 
     iteration: int
@@ -80,11 +80,7 @@ def read_log(path: str | Path) -> RunLog:
 def choose(log: RunLog, iterations: int, take: str, path: str | Path) -> Evaluation:
     """The evaluation at the run's end (take: last), or the one of the highest mIoU, the earliest of equals (best).
 
-    Args:
-        log: The log's content.
-        iterations: Iterations of the whole run.
-        take: last or best.
-        path: The log, for messages.
+    Args: iterations: of the whole run; take: last or best; path: the log, for messages.
     Raises: InputError if the log isn't that of one whole run of so many iterations.
     """
     remedy = "give the whole log of one run of this experiment"
@@ -186,7 +182,7 @@ class _TextReader:
         elif evaluated := EVALUATED.search(message):
             self._evaluation(message[evaluated.end() :], int(evaluated[1]))
         elif class_line := CLASS_LINE.search(message):
-            self._class(class_line[1], class_line[2], class_line[3])
+            self._class(*class_line.groups())
 
     def _evaluation(self, rest: str, bracket: int) -> None:
         """Read an evaluation line; one without numbers shows progress (mmengine) or follows a table of them (0.x)."""
@@ -199,7 +195,8 @@ class _TextReader:
             self.step = bracket
         where = f"{self.path}, line {self.number}"
         metrics = {name: _percent(items.get(name), name, scale, where) for name in METRICS}
-        mean = _mean([iou for _, iou, _ in self.classes])
+        known = [iou for _, iou, _ in self.classes if not math.isnan(iou)]
+        mean = sum(known) / len(known) if known else math.nan
         if self.classes and not abs(mean - metrics["mIoU"]) <= ROUNDING:
             raise InputError(
                 f"{where}: mIoU is {metrics['mIoU']:.2f}, but the classes' mean above it {mean:.2f}; the log is mixed "
@@ -242,9 +239,3 @@ class _TextReader:
             for key, value in (("IoU", iou), ("Acc", acc))
         ]
         self.classes = [*self.classes, (name.strip(), *values)]
-
-
-def _mean(values: list[float]) -> float:
-    """Mean of those that aren't NaN."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan

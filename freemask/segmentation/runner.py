@@ -119,16 +119,14 @@ def read_config(path: str | Path) -> Config:
 def inputs_digest(config: Config) -> str:
     """Digest of what a training depends on: config, label space, tables of pairs, weights it starts from."""
     data = config.train_dataloader.dataset
-    paths = [config.filename, data.label_space, *data.lists, *([config.load_from] if config.load_from else [])]
-    return files.digest([files.sha256(path) for path in paths])
+    paths = [config.filename, data.label_space, *data.lists, config.load_from]
+    return files.digest([files.sha256(path) for path in paths if path])
 
 
 def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     """Train to the end, from the last readable checkpoint of the work folder if there is one.
 
-    Args:
-        config: As read by `read_config`; it is changed.
-        launcher: none, pytorch (torchrun) or slurm (srun).
+    Args: config: as read by `read_config`, is changed; launcher: none, pytorch (torchrun) or slurm (srun).
     Returns: the model's state_dict.
     """
     if config.optim_wrapper.type == "BFloat16OptimWrapper":

@@ -14,15 +14,16 @@ Pipeline = list[dict[str, Any]]
 SIDE = "mask_size"  # stands for the data set's mask_size where a model's overrides give sizes
 
 
-def fill_in(value: Any, side: int | None) -> Any:
-    """Put the data set's mask_size where the overrides of a model name it.
+def fill_in(value: Any, side: int | None, key: str = "") -> Any:
+    """A model's overrides with the data set's mask_size where they name it, and with mmcv's tuples, which YAML lacks.
 
-    Raises: InputError if they name it and it isn't given.
+    Raises: InputError if they name mask_size and it isn't given.
     """
     if isinstance(value, dict):
-        return {key: fill_in(inner, side) for key, inner in value.items()}
+        return {name: fill_in(inner, side, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [fill_in(item, side) for item in value]
+        filled = [fill_in(item, side) for item in value]
+        return tuple(filled) if key in ("scale", "ratio_range", "crop_size") else filled
     if value == SIDE and side is None:
         raise InputError(f"the model's overrides name {SIDE}, which isn't given; add --mask-size")
     return side if value == SIDE else value

@@ -33,10 +33,7 @@ def image_sums(loss: np.ndarray, train: np.ndarray, label_space: LabelSpace) -> 
 
     Sums are float64, from the first pixel to the last; the text has all their digits.
 
-    Args:
-        loss: (H, W) float32 [nats].
-        train: (H, W) uint8 train ids.
-        label_space: Label space of the data set.
+    Args: loss: (H, W) float32 [nats]; train: (H, W) uint8 train ids.
     """
     pixels = np.bincount(train.ravel(), minlength=256)[: len(label_space)]
     total = np.bincount(train.ravel(), weights=loss.ravel(), minlength=256)
@@ -126,8 +123,7 @@ def read_class_loss(path: str | Path, held: Collection[int] = (), label_space: L
 def class_loss_warnings(table: pd.DataFrame) -> list[str]:
     """A sentence on the classes whose mean loss on real images is that of a guess, or more; [] if there are none.
 
-    Args:
-        table: name, pixels, class_loss [nats].
+    Args: table: name, pixels, class_loss [nats].
     """
     guess = math.log(max(len(table), 1))
     lost = table[(table.pixels > 0) & (table.class_loss >= guess)]

@@ -14,12 +14,9 @@ FILES_PER_SHARD = 8  # of synthesis: table, log, benchmark; of margin maps: thes
 
 
 def cost(images: int, side: int, seconds_per_image: float) -> str:
-    """Describe what a plan costs: images, GPU time, disk space.
+    """Describe what a plan costs: number of images, GPU time, disk space.
 
-    Args:
-        images: Number of images.
-        side: Side of an image [pixels].
-        seconds_per_image: On one GPU.
+    Args: side: of an image [pixels]; seconds_per_image: on one GPU.
     """
     size = images * side**2 * BYTES_PER_PIXEL
     disk = f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
@@ -30,13 +27,7 @@ def cost(images: int, side: int, seconds_per_image: float) -> str:
 
 
 def files(images: int, mask_ids: Iterable[str], shards: int) -> int:
-    """Files and folders that a plan makes, without tables of synthetic sets.
-
-    Args:
-        images: Number of images.
-        mask_ids: Masks that have images.
-        shards: Number of shards.
-    """
+    """Files and folders that a plan makes, without tables of synthetic sets; mask_ids: those that have images."""
     return images + len({subfolder(mask_id) for mask_id in mask_ids}) + FILES_PER_SHARD * shards
 
 
@@ -46,7 +37,7 @@ def gpu_time(seconds: float) -> str:
 
 
 def job_seconds(benchmark: Path) -> float | None:
-    """Wall time of a finished job, from Snakemake's benchmark file; None for one that is being written."""
+    """Wall time of a finished job, from Snakemake's benchmark file; None for a job that is running or was killed."""
     try:
         return float(benchmark.read_text().splitlines()[1].split("\t")[0])
     except (OSError, IndexError, ValueError):
@@ -59,20 +50,16 @@ def measured_seconds(logs: Path) -> pd.DataFrame:
     From the log of each shard ("... 30 images made, ...") and Snakemake's benchmark file beside it: wall time of the
     whole job, loading included. Shards that made no image don't count.
 
-    Args:
-        logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
+    Args: logs: logs/<dataset>/synthesize, which holds <generator>/<plan>/<shard>.log.
     Returns: images, seconds_per_image by generator.
     """
     jobs = []
     for path in sorted(logs.glob("*/*/*.benchmark.tsv")):
-        log = path.with_name(path.name.replace(".benchmark.tsv", ".log"))
-        try:
-            made = re.findall(
-                r"^(?:> )?synthesize \S+: (\d+) images made", log.read_text(errors="replace"), re.MULTILINE
-            )
-            seconds = float(path.read_text().splitlines()[1].split("\t")[0])
-        except (OSError, IndexError, ValueError):  # a job that is running or was killed
+        log, seconds = path.with_name(path.name.replace(".benchmark.tsv", ".log")), job_seconds(path)
+        if seconds is None or not log.exists():
             continue
+        text = log.read_text(errors="replace")
+        made = re.findall(r"^(?:> )?synthesize \S+: (\d+) images made", text, re.MULTILINE)
         if made and int(made[-1]):
             jobs.append((path.parts[-3], int(made[-1]), seconds))
     totals = pd.DataFrame(jobs, columns=["generator", "images", "seconds"]).groupby("generator").sum()

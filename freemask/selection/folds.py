@@ -16,9 +16,7 @@ def split(index: pd.DataFrame, fold: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Windows of one image stay together: they overlap.
 
-    Args:
-        index: Table of real training pairs.
-        fold: Number and count, "i-of-k".
+    Args: index: table of real training pairs; fold: number and count, "i-of-k".
     Raises: InputError for another text, or fewer images than two per fold.
     """
     number, count = shard_number(fold)

@@ -43,8 +43,7 @@ def mask_hardness(counts: LabelCounts, class_loss: np.ndarray) -> np.ndarray:
 def ranks(hardness: np.ndarray) -> np.ndarray:
     """Rank p = 1..N by ascending hardness (1 = easiest); ties keep input order.
 
-    Args:
-        hardness: (N,) [nats], finite.
+    Args: hardness: (N,) [nats], finite.
     Returns: (N,) int64.
     Raises: ValueError if a hardness isn't finite.
     """
@@ -58,9 +57,7 @@ def images_at_rank(rank: np.ndarray, n_max: int) -> np.ndarray:
 
     Halves round to even, as Python's round in the released code.
 
-    Args:
-        rank: (N,), a permutation of 1..N.
-        n_max: Maximum number of images of a mask, 1 or more.
+    Args: rank: (N,), a permutation of 1..N; n_max: maximum number of images of a mask, 1 or more.
     Returns: (N,) int64, each in 1..n_max.
     Raises: ValueError if n_max < 1.
     """

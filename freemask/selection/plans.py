@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from freemask.errors import InputError
+from freemask.files import LONGEST_ID
 from freemask.tables import read_table
-
-LONGEST_ID = 150  # bytes; a temporary file's name has at most 255, with seed, host and process
 
 
 def read_ranked(path: str | Path) -> tuple[list[str], np.ndarray]:

@@ -52,23 +52,20 @@ def code_files(script: str | Path) -> set[Path]:
 @cache
 def _read(path: Path) -> tuple[frozenset[Path], str]:
     """The files of this package that a file imports, and its statements without comments, docstrings and layout."""
-    tree = ast.parse(path.read_bytes())
-    imported = frozenset(file for name in _names(tree) for file in _files(name))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[0].value.value = ""  # type: ignore[attr-defined]
-    return imported, ast.dump(tree)
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names that a file imports from this package; of `from a.b import c` both a.b and a.b.c."""
+    tree, names = ast.parse(path.read_bytes()), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and re.fullmatch(plugins.PATTERN, str(node.value)):
-            yield node.value.partition(":")[0]
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:  # of `from a.b import c` both a.b and a.b.c
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str) and ":" in node.value and re.fullmatch(plugins.PATTERN, node.value):
+                names.add(node.value.partition(":")[0])
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            match node.body:
+                case [ast.Expr(ast.Constant(str())), *_]:  # a docstring
+                    node.body[0].value.value = ""  # type: ignore[attr-defined]
+    return frozenset(file for name in names for file in _files(name)), ast.dump(tree)
 
 
 def _files(name: str) -> Iterator[Path]:

@@ -28,16 +28,15 @@ def parts_of_classes(*parts, output=None):
     return files
 
 
-def ignored_suffixes(wildcards):
+def ignored_suffixes(dataset):
     """Ends of file names that are neither images nor masks, as options."""
-    ends = DATASETS[wildcards.dataset].get("ignored_suffixes", [])
-    return " ".join(f"--ignored-suffixes={shlex.quote(end)}" for end in ends)
+    return " ".join(f"--ignored-suffixes={shlex.quote(end)}" for end in DATASETS[dataset].get("ignored_suffixes", []))
 
 
 def index_options(wildcards):
     """How a split's files become pairs, as options: which are left out, which windows images are cut into."""
     facts, split = DATASETS[wildcards.dataset], wildcards.split
-    given = [ignored_suffixes(wildcards)]
+    given = [ignored_suffixes(wildcards.dataset)]
     if "validation_share" in facts and split != "test":
         given.append(f"--validation-share {facts['validation_share']}")
     if "windows" in facts:
@@ -54,11 +53,9 @@ def mask_format(wildcards):
 def checked_format(wildcards):
     """What the masks of an index may hold: labels where images were cut, since ignored pixels surround what counts."""
     facts = DATASETS[wildcards.dataset]
-    return (
-        json.dumps(MaskFormat.of_labels(facts["label_space"]).to_json())
-        if "windows" in facts
-        else mask_format(wildcards)
-    )
+    if "windows" in facts:
+        return json.dumps(MaskFormat.of_labels(facts["label_space"]).to_json())
+    return mask_format(wildcards)
 
 
 def raw_data(wildcards):

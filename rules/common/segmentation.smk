@@ -49,11 +49,6 @@ def synthetic_pairs(wildcards):
     return f"results/{wildcards.dataset}/synthetic/{row.synthetic_set}/train.tsv" if row.synthetic_set else []
 
 
-def pairs_to_train_on(wildcards):
-    """The synthetic set of a row that is trained here; nothing for an imported row."""
-    return [] if imported(wildcards) else synthetic_pairs(wildcards)
-
-
 def training_pairs(wildcards):
     """The pairs options of a regime: real, synthetic, or both."""
     row = experiment_row(wildcards)

@@ -234,8 +234,7 @@ def write_scorer():
     from freemask.segmentation.runner import read_config
 
     entry = yaml.safe_load((ROOT / "config/models.yaml").read_text())["segformer_mini"] | {"iterations": {"toy": 1}}
-    Path("models.yaml").write_text(yaml.safe_dump({"tiny": entry}))
-    run_script("training_config", models="models.yaml", model="tiny", dataset="toy",
+    run_script("training_config", settings=json.dumps(entry), dataset="toy",
                label_space="label_space.json", regime="real", train_seed=0, train="index.tsv", val="index.tsv",
                mask_size=64, config="config.py")  # fmt: skip
     torch.save(build_model(read_config("config.py")).state_dict(), "weights.pth")

@@ -11,15 +11,16 @@ from PIL import Image
 
 from freemask.data import changes as library
 from freemask.data.changes import FIRST, compare, write_record
-from freemask.data.check import Content, Report, State, duplicates, equal_images, read_file
+from freemask.data.check import Checked, Content, Report, duplicates, equal_images, read_file
 
 RECORD, STATE = Path("train.files.json"), Path("train.state")
 PATHS = ["a.png", "b.png", "c.png", "d.png"]
 
 
-def state_of(path: str) -> State:
-    status = os.stat(path)
-    return State(path, status.st_size, status.st_mtime_ns, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+def state_of(path: str, kind: str = "image") -> Checked:
+    status, digest = os.stat(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    content = Content() if kind == "image" else read_file(kind, path)
+    return Checked(kind, path, status.st_size, status.st_mtime_ns, digest, content)
 
 
 def record() -> None:
@@ -76,9 +77,9 @@ def test_a_mask_saved_again_with_the_same_labels_is_no_change(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     values = np.zeros((6, 5, 3) if kind == "colors" else (6, 5), np.uint8)
 
-    def save(**options) -> State:
+    def save(**options) -> Checked:
         Image.fromarray(values).save("m.png", **options)
-        return State(*state_of("m.png")[:4], f"{kind}:{read_file(kind, 'm.png').digest}")
+        return state_of("m.png", kind)
 
     Path("i.jpg").write_text("an image")
     compare(None, ["i.jpg", "m.png"], STATE)
@@ -134,6 +135,7 @@ def test_an_image_saved_in_another_way_is_known_by_its_mask():
     columns = ["image", "image_sha256", "mask_sha256"]
     train = pd.DataFrame([["a.png", "1", "m"], ["b.png", "2", "sky"]], columns=columns)
     index = pd.DataFrame([["a.jpg", "3", "m"], ["c.jpg", "4", "sky"], ["b.png", "2", "sky"]], columns=columns)
-    report = Report(contents=[(Content(), Content(counts=counts)) for counts in ("0:1 1:5 2:3", "1:9", "1:9")])
+    found = [[Checked("", "", 0, 0, "", Content(counts=counts))] * 2 for counts in ("0:1 1:5 2:3", "1:9", "1:9")]
+    report = Report(files=found)
     found = duplicates(index, report, {"train": train, "val": index[:0]})
     assert found.to_numpy().tolist() == [["b.png", "b.png", "train"], ["a.jpg", "a.png", "train (mask)"]]

@@ -268,6 +268,7 @@ def test_compiled_networks_generate_the_same(folder, masks, controlnet, monkeypa
 def test_a_compiler_makes_one_graph_that_generates_the_same(tmp_path, monkeypatch):
     """With torch's own compiler, on a UNet of one level: every batch and step goes through the same compiled code."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_DEBUG_COMPILE", "1")  # C++ without optimisation
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     parts = tiny_pipeline().components

@@ -2,7 +2,6 @@
 
 import faulthandler
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -16,6 +15,7 @@ import pytest
 from command_line import load, run_script
 from cyclopts import CycloptsError
 from PIL import Image
+from processes import FORKS
 from tiny_generator import WORDS, tiny_pipeline
 
 from freemask import files, images, tables
@@ -84,24 +84,14 @@ def world(tmp_path_factory) -> World:
     return made
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Fresh processes that have the libraries imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["torch", "transformers", "freemask.generation.freestyle.loading", "freemask.generation.shard"]
-    )
-    return context
-
-
 def run_watched(options: dict) -> None:
     """As `run`; one that hangs writes where into its log and ends with an error."""
     faulthandler.dump_traceback_later(HANGS, exit=True)
     run(options)
 
 
-def start(processes, options: dict):
-    process = processes.Process(target=run_watched, args=(options,))
+def start(options: dict):
+    process = FORKS.Process(target=run_watched, args=(options,))
     process.start()
     return process
 
@@ -143,7 +133,7 @@ def kill_at_random(process, log: Path, images, moments: random.Random) -> None:
     process.join()
 
 
-def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
+def test_killed_at_random_moments_no_image_is_made_twice(world):
     """SIGKILL ten times: every image made once (counted), none truncated, bytes of the uninterrupted run."""
     rows = [(f"m{number}", seed) for number in range(8) for seed in range(42, 51)]
     plan = world.folder / "long.tsv"
@@ -152,7 +142,7 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     written: dict[Path, int] = {}
     for number in range(KILLS + 1):
         logs.append(out / f"log{number}.txt")
-        process = start(processes, world.options("killed", log=logs[-1], **changed))
+        process = start(world.options("killed", log=logs[-1], **changed))
         if number < KILLS:
             kill_at_random(process, logs[-1], lambda: world.images("killed"), moments)
         for image in out.glob("images/*/*.jpg"):
@@ -170,13 +160,13 @@ def test_killed_at_random_moments_no_image_is_made_twice(world, processes):
     assert manifests[0].replace("/killed/", "/uninterrupted/") == manifests[1]
 
 
-def test_two_plans_at_once_make_few_images_twice(world, processes):
+def test_two_plans_at_once_make_few_images_twice(world):
     """As jobs of two plans that fill one folder, from the same moment on."""
     rows = [(f"m{number}", seed) for number in range(8) for seed in range(42, 52)]
     plan, out = world.folder / "both.tsv", world.folder / "both"
     plan.write_text("mask_id\tseed\n" + "".join(f"{name}\t{seed}\n" for name, seed in rows))
     jobs = [{"plan": plan, "log": out / f"{name}.txt", "manifest": out / f"{name}.tsv"} for name in "ab"]
-    running = [start(processes, world.options("both", **job)) for job in jobs]
+    running = [start(world.options("both", **job)) for job in jobs]
     for process in running:
         process.join()
     made = made_in([job["log"] for job in jobs])
@@ -187,9 +177,9 @@ def test_two_plans_at_once_make_few_images_twice(world, processes):
     assert {name: images[name] for name in world.images("whole")} == world.images("whole")
 
 
-def test_sigterm_finishes_the_batch_and_exits_with_143(world, processes):
+def test_sigterm_finishes_the_batch_and_exits_with_143(world):
     out = world.folder / "terminated"
-    process = start(processes, world.options("terminated", log=out / "a.txt", steps=200))
+    process = start(world.options("terminated", log=out / "a.txt", steps=200))
     while process.is_alive() and not (out / "images" / "settings.json").exists():
         time.sleep(0.005)
     while process.is_alive() and not world.images("terminated"):
@@ -202,15 +192,15 @@ def test_sigterm_finishes_the_batch_and_exits_with_143(world, processes):
     assert sorted(first) == list(world.images("terminated")) and not (out / "1-of-1.tsv").exists()
 
 
-def test_a_second_run_makes_nothing_and_a_longer_plan_only_what_is_new(world, processes):
+def test_a_second_run_makes_nothing_and_a_longer_plan_only_what_is_new(world):
     plan = world.folder / "longer.tsv"
     plan.write_text((world.folder / "plan.tsv").read_text() + "m3\t45\nm0\t45\n")
     logs = [world.folder / "whole" / name for name in ("again.txt", "longer.txt")]
     before = world.images("whole")
-    process = start(processes, world.options("whole", log=logs[0]))
+    process = start(world.options("whole", log=logs[0]))
     process.join()
     assert process.exitcode == 0 and made_in(logs[:1]) == []
-    process = start(processes, world.options("whole", log=logs[1], plan=plan, manifest=world.folder / "longer-out.tsv"))
+    process = start(world.options("whole", log=logs[1], plan=plan, manifest=world.folder / "longer-out.tsv"))
     process.join()
     assert sorted(made_in(logs[1:])) == ["m0-45.jpg", "m3-45.jpg"]
     after = world.images("whole")

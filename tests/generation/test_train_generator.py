@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import run_script
+from processes import FORKS
 from tiny_generator import WORDS, killed_at, tiny_pipeline
 
 from freemask import files, images, stopping
@@ -158,12 +159,11 @@ def test_sigterm_saves_the_step_and_the_next_run_ends_with_the_same_bytes(option
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bytes_of_one_left_alone(options, tmp_path):
     """SIGKILL three times, while libraries load, steps are made and states are written."""
-    context, moments = multiprocessing.get_context("forkserver"), random.Random(5)
-    context.set_forkserver_preload(["torch", "transformers", "freemask.generation.freestyle.training"])
+    moments = random.Random(5)
     changed = {"steps": 45, "checkpoint_every": 3, "sample_every": 0, "gradient_checkpointing": False}
     latest, reached = tmp_path / "killed/latest.json", [0]
     for kills in range(4):
-        process = context.Process(target=run_alone, args=(options("killed", **changed),))
+        process = FORKS.Process(target=run_alone, args=(options("killed", **changed),))
         process.start()
         if kills < 3:
             while process.is_alive() and not (latest.exists() and files.read_json(latest)["step"] > reached[-1]):

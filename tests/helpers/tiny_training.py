@@ -1,5 +1,6 @@
 """A working directory with a few small pairs and a model that trains in seconds, for tests that train."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,7 @@ def configure(folder: str | Path, regime: str = "real", model: str = "tiny", **o
     given = tables | options
     call(
         "training_config",
-        models="models.yaml",
-        model=model,
+        settings=json.dumps(yaml.safe_load(Path("models.yaml").read_text())[model]),
         dataset="tiny",
         label_space="label_space.json",
         regime=regime,

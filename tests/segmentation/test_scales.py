@@ -3,13 +3,21 @@
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+from PIL import Image
 
+from freemask import tables
+from freemask.data import masks
 from freemask.data.label_space import LabelSpace
 from freemask.data.sizes import Size, read_sizes, write_sizes
 from freemask.errors import InputError
 from freemask.segmentation.config import Experiment, resolve
+from freemask.segmentation.samplers import Draw
 from freemask.segmentation.scales import resize_of, seen_as
 
 ROOT = Path(__file__).parents[2]
@@ -134,3 +142,26 @@ def test_images_at_the_limits_are_taken(space):
 def test_sizes_come_back_largest_first(tmp_path):
     write_sizes(tmp_path / "sizes.tsv", [Size(3, 4, 2, "a b.jpg"), Size(5, 4, 1, "c.jpg")])
     assert read_sizes(tmp_path / "sizes.tsv") == [Size(5, 4, 1, "c.jpg"), Size(3, 4, 2, "a b.jpg")]
+
+
+def test_a_training_sees_pixels_of_a_mask_that_its_square_lacks(space, tmp_path):
+    """So a mask that is changed in such pixels alone trains again: docs/reruns.md."""
+    import freemask.segmentation.registered  # noqa: F401 - registers what configs name
+
+    mask = np.ones((128, 128), np.uint8)
+    masks.write_mask(tmp_path / "before.png", mask)
+    Image.fromarray(np.stack([mask] * 3, axis=2)).save(tmp_path / "image.png")
+    changed = mask.copy()
+    changed[1::2, 1::2] = 2
+    masks.write_mask(tmp_path / "after.png", changed)
+    assert (masks.resize_nearest(mask, 64) == masks.resize_nearest(changed, 64)).all()
+    config = made(space, MODELS["segformer_mini"])["train_dataloader"]["dataset"]
+    init_default_scope("mmseg")
+    seen = []
+    for name in ("before", "after"):
+        tables.write_table(tmp_path / f"{name}.tsv", pd.DataFrame(
+            {"image": [str(tmp_path / "image.png")], "mask": [str(tmp_path / f"{name}.png")]}))  # fmt: skip
+        data = DATASETS.build(config | {"lists": [str(tmp_path / f"{name}.tsv")]})
+        pairs = [data[Draw.make(0, (0, position))]["data_samples"].gt_sem_seg.data for position in range(8)]
+        seen.append([int((labels == 1).sum()) for labels in pairs])
+    assert seen[0] == [0] * 8 and max(seen[1]) > 500, seen

@@ -183,3 +183,11 @@ def test_snakemake_outside_the_image_finds_its_environments(tmp_path):
     assert {path.name: path.resolve().name for path in links.iterdir()} == {
         content: f"{made}_" for content, made in digests.values()
     }
+
+
+def test_jobs_of_segmentors_hide_what_their_libraries_import_unused():
+    """Mmengine imports transformers where it is installed, which takes seconds."""
+    of_segmentors = ROOT / "freemask/segmentation/checkpoints.py", ROOT / "freemask/segmentation/config.py"
+    for path in (ROOT / "scripts").glob("*.py"):
+        needs = any(file in code_files(path.stem) for file in of_segmentors)
+        assert needs == ("hidden=segmentation.HIDDEN" in path.read_text()), path

@@ -4,6 +4,7 @@ A mode is a texture family with two colours. Each instance of a mode has its own
 images don't show every mode, so synthetic images can help a segmentor.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -185,111 +186,47 @@ def _texture(rng: np.random.Generator, family: str, side: int) -> np.ndarray:
     return TEXTURES[family](_Canvas(rng, side, x, y, fine, middle, coarse, phase, pitch))
 
 
-def _plain(c: _Canvas) -> np.ndarray:
-    return 0.3 + 0.5 * c.coarse + 0.2 * c.fine
+def _joints(c: _Canvas, height: float, width: float, shift: float, joint: float) -> np.ndarray:
+    """Where a wall of bricks or cobbles has its joints; every other row is shifted."""
+    row = np.floor(c.y / (height * c.pitch))
+    return ((c.y % (height * c.pitch)) < joint) | (((c.x + shift * (row % 2)) % (width * c.pitch)) < joint)
 
 
-def _grain(c: _Canvas) -> np.ndarray:
-    return 0.6 * c.fine + 0.4 * c.coarse
+def _lines(c: _Canvas, width: float, height: float, line: float) -> np.ndarray:
+    """Where a grid of rectangles has its lines."""
+    return ((c.x + c.phase) % (width * c.pitch) < line) | ((c.y + c.phase) % (height * c.pitch) < line)
 
 
-def _blotches(c: _Canvas) -> np.ndarray:
-    return (c.middle > 0.55) * 0.8 + 0.2 * c.fine
+def _dashes(c: _Canvas) -> np.ndarray:
+    """Where a road has its line."""
+    return (np.abs(c.x - 64 - 0.4 * (c.y - 64) * c.rng.uniform(-1, 1)) < 1.6) & ((c.y + c.phase) % 12 < 7)
 
 
-def _fade(c: _Canvas) -> np.ndarray:
-    return np.clip(c.y / 90 + 0.15 * c.coarse, 0, 1)
+def _panes(c: _Canvas) -> np.ndarray:
+    """Where a house has its windows."""
+    return ((c.x + c.phase) % (9 * c.pitch) > 4.5) & ((c.y + c.phase) % (10 * c.pitch) > 5)
 
 
-def _clouds(c: _Canvas) -> np.ndarray:
-    return np.clip(2.2 * (0.7 * c.coarse + 0.3 * c.middle) - 0.75, 0, 1)
-
-
-def _leaves(c: _Canvas) -> np.ndarray:
-    return np.clip(0.55 * c.middle + 0.65 * c.fine - 0.1, 0, 1)
-
-
-def _blades(c: _Canvas) -> np.ndarray:
-    return 0.5 * c.fine + 0.3 * smooth_noise(c.rng, c.side, 4) + 0.2 * c.coarse
-
-
-def _mown(c: _Canvas) -> np.ndarray:
-    return 0.6 * (np.sin((c.x + 0.6 * c.y) / (3.0 * c.pitch) + c.phase) > 0) + 0.4 * c.fine
-
-
-def _waves(c: _Canvas) -> np.ndarray:
-    return np.clip(
+TEXTURES: dict[str, Callable[[_Canvas], np.ndarray]] = {
+    "plain": lambda c: 0.3 + 0.5 * c.coarse + 0.2 * c.fine,
+    "grain": lambda c: 0.6 * c.fine + 0.4 * c.coarse,
+    "blotches": lambda c: (c.middle > 0.55) * 0.8 + 0.2 * c.fine,
+    "fade": lambda c: np.clip(c.y / 90 + 0.15 * c.coarse, 0, 1),
+    "clouds": lambda c: np.clip(2.2 * (0.7 * c.coarse + 0.3 * c.middle) - 0.75, 0, 1),
+    "leaves": lambda c: np.clip(0.55 * c.middle + 0.65 * c.fine - 0.1, 0, 1),
+    "blades": lambda c: 0.5 * c.fine + 0.3 * smooth_noise(c.rng, c.side, 4) + 0.2 * c.coarse,
+    "mown": lambda c: 0.6 * (np.sin((c.x + 0.6 * c.y) / (3.0 * c.pitch) + c.phase) > 0) + 0.4 * c.fine,
+    "waves": lambda c: np.clip(
         0.5 + 0.35 * np.sin(c.y / (1.3 * c.pitch) + 5 * c.coarse + 3 * c.middle) + 0.3 * (c.fine - 0.5), 0, 1
-    )
-
-
-def _glitter(c: _Canvas) -> np.ndarray:
-    return np.clip(1.6 * c.fine * c.middle + 0.25 * np.sin(c.y / (1.1 * c.pitch) + 4 * c.middle), 0, 1)
-
-
-def _ripples(c: _Canvas) -> np.ndarray:
-    return np.clip(1.2 * np.abs(np.sin(6 * c.middle + 4 * c.coarse + c.x / 12)) - 0.1, 0, 1)
-
-
-def _tiles(c: _Canvas) -> np.ndarray:
-    return np.where(
-        ((c.x + c.phase) % (6 * c.pitch) < 1.5) | ((c.y + c.phase) % (5 * c.pitch) < 1.5), 1.0, 0.3 * c.middle
-    )
-
-
-def _dunes(c: _Canvas) -> np.ndarray:
-    return np.clip(0.5 + 0.4 * np.sin(c.y / (3.2 * c.pitch) + 7 * c.coarse) + 0.2 * (c.fine - 0.5), 0, 1)
-
-
-def _cobbles(c: _Canvas) -> np.ndarray:
-    row = np.floor(c.y / (4.5 * c.pitch))
-    gap = ((c.y % (4.5 * c.pitch)) < 1.2) | (((c.x + 3 * (row % 2)) % (6.5 * c.pitch)) < 1.2)
-    return np.where(gap, 0.0, 0.45 + 0.55 * c.middle)
-
-
-def _lanes(c: _Canvas) -> np.ndarray:
-    dash = (np.abs(c.x - 64 - 0.4 * (c.y - 64) * c.rng.uniform(-1, 1)) < 1.6) & ((c.y + c.phase) % 12 < 7)
-    return np.where(dash, 1.0, 0.15 * c.fine + 0.1 * c.coarse)
-
-
-def _bricks(c: _Canvas) -> np.ndarray:
-    row = np.floor(c.y / (3.6 * c.pitch))
-    gap = ((c.y % (3.6 * c.pitch)) < 1.0) | (((c.x + 4 * (row % 2)) % (8 * c.pitch)) < 1.0)
-    return np.where(gap, 1.0, 0.5 * c.fine)
-
-
-def _planks(c: _Canvas) -> np.ndarray:
-    return np.where((c.x + c.phase) % (5 * c.pitch) < 1.2, 0.0, 0.5 + 0.5 * c.fine)
-
-
-def _windows(c: _Canvas) -> np.ndarray:
-    window = ((c.x + c.phase) % (9 * c.pitch) > 4.5) & ((c.y + c.phase) % (10 * c.pitch) > 5)
-    return np.where(window, 0.05 + 0.2 * c.middle, 0.8 + 0.2 * c.fine)
-
-
-def _curtain(c: _Canvas) -> np.ndarray:
-    frame = ((c.x + c.phase) % (4.2 * c.pitch) < 1.2) | ((c.y + c.phase) % (6 * c.pitch) < 1.2)
-    return np.where(frame, 0.1, 0.45 + 0.55 * c.coarse)
-
-
-TEXTURES = {
-    "plain": _plain,
-    "grain": _grain,
-    "blotches": _blotches,
-    "fade": _fade,
-    "clouds": _clouds,
-    "leaves": _leaves,
-    "blades": _blades,
-    "mown": _mown,
-    "waves": _waves,
-    "glitter": _glitter,
-    "ripples": _ripples,
-    "tiles": _tiles,
-    "dunes": _dunes,
-    "cobbles": _cobbles,
-    "lanes": _lanes,
-    "bricks": _bricks,
-    "planks": _planks,
-    "windows": _windows,
-    "curtain": _curtain,
+    ),
+    "glitter": lambda c: np.clip(1.6 * c.fine * c.middle + 0.25 * np.sin(c.y / (1.1 * c.pitch) + 4 * c.middle), 0, 1),
+    "ripples": lambda c: np.clip(1.2 * np.abs(np.sin(6 * c.middle + 4 * c.coarse + c.x / 12)) - 0.1, 0, 1),
+    "tiles": lambda c: np.where(_lines(c, 6, 5, 1.5), 1.0, 0.3 * c.middle),
+    "dunes": lambda c: np.clip(0.5 + 0.4 * np.sin(c.y / (3.2 * c.pitch) + 7 * c.coarse) + 0.2 * (c.fine - 0.5), 0, 1),
+    "cobbles": lambda c: np.where(_joints(c, 4.5, 6.5, 3, 1.2), 0.0, 0.45 + 0.55 * c.middle),
+    "lanes": lambda c: np.where(_dashes(c), 1.0, 0.15 * c.fine + 0.1 * c.coarse),
+    "bricks": lambda c: np.where(_joints(c, 3.6, 8, 4, 1.0), 1.0, 0.5 * c.fine),
+    "planks": lambda c: np.where((c.x + c.phase) % (5 * c.pitch) < 1.2, 0.0, 0.5 + 0.5 * c.fine),
+    "windows": lambda c: np.where(_panes(c), 0.05 + 0.2 * c.middle, 0.8 + 0.2 * c.fine),
+    "curtain": lambda c: np.where(_lines(c, 4.2, 6, 1.2), 0.1, 0.45 + 0.55 * c.coarse),
 }
