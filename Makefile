@@ -57,7 +57,7 @@ report: $(PACKAGES) ## write the report page of finished results (CONFIG=config/
 	echo "report: $(CURDIR)/$(REPORT)"
 
 .PHONY: status
-status: $(PACKAGES) ## how far a run is, also during it (ARGS="--folder FOLDER", ARGS="--page status.html")
+status: $(PACKAGES) ## how far a run is, also during it (ARGS="--folder FOLDER", "--run NAME" or "--page status.html")
 	@$(BIN)/python -m freemask.reporting.status $(ARGS)
 
 TRAINED := results/miniworld/generator_training/miniature/pipeline

@@ -119,7 +119,7 @@ def sha256_of_input(path: str | Path) -> str:
 def check_sha256(path: str | Path, expected: str | None, remedy: str) -> str:
     """Compare a file's SHA-256 with an expected one; returns the file's.
 
-    Args: expected: hex digest or its first digits; None or "": any; remedy: what to do, the end of the message.
+    Args: expected: hex digest or its first digits (None or "": any); remedy: what to do, the end of the message.
     Raises: InputError if the digest differs or the file can't be read.
     """
     found = sha256_of_input(path)

@@ -26,6 +26,8 @@ def find(table: Mapping[str, Any], name: str, what: str) -> Any:
     if not re.fullmatch(PATTERN, entry):
         raise InputError(f"{what} {name!r} isn't known; use one of {', '.join(table)}, or package.module:object")
     search_working_directory()
+    for package in [package for package, module in sys.modules.items() if module is None]:
+        del sys.modules[package]  # hidden from libraries alone (cli.run)
     try:
         return pkgutil.resolve_name(entry)
     except (ImportError, AttributeError) as error:

@@ -57,7 +57,8 @@ def write_evidence(
     write_table(differences, found)
     for question, own in found[found.seeds > 0].groupby("question", sort=False):
         figures.save(evidence.forest(own), [page.with_name(f"{question}.png")])
-    of, over = facts["classes"]
+    of, over = (arms.get(arm) for arm in facts["classes"])
+    both = of and over and of.miou.keys() & over.miou.keys()
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
     text = evidence.render(
         facts,
@@ -65,7 +66,7 @@ def write_evidence(
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),
-            "classes": evidence.class_gains(arms[of], arms[over], classes) if {of, over} <= arms.keys() else None,
+            "classes": evidence.class_gains(of, over, classes) if both else None,
             "kinds": [(path.stem, read_table(path, columns)) for path in kinds],
             "sheets": sheets or [],
             "quality": read_table(quality, ["generator", "images", "mIoU", "kernel_distance"]),

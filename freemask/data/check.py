@@ -125,7 +125,7 @@ def check_split(
 ) -> Report:
     """Read every image and mask that isn't cached, and judge every pair.
 
-    Args: pairs: paths of images and their masks; cache: file of what was found, None: nothing is remembered.
+    Args: pairs: paths of images and their masks; cache: file of what was found (None: nothing is remembered).
     """
     report = Report()
     known = _read_cache(cache) if cache else {}

@@ -237,7 +237,7 @@ def fetch_folder(address: str, folder: Path) -> None:
             )
         (folder / INDEX).unlink(missing_ok=True)
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=chosen)
-        for path in (path for path in chosen if digests[path]):
+        for path in filter(digests.get, chosen):
             try:
                 files.check_sha256(folder / path, digests[path], "the hub says so, and it was damaged on the way: run again")
             except InputError:

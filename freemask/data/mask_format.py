@@ -46,7 +46,9 @@ class MaskFormat:
     @classmethod
     def of_colors(cls, space: LabelSpace, ignored_color: tuple[int, int, int] | None) -> "MaskFormat":
         """Masks that hold the colors of a label space, and perhaps one of ignored pixels."""
-        values = dict(zip(space.colors, space.ids, strict=True)) | ({ignored_color: space.ignored} if ignored_color else {})
+        values = dict(zip(space.colors, space.ids, strict=True))
+        if ignored_color:
+            values[ignored_color] = space.ignored
         return cls({int.from_bytes(color): label for color, label in values.items()}, space.ignored, colors=True)
 
     @classmethod

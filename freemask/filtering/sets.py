@@ -18,7 +18,8 @@ from freemask.images import read_layers, read_mask
 class MaskFilter(NamedTuple):
     """What filters the mask of one synthetic image: a rule with its alpha, by a margin map.
 
-    margin, place: Path of the map as if it lay beside its pack, and where it lies.
+    margin: Path of the map as if it lay beside its pack.
+    place: Where the map lies in its pack.
     rule: Name in FILTERS, or "package.module:function".
     """
 

@@ -52,11 +52,11 @@ class Paper:
         return f"{self.figures['gpu']}, authors' figures"
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Of one image, in a job of so many; None where it isn't known, as below."""
+        """Of one image, in a job of so many."""
         return self.seconds
 
     def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
-        """Of a training, all its GPUs together, in one of WAYS.
+        """Of a training, all its GPUs together, in one of WAYS; None if no number of the model is known.
 
         In proportion to the authors' joint training of the model, on another data set if there is none on this.
         """
@@ -87,9 +87,9 @@ def read_paper(reported: Path, more: Path, seconds: float) -> Paper:
 
 @dataclass(frozen=True)
 class Card:
-    """GPU seconds as benchmarks/gpu.sh measured them, as those of Paper.
+    """GPU seconds as benchmarks/gpu.sh measured them; methods as those of Paper, None where nothing was measured.
 
-    numbers: Its gpu.json. steps: GPU steps of an update by model.
+    numbers: Content of gpu.json. steps: GPU steps of an update by model.
     """
 
     numbers: dict

@@ -37,9 +37,9 @@ def summarize(experiments: pd.DataFrame, segments: dict[str, list[pd.DataFrame]]
         joined = pd.concat(each, ignore_index=True)
         row |= {"trainings": len(each), "segments": len(joined)}
         row |= {"device": _joined(joined.device), "gpus": _joined(joined.gpus)}
-        known = 1 if all(map(len, each)) else math.nan
-        row["hours"] = known * joined.seconds.sum() / 3600
-        row["gpu_hours"] = known * (joined.seconds * joined.gpus).sum() / 3600
+        known = all(map(len, each))
+        row["hours"] = joined.seconds.sum() / 3600 if known else math.nan
+        row["gpu_hours"] = (joined.seconds * joined.gpus).sum() / 3600 if known else math.nan
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -122,7 +122,8 @@ def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
     """
     names = {"before": "iou_over", "after": "iou_of", "gain_low": "low", "gain_high": "high"}
     table = compare(over.classes, of.classes, "gain").rename(columns=names)
-    table = classes.assign(share=classes.pixels / classes.pixels.sum(), **table[[*names.values(), "gain"]])
+    columns = ["iou_of", "iou_over", "gain", "low", "high"]
+    table = classes.assign(share=classes.pixels / classes.pixels.sum(), **dict(table[columns].items()))
     return table.sort_values("pixels", kind="stable", ignore_index=True)
 
 

@@ -74,8 +74,9 @@ def images(regime: str, balance: str = "exact") -> str:
 
 
 def cells(summary: pd.DataFrame) -> pd.DataFrame:
-    """The mIoU table as text, of results.summarize's; Best and the authors' columns only if one of their numbers is
-    known. The mIoU of a model's clearly best row is bold.
+    """The table of results.summarize as text; the mIoU of a model's clearly best row is bold.
+
+    The columns of the best checkpoint and of the authors are there only if one of their numbers is known.
     """
 
     def numbers(key: str, sign: bool = False) -> list[str]:

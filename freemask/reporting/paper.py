@@ -286,8 +286,12 @@ def _class_cells(row: dict[str, Any], study: Study) -> dict[str, str]:
     for gain, title in {"gain": "over real", "gain_over_control": "over control"}.items():
         cells[title] = number(row[gain], sign=True) if gain in row else missing
         low, high, over = (row.get(f"{gain}_{end}") for end in ("low", "high", "interval"))
-        few = gain in row and over != NOT_KEPT and math.isnan(low)  # images show the class
-        cells[f"interval, {title}"] = missing if gain not in row else NONE if few else interval(low, high, over)
+        if gain not in row:
+            cells[f"interval, {title}"] = missing
+        elif over != NOT_KEPT and math.isnan(low):  # too few images show the class
+            cells[f"interval, {title}"] = NONE
+        else:
+            cells[f"interval, {title}"] = interval(low, high, over)
     return cells
 
 

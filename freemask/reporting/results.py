@@ -140,7 +140,7 @@ def summarize(
         over = _baseline_of(key, experiments)
         gains = _gains(over, miou)
         columns |= {f"gain_over_{key}": gains.mean(), f"gain_over_{key}_std": gains.std()}
-        columns.update(_intervals(over, resampled).add_prefix(f"gain_over_{key}_"))
+        columns |= dict(_intervals(over, resampled).add_prefix(f"gain_over_{key}_").items())
     columns["clearly_best"] = clearly_best(experiments, mean.mIoU, resampled)
     if "test_mIoU" in metrics:
         on_test = metrics.pivot(index="train_seed", columns="experiment", values="test_mIoU")

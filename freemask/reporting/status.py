@@ -109,7 +109,7 @@ class Status:
     def __init__(self, run: str | None = None) -> None:
         path = find_plan(run)
         plan = read_json(path)
-        self.name = path.stem.replace("plan", "run").replace(RUN, " ")
+        self.name = path.stem.replace("plan", "run", 1).replace(RUN, " ")
         self.started: float = plan["started"]
         self.alive = any(Path(".snakemake/locks").glob("*"))
         self.begun = "running" if self.alive else "ended early"  # jobs with a log and no result

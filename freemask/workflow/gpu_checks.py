@@ -84,8 +84,8 @@ def has_kernels(capability: tuple[int, int], architectures: list[str]) -> bool:
     Machine code (sm) runs on the same major version with an equal or higher minor one; intermediate code (compute) on
     every later GPU.
     """
-    found = re.findall(r"\b(sm|compute)_(\d+)(\d)\b", " ".join(architectures))
-    made_for = [(kind, (int(major), int(minor))) for kind, major, minor in found]
+    named = re.findall(r"\b(sm|compute)_(\d+)(\d)\b", " ".join(architectures))
+    made_for = [(kind, (int(major), int(minor))) for kind, major, minor in named]
     return any(one <= capability and (kind == "compute" or one[0] == capability[0]) for kind, one in made_for)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import tiny_run
 from snakemake.deployment.conda import Env
 
+from freemask import plugins
 from freemask.workflow.code import code_files
 from rules import ROOT, load_rules
 
@@ -191,3 +193,13 @@ def test_jobs_of_segmentors_hide_what_their_libraries_import_unused():
     for path in (ROOT / "scripts").glob("*.py"):
         needs = any(file in code_files(path.stem) for file in of_segmentors)
         assert needs == ("hidden=segmentation.HIDDEN" in path.read_text()), path
+
+
+def test_plug_ins_find_what_is_hidden_from_libraries(tmp_path, monkeypatch):
+    (tmp_path / "seen_by_all.py").write_text("")
+    (tmp_path / "plug_in.py").write_text("import seen_by_all\n\nRULE = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "seen_by_all", None)
+    with pytest.raises(ImportError):
+        importlib.import_module("seen_by_all")
+    assert plugins.find({}, "plug_in:RULE", "filter") == 7

@@ -73,7 +73,8 @@ def convert_checkpoint(
 ) -> None:
     """Convert an original checkpoint (.ckpt, .pt or .safetensors) to a diffusers pipeline folder in float32.
 
-    Args: expected_sha256: that the file must have; None: any; half: write the variant "fp16" as well.
+    Args: expected_sha256: digest of the file (None: any); half: write the variant "fp16" as well; architecture: sizes
+        of the networks.
     Raises: InputError for another digest, a damaged file, keys missing or left over, or other noise levels.
     """
     source, folder = Path(source), Path(folder)
