@@ -23,6 +23,14 @@ NAME = "{image}__y{y:05d}_x{x:05d}"  # of a window, with its upper left corner
 END = r"__y\d{5,}_x\d{5,}$"  # what follows the image's name in it
 
 
+def cut_from(mask_ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """The images that windows were cut from; an image that wasn't cut is its own.
+
+    Returns: (N,) int64, the place of each one's image among the names; the names, in order of appearance.
+    """
+    return pd.factorize(mask_ids.str.replace(END, "", regex=True))
+
+
 class Windows(NamedTuple):
     """size: side of a window [pixels]; overlap: of neighbours [pixels], at most half a side."""
 

@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from freemask.data import windows
 from freemask.errors import InputError
 from freemask.segmentation.areas import Areas, read_areas
 
@@ -66,9 +68,11 @@ class SameImages:
 def resampled_ious(areas: Areas) -> np.ndarray:
     """(RESAMPLES, K) IoU [percent] of each class in resampled images; NaN where no drawn image has the class.
 
+    Windows are drawn together with the others of their image, since they aren't independent of each other.
     Sums are whole numbers below 2**53, so the same areas give the same bytes on every machine.
     """
-    weights = _weights(len(areas.mask_ids))
+    images, names = windows.cut_from(pd.Series(areas.mask_ids, dtype=str))
+    weights = _weights(len(names))[:, images]
     with np.errstate(invalid="ignore"):
         return 100 * (weights @ areas.intersection.astype(float)) / (weights @ areas.union.astype(float))
 

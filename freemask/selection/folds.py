@@ -20,7 +20,7 @@ def split(index: pd.DataFrame, fold: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises: InputError for another text, or fewer images than two per fold.
     """
     number, count = shard_number(fold)
-    images, names = pd.factorize(index.mask_id.str.replace(windows.END, "", regex=True))
+    images, names = windows.cut_from(index.mask_id)
     if len(names) < 2 * count:
         raise InputError(f"class_loss.folds = {count}, but there are {len(names)} training images; choose fewer folds")
     held = images % count == number - 1

@@ -31,6 +31,14 @@ def test_a_resample_is_the_iou_of_the_drawn_images():
     assert set(found[:, 0]) == {25.0, 100 * 4 / 12, 37.5}
 
 
+def test_windows_of_an_image_are_drawn_together():
+    """Three windows, two of one image: the IoU of that image, of the other, or of both."""
+    names = np.array(["a__y00000_x00000", "b__y00000_x00000", "a__y00000_x00448"])
+    union = np.full((3, 1), 10)
+    found = resampled_ious(Areas(names, np.arange(1), np.array([[1], [9], [4]]), union, union))
+    assert set(found[:, 0]) == {25.0, 90.0, 100 * 14 / 30}
+
+
 def test_a_gain_that_every_image_has_is_certain():
     before, after = ({0: resampled_ious(areas([[a], [a + 4]], [[10], [10]]))[:, 0]} for a in (1, 3))
     found = gain_interval(before, after)
