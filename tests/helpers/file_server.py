@@ -79,8 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(size - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        cut = page.cut.pop(0) if page.cut else None  # before the client has an answer and asks for more
         self.end_headers()
-        cut = page.cut.pop(0) if page.cut else None
         self.wfile.write(page.content[start : size if cut is None else start + cut])
         if cut is not None and page.stall:
             self.server.closing.wait(5)
