@@ -94,9 +94,17 @@ class Lines(DefaultFormatter):
         return [head + line for line in (first, *warnings)] if job["output"] or not more else [first, *more]
 
     def _format_job_error(self, msg: dict[str, Any]) -> list[str]:
-        """A failed job: its name and the ends of its logs. Its command is in Snakemake's log."""
+        """A failed job: its name, and why it wasn't submitted or the ends of its logs.
+
+        Its command is in Snakemake's log.
+        """
         job = name(self.jobs.get(msg["jobid"], {"rule_name": msg["rule_name"], "wildcards": {}}))
         logs = ", ".join(msg["log"])
+        # Snakemake's executors end the message of every job of a cluster with this sentence.
+        refused = (msg.get("rule_msg") or "").partition("For further error details")[0].strip()
+        if refused:
+            self.failed[msg["jobid"]] = f"{job}: {refused}"
+            return [f"Error in {job}", *refused.splitlines()]
         self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'])}" + f"\n  its log: {logs}" * bool(logs)
         return [f"Error in {job}", *ends(msg["log"])]
 

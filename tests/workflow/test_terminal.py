@@ -66,6 +66,15 @@ def test_a_run_says_results_and_last_why_it_failed(toy):
     assert "Error in train" in lines and "loading" in lines and len(lines) < 20
 
 
+def test_a_refused_submission_says_why(toy, tmp_path):
+    (tmp_path / "submit.sh").write_text("echo 'Slurm refuses the job: no such GPU'; exit 1\n")
+    lines = toy(
+        "--executor", "cluster-generic", "--cluster-generic-submit-cmd", "sh submit.sh", "--jobs", "1", "score-a.txt"
+    )
+    assert lines[lines.index("Error in score a") + 2] == lines[-1] == "Slurm refuses the job: no such GPU"
+    assert not any("Logfile" in line for line in lines)
+
+
 def test_a_dry_run_lists_jobs_and_reasons(toy):
     lines = toy("-n")
     assert "    reason: Missing output files: score-a.txt" in lines and "rule train:" in lines
