@@ -106,6 +106,7 @@ class FreestylePipeline(DiffusionPipeline):
         Returns: (B, H, W, 3) uint8; an image in which a NaN or an infinity came up is black.
         Raises: InputError for sizes, labels or settings that can't be sampled.
         """
+        check_sampling(self.scheduler, steps, guidance_scale)  # before captions are encoded
         return self.generate(self.prepare(labels, words, mask_ids, seeds, ignored, parts), steps, guidance_scale)
 
     @torch.no_grad()
