@@ -24,11 +24,12 @@ from freemask.files import RUN, own_id, write_json
 from freemask.filtering.filters import FILTERS, reads_predictions
 from freemask.segmentation import experiments
 from freemask.segmentation.regimes import find_regime
-from freemask.workflow.config import read_run, read_yaml
+from freemask.workflow.config import read_run
 from freemask.workflow import imported as imports
 from freemask.workflow import classes, folds, launch, preflight, raw, sharing, site, slurm, sources, terminal
 from freemask.workflow.code import code_digest
 from freemask.workflow.places import ROOT, place
+from freemask.workflow.settings import read_yaml
 
 terminal.install(workflow)
 

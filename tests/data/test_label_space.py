@@ -10,7 +10,7 @@ from mmseg.datasets import ADE20KDataset, COCOStuffDataset
 
 from freemask.data.label_space import IGNORE_INDEX, LabelSpace
 from freemask.errors import InputError
-from freemask.workflow.config import read_dataset
+from freemask.workflow.dataset_settings import read_dataset
 
 SPACE = LabelSpace((3, 7, 104), ("sky", "road", "ship"), ("sky", "road", "ship"), ((1, 2, 3),) * 3, ignored=0)
 

@@ -15,7 +15,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.data.masks import mask_path
 from freemask.errors import InputError
-from freemask.workflow.config import read_dataset
+from freemask.workflow.dataset_settings import read_dataset
 
 SKY, ROAD, VOID = (128, 128, 128), (128, 64, 128), (0, 0, 0)
 FACTS = {

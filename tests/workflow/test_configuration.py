@@ -9,7 +9,9 @@ from tiny_run import CONFIG, change, read_yaml, run_snakemake, snakemake, write_
 
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.workflow import config as checks
+from freemask.workflow import settings
+from freemask.workflow.config import read_run
+from freemask.workflow.dataset_settings import read_dataset
 from freemask.workflow.sources import missing_raw_data
 
 MODELS, EXPERIMENTS = "config/tiny_models.yaml", "config/tiny_experiments.tsv"
@@ -24,7 +26,7 @@ def clone(fresh, tmp_path):
 
 
 def read(clone):
-    return checks.read_run(read_yaml(clone / CONFIG), CONFIG, clone)
+    return read_run(read_yaml(clone / CONFIG), CONFIG, clone)
 
 
 def message(clone) -> str:
@@ -74,10 +76,10 @@ def test_a_yaml_file_that_is_not_utf8_is_named(clone, content):
 
 
 def test_every_pattern_of_the_schemas_has_words():
-    texts = [path.read_text() for path in checks.SCHEMAS.glob("*.json")]
+    texts = [path.read_text() for path in settings.SCHEMAS.glob("*.json")]
     written = [one for text in texts for one in re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', text)]
     found = set(map(json.loads, written))
-    assert found == checks.PATTERNS.keys()
+    assert found == settings.PATTERNS.keys()
 
 
 def test_the_tiny_configuration_is_right(clone):
@@ -251,14 +253,14 @@ def test_missing_keys(clone, key):
 def test_a_model_has_iterations_for_data_sets_that_nobody_listed(clone):
     change(clone / MODELS, "tiny", "iterations", value={"default": 7, "elsewhere": 9})
     change(clone / MODELS, "other", "iterations", value={"default": 7, "miniworld": 9})
-    models = checks.read_run(read_yaml(clone / CONFIG), CONFIG, clone)[1]
+    models = read_run(read_yaml(clone / CONFIG), CONFIG, clone)[1]
     assert [models[name]["iterations"]["miniworld"] for name in ("tiny", "other")] == [7, 9]
 
 
 def test_a_power_of_ten_without_a_dot_is_a_number(clone):
     """To YAML 1.1, 3e-3 is text."""
     replace(clone / MODELS, "lr: 0.003", "lr: 3e-3")
-    assert checks.read_yaml(clone / MODELS)["tiny"]["overrides"]["optim_wrapper"]["optimizer"]["lr"] == 0.003
+    assert settings.read_yaml(clone / MODELS)["tiny"]["overrides"]["optim_wrapper"]["optimizer"]["lr"] == 0.003
 
 
 def test_utf_16_is_named(clone):
@@ -269,7 +271,7 @@ def test_utf_16_is_named(clone):
 def test_a_misspelt_key_is_named():
     """It is missing as well, which says less."""
     with pytest.raises(InputError, match=r"tiny\.yaml: .*unknown key 'thread'; remove it or use one of: .*threads"):
-        checks.check_schema({"thread": 1}, "config", "tiny.yaml")
+        settings.check_schema({"thread": 1}, "config", "tiny.yaml")
 
 
 def test_a_renamed_key_is_named(clone):
@@ -319,7 +321,7 @@ def test_home_and_variables_in_paths(clone, monkeypatch):
     change(clone / CONFIG, "data_roots", value={"miniworld": "$SCRATCH/world"})
     change(clone / CONFIG, "generators", "miniature", "path", value="~/generator")
     config = read_yaml(clone / CONFIG)
-    datasets, *_ = checks.read_run(config, CONFIG, clone)
+    datasets, *_ = read_run(config, CONFIG, clone)
     assert datasets["miniworld"]["root"] == "/scratch/world"
     assert config["generators"]["miniature"]["path"] == "/me/generator"
 
@@ -373,7 +375,7 @@ def test_ignored_label_fits_in_8_bits(clone, ignored):
 
 def test_missing_raw_data_says_what_and_where_from(clone, tmp_path):
     config = read_yaml(clone / "config/config.yaml") | {"data_roots": {"ade20k": str(tmp_path / "ade")}}
-    datasets = {"ade20k": checks.read_dataset("ade20k", config, clone)}
+    datasets = {"ade20k": read_dataset("ade20k", config, clone)}
     (tmp_path / "ade/images/training").mkdir(parents=True)
     lines = list(missing_raw_data(config, datasets).values())
     assert len(lines) == 2  # COCO-Stuff's generator isn't this run's
@@ -447,7 +449,7 @@ def test_anchors_that_are_merged_twice_are_no_repeated_keys(tmp_path):
     """The second merge reads what the first one put together."""
     path = tmp_path / "run.yaml"
     path.write_text("base: &x {alpha: 1}\ndeep: {own: &y {<<: *x, alpha: 2}}\nshallow: {<<: *y}\n")
-    assert checks.read_yaml(path)["shallow"] == {"alpha": 2}
+    assert settings.read_yaml(path)["shallow"] == {"alpha": 2}
     path.write_text("a: {alpha: 1, alpha: 2}\n")
     with pytest.raises(InputError, match="the key 'alpha' stands twice"):
-        checks.read_yaml(path)
+        settings.read_yaml(path)

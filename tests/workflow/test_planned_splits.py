@@ -8,7 +8,7 @@ from tiny_run import CONFIG, change, planned, read_yaml, rules, snakemake, write
 from freemask import files, tables
 from freemask.data.splits import split_of
 from freemask.errors import InputError
-from freemask.workflow import config as checks
+from freemask.workflow.dataset_settings import read_dataset
 
 FACTS = "config/datasets/miniworld.yaml"
 TRAINED = "results/miniworld/training/real/seed-0"
@@ -60,7 +60,7 @@ def test_splits_that_dont_fit_are_refused(fresh, tmp_path, images, masks, more, 
     (tmp_path / "config/datasets").mkdir(parents=True)
     write_yaml(tmp_path / FACTS, facts)
     with pytest.raises(InputError) as raised:
-        checks.read_dataset("miniworld", read_yaml(fresh / CONFIG), tmp_path)
+        read_dataset("miniworld", read_yaml(fresh / CONFIG), tmp_path)
     assert wanted in str(raised.value)
 
 
