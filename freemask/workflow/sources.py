@@ -30,6 +30,20 @@ def fetchable_weights(config: dict, models: dict, experiments: pd.DataFrame) -> 
     return {name: {key: source[key] for key in ("url", "sha256") if key in source} for name, source in found.items()}
 
 
+def training_folder(name: str, generators: dict[str, dict]) -> str | None:
+    """Folder of the training of a generator that this run trains; None for others.
+
+    A generator whose path is the `<folder>/pipeline` of another one samples the same weights with its own settings.
+    """
+    trained = {
+        key: f"results/{one['dataset']}/generator_training/{key}"
+        for key, one in generators.items()
+        if one["source"] == "train"
+    }
+    folder = trained.get(name) or str(PurePosixPath(generators[name]["path"]).parent)
+    return folder if folder in trained.values() else None
+
+
 def _made_from(generator: dict) -> tuple[str, str | None, str | None]:
     """Whether a generator is read ("generator") or trained, the path that this starts from, and its address."""
     if generator["source"] == "train":
@@ -62,6 +76,8 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
             lines["data set", name] = f"data set {name}: {where}; {source}"
     for name, generator in config["generators"].items():
         kind, path, address = _made_from(generator)
+        if kind == "generator" and training_folder(name, config["generators"]):
+            continue
         if generator["dataset"] in datasets and path and not Path(_target(path, address or "")).exists():
             where = address or "whoever made it (the configuration has no address)"
             fetchable = address and _below_weights(path)

@@ -44,9 +44,9 @@ def generator_source(wildcards):
 
     Not fetched by being an input: it has some GB, and refuse_missing_raw_data names the command.
     """
+    if trained := sources.training_folder(wildcards.generator, config["generators"]):
+        return f"{trained}/pipeline/model_index.json"
     generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/pipeline/model_index.json"
     path = Path(generator["path"])
     path = path / "model_index.json" if generator["source"] == "pipeline" else path
     return str(path) if path.exists() else []
@@ -54,9 +54,9 @@ def generator_source(wildcards):
 
 def generator_weights(wildcards):
     """The weights themselves, or their digests if they are trained here: new weights under old names cause a rerun."""
+    if trained := sources.training_folder(wildcards.generator, config["generators"]):
+        return f"{trained}/weights.json"
     generator = config["generators"][wildcards.generator]
-    if generator["source"] == "train":
-        return f"results/{wildcards.dataset}/generator_training/{wildcards.generator}/weights.json"
     if generator["source"] == "pipeline":
         return sorted(map(str, Path(generator["path"]).glob("*/*.safetensors")))
     return generator_source(wildcards)

@@ -12,14 +12,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @cache
-def load_rules(configuration: str = "config/config.yaml", folder: Path = ROOT) -> dict[str, Rule]:
-    """Every rule of the workflow by name, run from `folder`."""
+def load_rules(*configurations: str, folder: Path = ROOT) -> dict[str, Rule]:
+    """Every rule of the workflow by name, run from `folder`; without configurations those of the paper's run."""
     before = os.getcwd()
     try:
         with SnakemakeApi() as api:
             opened = api.workflow(
                 resource_settings=ResourceSettings(cores=2),
-                config_settings=ConfigSettings(configfiles=[Path(configuration)]),
+                config_settings=ConfigSettings(
+                    configfiles=[Path(one) for one in configurations or ["config/config.yaml"]]
+                ),
                 storage_settings=StorageSettings(),
                 snakefile=ROOT / "Snakefile",
                 workdir=folder,

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -78,13 +79,22 @@ def test_every_target_with_a_name_plans(fresh):
     write_yaml(fresh / "config/with_ablation.yaml", config)
     targets = {
         name
-        for name, rule in load_rules(str(fresh / "config/with_ablation.yaml"), fresh).items()
+        for name, rule in load_rules(str(fresh / "config/with_ablation.yaml"), folder=fresh).items()
         if not rule.wildcard_names
     }
     kinds = ("ablations", "export", "look", "prune", "table", "unused", "verify")
     assert {f"{kind}_miniworld" for kind in kinds} | {"all", "cost", "paper", "preflight", "synthesis_all"} <= targets
     jobs = planned(snakemake(fresh, "-n", *sorted(targets), config="config/with_ablation.yaml"))
     assert targets - {"all"} <= {rule for rule, _ in jobs}
+
+
+def test_a_generator_that_is_trained_once_is_sampled_with_several_settings():
+    rules = load_rules("config/evidence.yaml", "config/evidence-gpu.yaml")
+    source, weights = (rules["prepare_generator"].input[name] for name in ("path", "weights"))
+    for generator in ("miniature", "few-steps", "faulty"):
+        of = SimpleNamespace(dataset="evidence-gpu", generator=generator)
+        folder = "results/evidence-gpu/generator_training/miniature"
+        assert (source(of), weights(of)) == (f"{folder}/pipeline/model_index.json", f"{folder}/weights.json")
 
 
 def test_no_two_functions_of_rules_have_one_name():
