@@ -34,7 +34,7 @@ def write_evidence(
         quality: Table of generator_quality.
         benchmarks: Folder of the jobs' benchmark files, for the hours.
         differences: Output: table (freemask.reporting.evidence.differences).
-        page: Output: Markdown. Figures, <question>.png, lie beside it.
+        page: Output: Markdown. Figures, <question>.png and by-frequency.png, lie beside it.
     """
     import pandas as pd
 
@@ -59,6 +59,9 @@ def write_evidence(
         figures.save(evidence.forest(own), [page.with_name(f"{question}.png")])
     of, over = (arms.get(arm) for arm in facts["classes"])
     both = of and over and of.miou.keys() & over.miou.keys()
+    gains = evidence.class_gains(of, over, classes) if both else None
+    if gains is not None:
+        figures.save(evidence.by_frequency(gains), [page.with_name("by-frequency.png")])
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
     text = evidence.render(
         facts,
@@ -66,7 +69,7 @@ def write_evidence(
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),
-            "classes": evidence.class_gains(of, over, classes) if both else None,
+            "classes": gains,
             "kinds": [(path.stem, read_table(path, columns)) for path in kinds],
             "sheets": sheets or [],
             "quality": read_table(quality, ["generator", "images", "mIoU", "kernel_distance"]),

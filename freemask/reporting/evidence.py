@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from freemask.cli import commit
 from freemask.files import read_json
-from freemask.reporting.figures import GREY, INK, new_figure
+from freemask.reporting.figures import GREY, INK, name_rows, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
 from freemask.reporting.pictures import template
 from freemask.reporting.results import Classes, compare, read_classes
@@ -152,6 +152,19 @@ def _line(axes: Axes, place: float, values: tuple[float, float, float], width: f
     axes.plot(mean, place, "o", color=INK, alpha=alpha, markersize=width + 1)
 
 
+def by_frequency(classes: pd.DataFrame) -> Figure:
+    """Gain of each class and its interval, the rarest class first; `classes`: made by `class_gains`."""
+    figure = new_figure(8.5, 1.3 + 0.32 * len(classes))
+    axes = figure.subplots()
+    axes.axvline(0, color=INK, linewidth=1)
+    for place, row in enumerate(classes.itertuples()):
+        _line(axes, place, (row.gain, row.low, row.high), width=5, alpha=1.0)
+    name_rows(axes, classes.name + (100 * classes.share).map("  {:.2g} %".format))
+    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.set_xlabel("gain in IoU [points] and its 95 % interval; beside a class: its share of the training pixels")
+    return figure
+
+
 def machine() -> str:
     """This machine's cores, e.g. "2 cores (AMD EPYC 7B13)"."""
     cpuinfo = Path("/proc/cpuinfo")  # of Linux
@@ -182,7 +195,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
         facts
         | {
             "questions": questions,
-            "advice": [one | {"number": _number(found, one["of"], one["over"])} for one in facts["advice"]],
+            "advice": [_advice(found, **one) for one in facts["advice"]],
             "not_run": [asked["question"] for name, asked in facts["questions"].items() if name not in run],
             "experiments": len(experiments),
             "trainings": int(experiments.train_seeds.map(len).sum()),
@@ -206,10 +219,12 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
     )
 
 
-def _number(found: pd.DataFrame, of: str, over: str) -> str:
-    """A difference in words, e.g. "joint over real-2x: +3.1 points [+1.8, +4.4]"."""
-    rows = found[(found.of == of) & (found.over == over)]
-    if rows.empty or not rows.seeds.iloc[0]:
-        return f"{of} over {over}: not run"
+def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) -> dict[str, Any]:
+    """An advice with the difference that was measured, and whether that is the result which supports it."""
+    of, over, wanted = difference
+    rows = found[(found.of == of) & (found.over == over) & (found.seeds > 0)]
+    if rows.empty:
+        return {"text": text, "number": f"{of} over {over}: not run", "supported": True}
     row = rows.iloc[0]
-    return f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"
+    number = f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"
+    return {"text": text, "number": number, "supported": row.result == wanted}

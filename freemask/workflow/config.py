@@ -102,6 +102,9 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
             check_known(f"evidence, data set {dataset}", "experiment", name, rows.index)
         if not find_regime(rows.regime[evidence["judge"]]).only_real:
             raise InputError(f"evidence.judge: {evidence['judge']} isn't trained on real images alone; choose another")
+    asked = [" over ".join(one[:2]) for question in evidence["questions"].values() for one in question["differences"]]
+    for advice in evidence["advice"]:
+        check_known("evidence.advice", "difference", " over ".join(advice["difference"][:2]), asked)
     for name in evidence["sheets"]:
         check_known("evidence.sheets", "synthetic set", name, config["synthetic_sets"])
 

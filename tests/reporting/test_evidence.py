@@ -54,6 +54,8 @@ def test_classes_come_rarest_first(arms):
     assert table.name.tolist() == ["ship", "sky"]
     assert table.gain.tolist() == pytest.approx([10, 2]) and table.share.tolist() == [0.1, 0.9]
     assert table.low.tolist() == pytest.approx([10, 2])
+    axes = evidence.by_frequency(table).axes[0]
+    assert [label.get_text().split() for label in axes.get_yticklabels()] == [["ship", "10", "%"], ["sky", "90", "%"]]
 
 
 def test_the_kernel_distance_of_one_distribution_is_none_and_grows_with_the_shift():

@@ -434,6 +434,12 @@ def test_snakemake_wants_a_mapping(fresh, clone):
         ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
         ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
         ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
+        ("advice", [{"text": "!", "difference": ["joint", "real", "over"]}], "evidence.advice.0.difference.2 = 'over'"),
+        (
+            "advice",
+            [{"text": "!", "difference": ["real", "joint", "below"]}],
+            "evidence.advice: difference 'real over joint' isn't defined; use one of: joint over real, later over real",
+        ),
     ],
 )
 def test_what_evidence_needs_is_there(clone, key, value, wanted):

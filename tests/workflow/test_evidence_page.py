@@ -5,6 +5,8 @@ import pytest
 import tiny_run
 from tiny_run import planned, rules, snakemake
 
+ADVICE = {"Train jointly.": "above", "Don't.": "below", "Toss a coin.": "open"}  # and the results that support it
+
 
 @pytest.mark.slow
 def test_questions_to_a_finished_run(rerun):
@@ -14,16 +16,19 @@ def test_questions_to_a_finished_run(rerun):
     asked["questions"] = {
         "gain": {"question": "Does it gain?", "differences": [["joint", "real", "above"], ["later", "real"]]}
     }
-    asked["advice"] = [{"text": "Train jointly.", "of": "joint", "over": "real"}]
+    asked["advice"] = [{"text": text, "difference": ["joint", "real", wanted]} for text, wanted in ADVICE.items()]
     tiny_run.change(rerun / tiny_run.CONFIG, "evidence", value=asked)
     done = rules(planned(snakemake(rerun, "evidence")))
     assert done == dict.fromkeys(("evidence", "filter_kinds", "generator_quality", "write_evidence"), 1)
     folder = rerun / "results/miniworld/evidence"
-    page = (folder / "evidence.md").read_text()
+    page, table = (folder / "evidence.md").read_text(), pd.read_csv(folder / "differences.tsv", sep="\t")
     assert "## Does it gain?" in page and "| later | real | 0 |" in page
-    assert "- Train jointly. (joint over real: " in page and "{{" not in page
+    result = table.result[0]
+    for text, wanted in ADVICE.items():
+        line = next(line for line in page.splitlines() if line.startswith(f"- {text} (joint over real: "))
+        assert line.endswith("**This run doesn't support it.**") == (wanted != result)
+    assert "{{" not in page
     assert all((folder / path).stat().st_size > 1000 for path in ("gain.png", "kinds/filtered.png"))
-    table = pd.read_csv(folder / "differences.tsv", sep="\t")
     assert table.result.tolist()[1] == "not run" and table.seeds.tolist() == [1, 0]
     kinds = pd.read_csv(folder / "kinds/filtered.tsv", sep="\t")
     shares = pd.read_csv(rerun / "results/miniworld/synthetic/filtered/classes.tsv", sep="\t")
