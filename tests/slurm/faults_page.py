@@ -11,7 +11,7 @@ HEAD = """# Faults on a cluster
 What `snakemake --profile slurm all` does when something goes wrong. `make test-slurm` makes each fault on a real Slurm
 with accounting, and writes this table from what it saw. The jobs are shards of synthesis with noise for a generator.
 "Lost" is the limit that the test sets to images that are generated a second time. "Equal" compares the SHA-256 of every
-result with that of an undisturbed run. An empty second column: the user sees nothing, since the job goes on by itself.
+result with that of an undisturbed run. An empty second column: the user sees nothing, since the job resumes by itself.
 
 | fault | what the user sees | lost | equal | test |
 |---|---|---|---|---|

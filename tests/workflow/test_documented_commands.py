@@ -18,7 +18,7 @@ COMMANDS = [
     (page.relative_to(ROOT), line)
     for page in PAGES
     for block in re.findall(r"```(?:console|bash|sh)\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     if line.strip().startswith("snakemake ")
 ]
 
