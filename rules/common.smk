@@ -55,7 +55,7 @@ for generator in config["generators"].values():
         generator["path"] = str(place(generator["path"]))
 
 ROWS = {(row.dataset, row.experiment): row for _, row in EXPERIMENTS.iterrows()}  # quicker to search than the table
-MISSING = sources.missing_raw_data(config, DATASETS)
+MISSING = sources.missing_raw_data(config, DATASETS, workflow.overwrite_configfiles)
 IMPORTED = imports.sources(config)
 WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 

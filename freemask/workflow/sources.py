@@ -1,5 +1,7 @@
 """External files of a run: raw data, generators, initial weights; the missing ones, and how to get them."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -60,9 +62,15 @@ def _target(path: str, address: str) -> str:
     return str(PurePosixPath(path) / "model_index.json") if address.startswith("hf://") else path
 
 
-def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str, str], str]:
-    """What isn't on disk: ("data set", "generator" or "training", id) -> where it should lie, how to get it."""
-    lines = {}
+def missing_raw_data(
+    config: dict, datasets: dict[str, dict], configfiles: Sequence[str | Path] = ()
+) -> dict[tuple[str, str], str]:
+    """What isn't on disk: ("data set", "generator" or "training", id) -> where it should lie, how to get it.
+
+    Args: configfiles: those of the command line, which commands repeat.
+    """
+    options = f"--configfile {shlex.join(map(str, configfiles))} -- " if configfiles else ""
+    fetch, lines = f"snakemake --cores 1 {options}", {}
     for name, facts in datasets.items():
         root = Path(facts["root"])
         wanted = [root, *(root / facts[kind][split] for kind in ("images", "masks") for split in facts["images"])]
@@ -71,7 +79,7 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
             source = f"from {facts.get('source', 'where its makers publish it').strip()}"
             if "archives" in facts:
                 urls = ", ".join(archive["url"] for archive in facts["archives"])
-                source = f"from {urls}; `snakemake --cores 1 fetch_{name}` fetches it"
+                source = f"from {urls}; `{fetch}fetch_{name}` fetches it"
             where = f"folder {absent[0]} (data_roots.{name} if it lies elsewhere)"
             lines["data set", name] = f"data set {name}: {where}; {source}"
     for name, generator in config["generators"].items():
@@ -81,6 +89,6 @@ def missing_raw_data(config: dict, datasets: dict[str, dict]) -> dict[tuple[str,
         if generator["dataset"] in datasets and path and not Path(_target(path, address or "")).exists():
             where = address or "whoever made it (the configuration has no address)"
             fetchable = address and _below_weights(path)
-            how = f"; `snakemake --cores 1 {_target(path, address)}` fetches it" if fetchable else ""
+            how = f"; `{fetch}{_target(path, address)}` fetches it" if fetchable else ""
             lines[kind, name] = f"generator {name}: {path}; from {where}{how}"
     return lines

@@ -383,6 +383,8 @@ def test_missing_raw_data_says_what_and_where_from(clone, tmp_path):
     assert "data_roots.ade20k" in lines[0]
     assert "http" in lines[0]
     assert "weights/freestyle-sd-v1-4-ade20k.ckpt; from https://" in lines[1]
+    told = list(missing_raw_data(config, datasets, ["my runs/b.yaml", "c.yaml"]).values())
+    assert "`snakemake --cores 1 --configfile 'my runs/b.yaml' c.yaml -- fetch_ade20k` fetches it" in told[0]
 
 
 WRONG_RUNS = {
