@@ -73,7 +73,7 @@ def command_line(function: Callable[..., None]) -> App:
 
 def run(
     function: Callable[..., None],
-    gpus: int | Callable[[dict[str, Any]], int] = 0,
+    gpus: int = 0,
     watched: bool = True,
     hidden: Iterable[str] = (),
 ) -> None:
@@ -81,8 +81,7 @@ def run(
 
     Args:
         function: Typed function with keyword-only parameters.
-        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these. May be computed
-            from the options.
+        gpus: Number of the machine's GPUs to take first, if it has any; the function sees only these.
         watched: Whether a watchdog ends it if it hangs, where the environment asks for one.
         hidden: Packages that libraries import if they are installed, and that the function doesn't need.
     """
@@ -92,8 +91,8 @@ def run(
     faulthandler.enable()
     try:
         _start_log(log)
-        if count := gpus(options) if callable(gpus) else gpus:
-            devices.take(count, tell)
+        if gpus:
+            devices.take(gpus, tell)
         if watched:
             watchdog.start(tell, log)
         function(**options)

@@ -146,9 +146,14 @@ def digest(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def json_bytes(value: Any) -> bytes:
+    """JSON with sorted keys."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON with sorted keys, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    write_atomic(path, json_bytes(value))
 
 
 def read_json(path: str | Path) -> Any:

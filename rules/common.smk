@@ -206,11 +206,14 @@ def metrics_of(row):
 
 
 def scorer_file(name):
-    """A file of the segmentor that scores, trained on real images."""
+    """A file of the segmentor that scores, trained on real images; with a fold among the wildcards, of the fold's."""
 
     def path(wildcards):
         scorer = config["scorers"][wildcards.dataset]
-        return f"results/{wildcards.dataset}/training/{scorer['experiment']}/seed-{scorer['train_seed']}/{name}"
+        experiment = scorer["experiment"]
+        if "fold" in wildcards.keys():
+            experiment = folds.experiment_of(experiment, wildcards.fold)
+        return f"results/{wildcards.dataset}/training/{experiment}/seed-{scorer['train_seed']}/{name}"
 
     return path
 

@@ -25,7 +25,7 @@ rule index_dataset:
     """Pair the images and masks of a split by name, read all, and write masks of other kinds as labels."""
     input:
         raw_data,
-        state=raw_state,
+        state="results/{dataset}/index/{split}.state",
     output:
         index="results/{dataset}/index/{split}.tsv",
     log:

@@ -78,8 +78,7 @@ rule train:
     # How it is started is part of the command, not a parameter: with other nodes or threads it gives the same model.
     shell:
         f"threads={{threads}}; {launch.training(config['training_gpus'], config.get('training_nodes', 1))}"
-        f" {SCRIPTS}/train.py --launcher {'pytorch' if config['training_gpus'] > 1 else 'none'}"
-        f" --threads {config['threads']}"
+        f" {SCRIPTS}/train.py --threads {config['threads']}"
         " --config {input.config:q} --weights {output.weights:q} --log {log:q}"
 
 

@@ -57,8 +57,8 @@ use rule class_loss as fold_loss with:
     input:
         index="results/{dataset}/folds/{fold}/held.tsv",
         label_space=label_space("labels"),
-        config=fold_file("config.py"),
-        weights=fold_file("weights.pth"),
+        config=scorer_file("config.py"),
+        weights=scorer_file("weights.pth"),
     output:
         sums="results/{dataset}/folds/{fold}/class_loss/{scatteritem}.tsv",
     log:

@@ -14,7 +14,6 @@ def class_loss(
     label_space: Path,
     sums: Path,
     batch_size: cli.Positive = 1,
-    device: str = "auto",
     threads: cli.Positive | None = None,
 ) -> None:
     """Sum the loss of a trained segmentor on real training images, per image and class: one shard.
@@ -30,7 +29,6 @@ def class_loss(
         label_space: Label space of the data set.
         sums: Output: table of mask_id, sums ("label:pixels:loss label:pixels:loss ...").
         batch_size: Images of one size that are scored at once.
-        device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads, and threads that read images. Without it, PyTorch chooses and 2 threads read.
     """
     import pandas as pd
@@ -41,10 +39,10 @@ def class_loss(
     from freemask.selection.class_loss import image_sums, shard_rows
     from freemask.tables import read_table, write_table
 
-    chosen_device = pick_device(device, threads)
+    device = pick_device(threads)
     space = LabelSpace.read(label_space)
     rows = shard_rows(read_table(index, ["mask_id", "image", "mask"], only=True), shard)
-    model = load_segmentor(read_config(config), weights, chosen_device)
+    model = load_segmentor(read_config(config), weights, device)
     pairs = zip(rows["image"], rows["mask"], strict=True)
     losses = pair_losses(model, pairs, space, batch_size, max(2, threads or 0))
     scored = [

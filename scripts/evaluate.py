@@ -54,7 +54,7 @@ def evaluate(
     from freemask.segmentation.runner import pick_device, read_config
     from freemask.tables import read_table
 
-    pick_device("auto", threads)
+    pick_device(threads)
     settings = read_config(config)
     iterations = best_iterations(weights) if checkpoint == "best" else settings.experiment.iterations
     scales, predictions = scales or [1.0], predictions or []

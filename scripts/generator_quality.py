@@ -14,7 +14,6 @@ def generator_quality(
     config: Path,
     weights: Path,
     table: Path,
-    device: str = "auto",
     threads: cli.Positive | None = None,
 ) -> None:
     """Rate generators by a segmentor that was trained on real images alone and scored no synthetic one.
@@ -31,7 +30,6 @@ def generator_quality(
         config: config.py of the segmentor.
         weights: weights.pth of the segmentor.
         table: Output: table of generator, images, mIoU [%], kernel_distance.
-        device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads. Without it, PyTorch chooses.
     """
     import pandas as pd
@@ -43,7 +41,7 @@ def generator_quality(
     from freemask.tables import read_table, write_table
 
     space = LabelSpace.read(label_space)
-    model = load_segmentor(read_config(config), weights, pick_device(device, threads))
+    model = load_segmentor(read_config(config), weights, pick_device(threads))
     features = Features(model)
     rated = {}
     for name, path in zip(["real images", *names], [real, *synthetic], strict=True):

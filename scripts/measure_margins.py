@@ -17,7 +17,6 @@ def measure_margins(
     manifest: Path,
     batch_size: cli.Positive = 1,
     labels: bool = False,
-    device: str = "auto",
     threads: cli.Positive | None = None,
 ) -> None:
     """Measure by which tolerance margins each pixel of a shard's synthetic images is filtered.
@@ -38,7 +37,6 @@ def measure_margins(
             of the image and mask that the map was made from).
         batch_size: Images of one size that are scored at once.
         labels: Store the scorer's predictions in the maps, for filters that read them.
-        device: cpu, cuda, ...; auto: a GPU if there is one.
         threads: CPU threads, and threads that read and write files. Without it, PyTorch chooses and 2 threads read.
     """
     from freemask import packs
@@ -60,10 +58,10 @@ def measure_margins(
         from freemask.selection.class_loss import BLOCK, read_class_loss
         from freemask.stopping import Stop
 
-        chosen_device, workers, space = pick_device(device, threads), max(2, threads or 0), LabelSpace.read(label_space)
+        device, workers, space = pick_device(threads), max(2, threads or 0), LabelSpace.read(label_space)
         means = read_class_loss(class_loss, label_space=space)[list(space.ids)]
-        limits = thresholds(torch.tensor(means)).to(chosen_device)
-        model = load_segmentor(read_config(config), weights, chosen_device)
+        limits = thresholds(torch.tensor(means)).to(device)
+        model = load_segmentor(read_config(config), weights, device)
         pairs = zip(missing["image"], missing["mask"], strict=True)
         scored = pair_losses(model, pairs, space, batch_size, workers, fill=True, predict=labels)
         stored = (margin_map(*pair, limits=limits, label_space=space) for pair in scored)

@@ -35,6 +35,7 @@ def most_improved(
             endings; images (validation images that show the class), reported_gain if the authors report any.
     """
     from freemask.data.label_space import LabelSpace
+    from freemask.files import own_id
     from freemask.reporting import results
     from freemask.reporting.intervals import SameImages
     from freemask.tables import write_table
@@ -51,7 +52,7 @@ def most_improved(
     table = results.most_improved(before, after, other)
     if label_space:
         table = LabelSpace.read(label_space).named(table)
-    if reported and (gains := results.read_reported(reported, f"most_improved_{dataset}")):
+    if reported and (gains := results.read_all_reported(reported).get(f"most_improved_{own_id(dataset)}")):
         table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in gains})
     write_table(most_improved, table)
 

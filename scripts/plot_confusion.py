@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from freemask import cli
 from freemask.data.label_space import LabelSpace
-from freemask.errors import InputError
 from freemask.reporting.figures import GREY, new_figure, save
 from freemask.segmentation.outputs import read_confusion
 
@@ -33,12 +32,7 @@ def plot_confusion(
         label_space: The data set's label space, for the names of classes (default: those of the tables).
         figures: Outputs, .png and .pdf.
     """
-    names, counts = read_confusion(confusion[0])
-    for path in confusion[1:]:
-        other, more = read_confusion(path)
-        if other != names:
-            raise InputError(f"{path}: other classes than {confusion[0]}; evaluate again")
-        counts = counts + more
+    names, counts = read_confusion(*confusion)
     if label_space:
         names = LabelSpace.read(label_space).names
     save(draw(names, counts, f"Confusion matrix of {improved}"), figures)

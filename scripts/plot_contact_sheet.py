@@ -57,7 +57,7 @@ def plot_contact_sheet(
         own = train[train.mask_id == mask.mask_id].sort_values("seed").head(columns)
         names = [name for _, name in legend(counts.label[counts.row == position], space)]
         caption = f"{mask.mask_id}: {', '.join(names)}; the filter takes {own.filtered.iloc[0]:.1%} of no. 1"
-        drawn.append(Row(tiles(mask["mask"], real[mask.mask_id], own, space, columns), caption))
+        drawn.append(Row(tiles(mask["mask"], real[mask.mask_id], own, space), caption))
     headings = ["real image", "its mask", "filtered mask of no. 1"]
     headings += [f"synthetic no. {number + 1}" for number in range(columns)]
     labels = np.unique(counts.label[np.isin(counts.row, chosen)])
@@ -66,22 +66,20 @@ def plot_contact_sheet(
     write_atomic(figure, png_bytes(sheet))
 
 
-def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace, columns: int) -> list[np.ndarray | None]:
-    """The tiles of one row: real image, mask, filtered mask, `columns` synthetic images (None where there are fewer).
+def tiles(mask: str, real: str, own: pd.DataFrame, label_space: LabelSpace) -> list[np.ndarray]:
+    """The tiles of one row: real image, mask, filtered mask, synthetic images.
 
     Args:
         mask: Path of the square mask.
         real: Path of the real image.
         own: The mask's rows of the synthetic set, ascending seeds.
         label_space: The data set's label space.
-        columns: Number of synthetic images.
     """
     labels, filtered = read_mask(mask), read_filtered(mask, mask_filters(own.head(1))[0], label_space)
     size = tile_size(*labels.shape)
     painted = [label_space.colorize(labels), colorize_filtered(labels, filtered, label_space)]
     synthetic = [tile(read_image(path), size, smooth=True) for path in own.image]
-    found = [tile(read_image(real), size, smooth=True), *(tile(one, size, smooth=False) for one in painted), *synthetic]
-    return [*found, *[None] * (columns - len(synthetic))]
+    return [tile(read_image(real), size, smooth=True), *(tile(one, size, smooth=False) for one in painted), *synthetic]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def preflight(
     downloads: list[str] | None = None,
     index: Path,
     masks: Path | None = None,
-    images_per_mask: cli.Json,
+    plans: cli.Json,
     mask_size: cli.Positive,
     result: Path,
 ) -> None:
@@ -24,8 +24,7 @@ def preflight(
         downloads: Addresses of weights that the run fetches.
         index: Table of the training images (index_dataset), for their number; may be missing.
         masks: Folder of the raw training masks, for their number if there is no index; may be missing.
-        images_per_mask: Expected synthetic images of a mask, of each plan and generator, JSON:
-            {"synthesis/<generator>/<plan>": 10.9, ...}.
+        plans: Settings of each plan and generator, JSON: {"synthesis/<generator>/<plan>": {"n_max": 20, ...}, ...}.
         mask_size: Side of an image [pixels].
         result: Output: what was found, JSON.
     """
@@ -42,7 +41,7 @@ def preflight(
     checks.downloads(findings, downloads or [])
     if checks.writable(findings, folder):
         number = checks.rows(index) or checks.entries(masks)
-        images = checks.missing_images(folder, number, images_per_mask)
+        images = checks.missing_images(folder, number, plans)
         # an image is one file; a square mask of each training image
         what = f"synthesis of {images:,.0f} more images"
         checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + number, what)

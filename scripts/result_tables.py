@@ -47,7 +47,7 @@ def result_tables(
 
     from freemask.data.label_space import LabelSpace
     from freemask.data.masks import read_masks
-    from freemask.files import write_atomic
+    from freemask.files import own_id, write_atomic
     from freemask.reporting import layout, results
     from freemask.segmentation.experiments import read_experiments
     from freemask.tables import write_table
@@ -62,8 +62,9 @@ def result_tables(
     summary = results.summarize(rows, metrics, results.resample_mious(training, rows))
     remarks = [results.describe_absent(ious)]
     if reported:
-        summary = results.add_reported(summary, results.read_reported(reported, dataset), reported_set)
-        remarks.append(results.describe_synthetic_only(results.read_reported(reported, "synthetic_only"), dataset))
+        authors = results.read_all_reported(reported)
+        summary = results.add_reported(summary, authors.get(own_id(dataset), []), reported_set)
+        remarks.append(results.describe_synthetic_only(authors.get("synthetic_only", {}), own_id(dataset)))
     classes = space.named(results.class_means(ious))
     note = layout.note(summary, how, remarks)
     shown = classes.drop(columns="label").rename(columns={"name": "Class"})

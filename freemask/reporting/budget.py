@@ -22,8 +22,7 @@ import yaml
 
 from freemask.files import own_id, read_json
 from freemask.segmentation.outputs import read_segments
-from freemask.selection.estimates import BYTES_PER_PIXEL, job_seconds, measured_seconds
-from freemask.selection.hardness import images_at_rank
+from freemask.selection.estimates import BYTES_PER_PIXEL, images_of, job_seconds, measured_seconds
 
 SIDE, CALLS = 512, 51  # of the images that cards are measured with: pixels, calls of the UNet (50 steps)
 CHECK = 60.0  # seconds that a preflight job takes at most; an estimate
@@ -360,16 +359,6 @@ class Estimate:
         """GPU hours of these rules, or of all, as text."""
         rows = self.rows_of(*rules)
         return hours(sum(row.gpu_seconds for row in rows), all(row.known for row in rows))
-
-
-def images_of(plan: dict, masks: int) -> int:
-    """Images of a plan before it is made: the rank formula's sum, which other strategies share out as well.
-
-    n_max for each mask where the strategy is `all`, or comes from elsewhere.
-    """
-    if plan["strategy"] == "all" or ":" in plan["strategy"]:
-        return masks * plan["n_max"]
-    return int(images_at_rank(np.arange(1, masks + 1), plan["n_max"]).sum())
 
 
 def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:

@@ -87,13 +87,11 @@ def class_table(data: Dataset) -> pd.DataFrame:
 
 def confusions(data: Dataset) -> list[dict[str, Any]]:
     """The largest confusions of the improved segmentor, over all train seeds: true, predicted, share [%], pixels."""
-    total = None
-    for run in data.runs[data.facts["improved"]]:
-        path = data.training(data.facts["improved"], run.seed) / "confusion.tsv"
-        if not path.exists():  # imported from a log
-            return []
-        names, counts = read_confusion(path)
-        total = counts if total is None else total + counts
+    improved = data.facts["improved"]
+    paths = [data.training(improved, run.seed) / "confusion.tsv" for run in data.runs[improved]]
+    if not all(path.exists() for path in paths):  # imported from a log
+        return []
+    names, (_, total) = data.label_space.names, read_confusion(*paths)
     pixels = total.sum(axis=1, keepdims=True)
     share = np.where(np.eye(len(names), dtype=bool), 0, 100 * total / np.maximum(pixels, 1))
     order = np.argsort(-share, axis=None, kind="stable")[:CONFUSIONS]

@@ -81,7 +81,7 @@ def differences(questions: dict[str, dict[str, Any]], arms: dict[str, Arm], rare
     for question, asked in questions.items():
         for of, over, *paper in asked["differences"]:
             row = {"question": question, "of": of, "over": over, "paper": "".join(paper)}
-            if of in arms and over in arms:
+            if of in arms and over in arms and arms[of].miou.keys() & arms[over].miou.keys():
                 row |= _difference(arms[of], arms[over], rare)
             rows.append({"result": NOT_RUN, "seeds": 0} | row)
     return pd.DataFrame(rows)

@@ -35,11 +35,6 @@ class Interval:
     high: float | np.ndarray = np.nan
     over: str = ""
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether it holds gains only."""
-        return bool(np.all(self.low > 0))
-
 
 class SameImages:
     """Reads the areas of evaluations that shall be of the same validation images."""

@@ -42,11 +42,11 @@ def colorize_filtered(mask: np.ndarray, filtered: np.ndarray, label_space: Label
     return painted
 
 
-def photo(picture: np.ndarray, title: str, note: str = "") -> Picture:
+def photo(picture: np.ndarray, title: str) -> Picture:
     """A photograph (H, W, 3) uint8 as a JPEG."""
     shrinks = max(picture.shape[:2]) > LONGEST
     image = _resized(picture, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
-    return Picture(data_uri("image/jpeg", jpeg_bytes(image, QUALITY)), title, image.shape[:2], [], note)
+    return Picture(data_uri("image/jpeg", jpeg_bytes(image, QUALITY)), title, image.shape[:2])
 
 
 def painted(

@@ -22,14 +22,13 @@ class Dataset:
 
     id: its id. facts: title, baseline, control (or None), improved, contact_sheet, top, train_seed, pictures (number of
         predictions), sets (settings of synthetic sets by name), ablations (names of those that are made).
-    folder, logs: its results and logs. experiments: its rows that are shown. miou: its table miou.csv.
+    folder: its results. experiments: its rows that are shown. miou: its table miou.csv.
     runs: the trainings of each experiment. label_space: its classes.
     """
 
     id: str
     facts: dict[str, Any]
     folder: Path
-    logs: Path
     experiments: pd.DataFrame
     miou: pd.DataFrame
     runs: dict[str, list[Run]]
@@ -81,7 +80,7 @@ def read_dataset(name: str, facts: dict[str, Any], results: Path, logs: Path, ex
     for experiment, seed, folder in trainings(results / name / "training", rows):
         runs[experiment].append(read_run(folder, logs / name, experiment, seed))
     space = LabelSpace.read(results / name / "label_space.json")
-    return Dataset(name, facts, results / name, logs / name, rows, miou, runs, space)
+    return Dataset(name, facts, results / name, rows, miou, runs, space)
 
 
 def card_id(dataset: str, experiment: str) -> str:

@@ -88,22 +88,6 @@ def resample_mious(training: Path, experiments: pd.DataFrame) -> dict[str, dict[
     return found
 
 
-def baselines(experiments: pd.DataFrame, model: str) -> dict[str, str]:
-    """The baselines of a model, by key of BASELINES; keys without an experiment are left out.
-
-    Raises: InputError if two experiments are the same baseline.
-    """
-    found = {}
-    for key, schedule in BASELINES.items():
-        mine = (experiments.model == model) & (experiments.regime == "real") & (experiments.schedule == schedule)
-        names = experiments.experiment[mine].tolist()
-        if len(names) > 1:
-            raise InputError(f"experiments {' and '.join(names)} are both {model} on real images only; keep one row")
-        if names:
-            found[key] = names[0]
-    return found
-
-
 def rare_labels(pixels: dict[int, int]) -> list[int]:
     """Labels of the rare group: the quarter of the classes (rounded up) with the fewest pixels; ties by label."""
     return sorted(sorted(pixels), key=lambda label: pixels[label])[: math.ceil(RARE * len(pixels))]
@@ -153,10 +137,11 @@ def summarize(
 
 
 def _baseline_of(key: str, experiments: pd.DataFrame) -> dict[str, str | None]:
-    """The baseline (a key of BASELINES) of each experiment's model; None where it is the experiment itself."""
+    """The baseline (a key of BASELINES) of each experiment's model; None where it is the experiment itself, or none."""
+    real = experiments[(experiments.regime == "real") & (experiments.schedule == BASELINES[key])]
+    of_model = dict(zip(real.model, real.experiment, strict=True))
     pairs = zip(experiments.experiment, experiments.model, strict=True)
-    found = {name: baselines(experiments, model).get(key) for name, model in pairs}
-    return {name: None if baseline == name else baseline for name, baseline in found.items()}
+    return {name: None if of_model.get(model) == name else of_model.get(model) for name, model in pairs}
 
 
 def _gains(over: dict[str, str | None], miou: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +169,7 @@ def clearly_best(experiments: pd.DataFrame, miou: pd.Series, resampled: dict[str
     for _, names in experiments.groupby("model").experiment:
         best = miou[names].idxmax()
         intervals = [gain_interval(resampled[name], resampled[best]) for name in names if name != best]
-        found[best] = bool(intervals) and all(one.above_zero for one in intervals)
+        found[best] = bool(intervals) and all(one.low > 0 for one in intervals)
     return pd.Series(found)
 
 
@@ -393,14 +378,6 @@ def reported_logs(reported: dict[str, Any], dataset: str) -> dict[str, dict[str,
     """The authors' logs of joint trainings (on ADE20K unless said) by model: hours, last, perhaps best mIoU."""
     logs = reported.get("logs", [])
     return {row["model"]: row for row in logs if row.get("dataset", "ade20k") == own_id(dataset)}
-
-
-def read_reported(path: str | Path, key: str) -> Any:
-    """Read one list (or other entry) of the authors' numbers, without the name of a run; [] if there is none.
-
-    Raises: as `read_all_reported`.
-    """
-    return read_all_reported(path).get(own_id(key), [])
 
 
 def read_all_reported(path: str | Path) -> dict[str, Any]:

@@ -19,9 +19,9 @@ PAPER, INK, FAINT, OUTLINE = (255, 255, 255), (43, 47, 54), (120, 126, 136), (21
 
 @dataclass(frozen=True)
 class Row:
-    """A row of tiles of the same size, each (H, W, 3) uint8, None for an empty one; and a line of text below."""
+    """A row of tiles of the same size, each (H, W, 3) uint8; and a line of text below."""
 
-    tiles: list[np.ndarray | None]
+    tiles: list[np.ndarray]
     caption: str = ""
 
 
@@ -51,7 +51,7 @@ def draw_sheet(rows: list[Row], headings: list[str], entries: list[tuple[Color, 
     """Draw a sheet: (H, W, 3) uint8.
 
     Args:
-        rows: From top to bottom; their first tiles aren't empty.
+        rows: From top to bottom.
         headings: Of the columns.
         entries: Color and name of the legend's entries.
         title: Line above everything.
@@ -72,9 +72,8 @@ def draw_sheet(rows: list[Row], headings: list[str], entries: list[tuple[Color, 
     y = top
     for row, height in zip(rows, heights, strict=True):
         for x, picture in zip(lefts, row.tiles, strict=True):
-            if picture is not None:
-                sheet.paste(Image.fromarray(picture), (x, y))
-                draw.rectangle((x - 1, y - 1, x + picture.shape[1], y + picture.shape[0]), outline=OUTLINE)
+            sheet.paste(Image.fromarray(picture), (x, y))
+            draw.rectangle((x - 1, y - 1, x + picture.shape[1], y + picture.shape[0]), outline=OUTLINE)
         caption = _clip(row.caption, width - 2 * MARGIN, 13)
         draw.text((MARGIN, y + row.tiles[0].shape[0] + 6), caption, FAINT, fonts.font(13, caption))
         y += height

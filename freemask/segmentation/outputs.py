@@ -85,16 +85,19 @@ def write_confusion(path: str | Path, counts: np.ndarray, label_space: LabelSpac
     write_table(path, pd.DataFrame({"label": label_space.ids, "name": label_space.names, **columns}))
 
 
-def read_confusion(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """Read a confusion matrix: names of the K classes, (K, K) int64 pixels, rows: classes of the masks.
+def read_confusion(*paths: str | Path) -> tuple[list[str], np.ndarray]:
+    """Read confusion matrices and add them up: names of the K classes, (K, K) int64 pixels, rows: classes of the masks.
 
-    Raises: InputError where its columns aren't its rows' labels.
+    Raises: InputError where a table's columns aren't its rows' labels, or tables are of other classes.
     """
-    table = read_table(path, ["label", "name"])
-    labels = [str(label) for label in table.label]
-    if table.columns.tolist() != ["label", "name", *labels]:
-        raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
-    return table.name.tolist(), table[labels].to_numpy(np.int64)
+    tables = [read_table(path, ["label", "name"]) for path in paths]
+    columns = [str(label) for label in tables[0].label]
+    for path, table in zip(paths, tables, strict=True):
+        if table.columns.tolist() != ["label", "name", *map(str, table.label)]:
+            raise InputError(f"{path}: columns aren't the labels of the rows; evaluate again")
+        if table.columns.tolist() != tables[0].columns.tolist():
+            raise InputError(f"{path}: other classes than {paths[0]}; evaluate again")
+    return tables[0].name.tolist(), sum(table[columns].to_numpy(np.int64) for table in tables)
 
 
 def spread(total: int, number: int, source: str | Path) -> list[int]:

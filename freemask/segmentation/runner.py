@@ -123,17 +123,19 @@ def inputs_digest(config: Config) -> str:
     return files.digest([files.sha256(path) for path in paths if path])
 
 
-def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
+def train(config: Config) -> dict[str, torch.Tensor]:
     """Train to the end, from the last readable checkpoint of the work folder if there is one.
 
-    Args: config: as read by `read_config`, is changed; launcher: none, pytorch (torchrun) or slurm (srun).
+    A process that torchrun started trains together with its others.
+
+    Args: config: as read by `read_config`, is changed.
     Returns: the model's state_dict.
     """
     if config.optim_wrapper.type == "BFloat16OptimWrapper":
         refuse_emulated_bfloat16()
-    processes = _join(launcher)
-    if launcher != "none" and processes != config.gpus:
-        raise InputError(f"{processes} process(es), but the config is for gpus {config.gpus}; start as many")
+    distributed = "LOCAL_RANK" in os.environ  # torchrun's
+    if distributed:
+        _join(config.gpus)
     config.inputs = inputs_digest(config)
     # Only the first process searches and cleans the folder: other nodes may see an older state of it.
     found = [latest_checkpoint(config.work_dir, config.inputs) if is_main_process() else None]
@@ -145,8 +147,8 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
         start_over(config.work_dir, config.inputs)
     if config.get("initial_weights"):
         initial_weights.verify(**config.initial_weights)
-    config.launcher = launcher
-    if launcher != "none" and not torch.cuda.is_available():  # mmengine would name a GPU for the model
+    config.launcher = "pytorch" if distributed else "none"
+    if distributed and not torch.cuda.is_available():  # mmengine would name a GPU for the model
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
     runner = AtomicRunner.from_cfg(config)
     runner.train()
@@ -155,21 +157,18 @@ def train(config: Config, launcher: str) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
-def _join(launcher: str) -> int:
-    """Join the other processes; their number. mmengine's way takes a GPU, so on the CPU it isn't used."""
-    if launcher == "none":
-        return 1
-    if launcher == "pytorch" and not torch.cuda.is_available():
+def _join(gpus: int) -> None:
+    """Join the other processes of a training on so many GPUs."""
+    if torch.cuda.is_available():
+        init_dist("pytorch")
+    else:  # mmengine's way takes a GPU
         torch.distributed.init_process_group("gloo")
-    else:
-        init_dist(launcher)
-    return int(os.environ["WORLD_SIZE" if launcher == "pytorch" else "SLURM_NTASKS"])
+    if (processes := get_world_size()) != gpus:
+        raise InputError(f"{processes} process(es), but the config is for gpus {gpus}; start as many")
 
 
-def pick_device(name: str, threads: int | None) -> str:
-    """A torch device: `name`, or for auto a GPU where there is one; sets torch's CPU threads."""
+def pick_device(threads: int | None) -> str:
+    """The device that a job computes on, a GPU where there is one; sets torch's CPU threads."""
     if threads:
         torch.set_num_threads(threads)
-    if name != "auto":
-        return name
     return "cuda" if torch.cuda.is_available() else "cpu"

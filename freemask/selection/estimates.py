@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from freemask.files import subfolder
+from freemask.selection.hardness import images_at_rank
 
 SECONDS_PER_IMAGE = 5.8  # one V100, 512x512, 50 steps; source: FreeMask, implementation details
 BYTES_PER_PIXEL = 0.9  # JPEG at quality 95 without chroma subsampling, and its margin map; an estimate
@@ -24,6 +26,16 @@ def cost(images: int, side: int, seconds_per_image: float) -> str:
         f"{images:,} images of {side}x{side}: about {gpu_time(images * seconds_per_image)} at {seconds_per_image:g} s"
         f" an image (less where images are there already) and {disk} on disk"
     )
+
+
+def images_of(plan: dict, masks: int) -> int:
+    """Images of a plan before it is made: the rank formula's sum, which other strategies share out as well.
+
+    n_max for each mask where the strategy is `all`, or comes from elsewhere.
+    """
+    if plan["strategy"] == "all" or ":" in plan["strategy"]:
+        return masks * plan["n_max"]
+    return int(images_at_rank(np.arange(1, masks + 1), plan["n_max"]).sum())
 
 
 def files(images: int, mask_ids: Iterable[str], shards: int) -> int:

@@ -8,32 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from freemask.data.label_space import LabelSpace
-from freemask.errors import InputError
-from freemask.files import read_json, write_json
-
-
-def parts(space: LabelSpace) -> dict[str, Any]:
-    """What jobs depend on, as JSON holds it: labels (in train-id order, and the ignored one), words, colors, names."""
-    colors = [list(color) for color in space.colors]
-    by_label = {"words": space.words, "colors": colors, "names": space.names}
-    found = {part: [list(pair) for pair in zip(space.ids, values, strict=True)] for part, values in by_label.items()}
-    return {"labels": {"classes": list(space.ids), "ignored": space.ignored}, **found}
+from freemask.files import json_bytes, write_changed
 
 
 def notice(space: LabelSpace, folder: Path) -> None:
-    """Bring label_space.json and classes/<part>.json of a data set up to date; files that are right stay."""
-    for part, value in parts(space).items():
-        path = folder / "classes" / f"{part}.json"
-        if _read(path) != value:
-            write_json(path, value)
-    whole = folder / "label_space.json"
-    if _read(whole) != space.to_json():
-        space.write(whole)
+    """Bring label_space.json and classes/<part>.json of a data set up to date; files that are right stay.
 
-
-def _read(path: Path) -> Any:
-    """A JSON file; None for one that is missing or broken."""
-    try:
-        return read_json(path)
-    except InputError:
-        return None
+    Parts: labels (in train-id order, and the ignored one); words, colors and names by label.
+    """
+    found: dict[str, Any] = {"classes/labels": {"classes": space.ids, "ignored": space.ignored}}
+    for part in ("words", "colors", "names"):
+        found[f"classes/{part}"] = list(zip(space.ids, getattr(space, part), strict=True))
+    for name, value in (found | {"label_space": space.to_json()}).items():
+        write_changed(folder / f"{name}.json", json_bytes(value))

@@ -198,26 +198,17 @@ def entries(folder: Path | None) -> int:
     return len(os.listdir(folder)) if folder and folder.is_dir() else 0
 
 
-def images_per_mask(plan: dict) -> float:
-    """Expected images of a mask before a plan is made, from the plan's settings; n_max for strategies from elsewhere.
-
-    The rank formula (see hardness.images_at_rank) gives n_max / 2 + 1 on average, less than one image more or less;
-    the other strategies share out as many.
-    """
-    own = ":" not in plan["strategy"]
-    return min(plan["n_max"] / 2 + 1, plan["n_max"]) if own else plan["n_max"]
-
-
-def missing_images(folder: Path, masks: int, per_mask: dict[str, float]) -> float:
+def missing_images(folder: Path, masks: int, plans: dict[str, dict]) -> int:
     """Images that synthesis has yet to make. Plans of one generator share images; the largest counts.
 
-    Args: folder: results/<dataset>; masks: number of training masks; per_mask: expected images of a mask, by
-        synthesis/<generator>/<plan>.
+    Args: folder: results/<dataset>; masks: number of training masks; plans: settings, by synthesis/<generator>/<plan>.
     """
-    largest: dict[str, float] = {}
-    for name, images in per_mask.items():
-        plan = rows(folder / "plans" / f"{Path(name).name}.tsv") or masks * images
+    from freemask.selection.estimates import images_of  # not needed on nodes
+
+    largest: dict[str, int] = {}
+    for name, plan in plans.items():
+        planned = rows(folder / "plans" / f"{Path(name).name}.tsv") or images_of(plan, masks)
         made = sum(rows(shard) for shard in (folder / name).glob("*.tsv"))
         generator = str(Path(name).parent)
-        largest[generator] = max(largest.get(generator, 0.0), plan - made)
+        largest[generator] = max(largest.get(generator, 0), planned - made)
     return sum(largest.values())

@@ -113,7 +113,6 @@ def cost_of_dataset(dataset):
 
 def cost_of_run(wildcards):
     """What `cost` is told of the run, as JSON."""
-    evaluation = {"scales": [1.0], "flip": False} | config.get("evaluation", {})
     given, gpus = workflow.global_resources.get("gpu"), config["training_gpus"]
     datasets = {dataset: cost_of_dataset(dataset) for dataset in DATASETS}
     counted = {rule for facts in datasets.values() for rule in facts["jobs"]}
@@ -122,7 +121,7 @@ def cost_of_run(wildcards):
         "gpus": (given and given.value) or (not gpus and workflow.resource_settings.cores) or config["shards"],
         "training_gpus": gpus,
         "shards": config["shards"],
-        "views": len(evaluation["scales"]) * (1 + evaluation["flip"]),
+        "views": len(EVALUATION["scales"]) * (1 + EVALUATION["flip"]),
         "seconds_per_image": config["seconds_per_image"],
         "rules": {rule: cost_of_rule(rule) for rule in sorted(counted)},
         "generators": {

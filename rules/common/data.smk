@@ -79,11 +79,6 @@ def index_before(split):
     return path
 
 
-def raw_state(wildcards):
-    """A file that changes if a split's raw data change after they were indexed."""
-    return f"results/{wildcards.dataset}/index/{wildcards.split}.state"
-
-
 def notice_data():
     """Bring states of raw data and parts of classes up to date: once a run, before Snakemake looks for files."""
     for dataset, facts in DATASETS.items():

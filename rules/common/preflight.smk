@@ -32,10 +32,7 @@ def preflight_options(wildcards, output):
     """Options of preflight. Takes `output` so that Snakemake doesn't record them: nothing is checked again by itself."""
     facts, chosen = DATASETS[wildcards.dataset], [config["synthetic_sets"][name] for name in sets_of(wildcards.dataset)]
     rows = experiments_of(wildcards.dataset)
-    images = {
-        f"synthesis/{one['generator']}/{one['plan']}": preflight.images_per_mask(config["plans"][one["plan"]])
-        for one in chosen
-    }
+    plans = {f"synthesis/{one['generator']}/{one['plan']}": config["plans"][one["plan"]] for one in chosen}
     folders = [Path(facts["root"]) / facts[kind][split] for kind in ("images", "masks") for split in facts["images"]]
     weights = [*generator_files(wildcards.dataset), *(sources.initial_weights(MODELS[row.model]) for row in rows)]
     missing = [source["url"] for name, source in WEIGHTS.items() if not Path(f"weights/{name}").exists()]
@@ -44,7 +41,7 @@ def preflight_options(wildcards, output):
         options("--downloads", missing),
         option("--index", f"results/{wildcards.dataset}/index/train.tsv"),
         option("--masks", folders[2]),
-        option("--images-per-mask", json.dumps(images)),
+        option("--plans", json.dumps(plans)),
         option("--mask-size", facts["mask_size"]),
     ]
 

@@ -24,17 +24,6 @@ def of_folds(choose):
     return lambda wildcards: [path.format(dataset=wildcards.dataset) for path in choose(int(wildcards.folds))]
 
 
-def fold_file(name):
-    """A file of a fold's segmentor."""
-
-    def path(wildcards):
-        scorer = config["scorers"][wildcards.dataset]
-        experiment = folds.experiment_of(scorer["experiment"], wildcards.fold)
-        return f"results/{wildcards.dataset}/training/{experiment}/seed-{scorer['train_seed']}/{name}"
-
-    return path
-
-
 def plan_setting(key):
     """A setting of the plan, e.g. n_max."""
     return lambda wildcards: config["plans"][wildcards.plan][key]

@@ -25,12 +25,12 @@ COMMANDS = {
     "check_dataset": f"--index index.tsv {OWN} --frequencies out/check.tsv --offenders out/offenders.tsv"
     " --cache out/cache",
     "resize_masks": f"--index index.tsv {OWN} --mask-size 16 --masks-dir out/square --masks out/masks.tsv",
-    "class_loss": f"--config config.py --weights weights.pth --index index.tsv {OWN} --sums out/sums.tsv --device cpu",
+    "class_loss": f"--config config.py --weights weights.pth --index index.tsv {OWN} --sums out/sums.tsv",
     "gather_class_loss": f"--index index.tsv --shards sums.tsv {OWN} --class-loss out/class_loss.tsv",
     "mask_hardness": "--masks masks.tsv --class-loss class_loss.tsv --hardness out/hardness.tsv",
     "plan_synthesis": "--hardness hardness.tsv --strategy hardness --n-max 2 --plan out/plan.tsv",
     "measure_margins": f"--shard shard.tsv --masks masks.tsv --class-loss class_loss.tsv {OWN} --config config.py"
-    " --weights weights.pth --margins-dir out/margins --manifest out/margins.tsv --device cpu",
+    " --weights weights.pth --margins-dir out/margins --manifest out/margins.tsv",
     "filter_masks": f"--alpha 1.25 --margins margins.tsv {OWN} --manifest out/filtered.tsv"
     " --class-shares out/classes.tsv",
     "synthetic_set": f"--plan plan.tsv --shards filtered.tsv --class-shards filtered.classes.tsv {OWN}"

@@ -42,9 +42,9 @@ def test_windows_of_an_image_are_drawn_together():
 def test_a_gain_that_every_image_has_is_certain():
     before, after = ({0: resampled_ious(areas([[a], [a + 4]], [[10], [10]]))[:, 0]} for a in (1, 3))
     found = gain_interval(before, after)
-    assert (found.low, found.high, found.over) == (20, 20, IMAGES) and found.above_zero
+    assert (found.low, found.high, found.over) == (20, 20, IMAGES)
     turned = gain_interval(after, before)
-    assert (turned.low, turned.high) == (-20, -20) and not turned.above_zero
+    assert (turned.low, turned.high) == (-20, -20)
 
 
 def test_it_is_the_percentile_bootstrap_of_paired_images():
@@ -74,7 +74,7 @@ def test_without_areas_or_a_common_seed_there_is_no_interval():
     numbers = np.ones(intervals.RESAMPLES)
     assert gain_interval({0: numbers, 1: None}, {0: numbers, 1: numbers}).over == NOT_KEPT
     found = gain_interval({0: numbers}, {1: numbers})
-    assert math.isnan(found.low) and not found.over and not found.above_zero
+    assert math.isnan(found.low) and not found.over
 
 
 def test_a_class_that_few_images_show_has_no_interval():

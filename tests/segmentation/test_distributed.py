@@ -76,7 +76,7 @@ def test_two_nodes_train_as_one_process_does(world):  # noqa: F811
     Path("srun").chmod(0o755)
     command = f"threads=2; {launch.training(2, 2)} {ROOT}/scripts/train.py --config {resolved('two-nodes', 2, 1)}"
     subprocess.run(
-        ["bash", "-c", f"{command} --weights two-nodes.pth --launcher pytorch --threads 1 --log two-nodes.log"],
+        ["bash", "-c", f"{command} --weights two-nodes.pth --threads 1 --log two-nodes.log"],
         env=environment(SLURM_JOB_ID=str(os.getpid())),
         check=True,
         timeout=180,
@@ -110,7 +110,7 @@ def test_all_ranks_stop_where_one_has_a_loss_that_is_not_finite(world):  # noqa:
         port = str(free.getsockname()[1])
     command = [sys.executable, "poisoned.py", str(ROOT / "scripts/train.py"), "--config", config, "--weights", "p.pth"]
     ranks = [
-        subprocess.Popen([*command, "--launcher", "pytorch"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                          text=True, env=environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
                                                     MASTER_ADDR="127.0.0.1", MASTER_PORT=port))
         for rank in range(2)

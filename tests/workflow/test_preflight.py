@@ -124,14 +124,14 @@ def test_temporary_files_and_shared_memory(monkeypatch):
 
 
 def test_images_yet_to_make(tmp_path):
-    """By hand: the plan of a has 5 rows, 2 are made; b isn't planned: 10 masks of 2.5 images; generators add up."""
+    """By hand: the plan of a has 5 rows, 2 are made; b isn't planned: 10 masks of 3 images; generators add up."""
     for name, lines in {"plans/a.tsv": 6, "synthesis/g/a/1-of-2.tsv": 3}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("row\n" * lines)
-    of = preflight.missing_images
-    assert of(tmp_path, 10, {"synthesis/g/a": 4.0}) == 3
-    assert of(tmp_path, 10, {"synthesis/g/a": 4.0, "synthesis/g/b": 2.5}) == 25
-    assert of(tmp_path, 10, {"synthesis/g/a": 4.0, "synthesis/h/b": 2.5}) == 28
+    of, b = preflight.missing_images, {"strategy": "all", "n_max": 3}
+    assert of(tmp_path, 10, {"synthesis/g/a": b}) == 3
+    assert of(tmp_path, 10, {"synthesis/g/a": b, "synthesis/g/b": b}) == 30
+    assert of(tmp_path, 10, {"synthesis/g/a": b, "synthesis/h/b": b}) == 33
 
 
 # ---- GPUs ------------------------------------------------------------------------------------------------------------
