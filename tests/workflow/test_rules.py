@@ -74,7 +74,7 @@ def test_every_target_with_a_name_plans(fresh):
     rows["study"] = ["main"] * (len(rows) - 1) + ["ablation"]
     rows.to_csv(fresh / "config/with_ablation.tsv", sep="\t", index=False)
     asked = read_yaml(ROOT / "config/evidence.yaml")["evidence"] | {"classes": ["joint", "real"], "judge": "real"}
-    asked |= {"sheets": [], "questions": {"gain": {"question": "?", "differences": [["joint", "real"]]}}}
+    asked |= {"advice": [], "sheets": [], "questions": {"gain": {"question": "?", "differences": [["joint", "real"]]}}}
     config = read_yaml(fresh / CONFIG) | {"experiments": "config/with_ablation.tsv", "evidence": asked}
     write_yaml(fresh / "config/with_ablation.yaml", config)
     targets = {
