@@ -129,9 +129,7 @@ def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
 
 def forest(table: pd.DataFrame) -> Figure:
     """One line per difference: mean and interval, of all classes and (fainter) of the rare group."""
-    figure = new_figure(8.5, 1.3 + 0.62 * len(table))
-    axes = figure.subplots()
-    axes.axvline(0, color=INK, linewidth=1)
+    figure, axes = _around_zero(0.62 * len(table))
     for place, row in enumerate(table.itertuples()):
         _line(axes, place, (row.difference, row.low, row.high), width=5, alpha=1.0)
         _line(axes, place + 0.26, (row.rare, row.rare_low, row.rare_high), width=3, alpha=0.45)
@@ -145,6 +143,14 @@ def forest(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _around_zero(height: float) -> tuple[Figure, Axes]:
+    """A figure for rows of this height [inches] altogether, with a line at 0."""
+    figure = new_figure(8.5, 1.3 + height)
+    axes = figure.subplots()
+    axes.axvline(0, color=INK, linewidth=1)
+    return figure, axes
+
+
 def _line(axes: Axes, place: float, values: tuple[float, float, float], width: float, alpha: float) -> None:
     """Draw a mean and its interval."""
     mean, low, high = values
@@ -154,9 +160,7 @@ def _line(axes: Axes, place: float, values: tuple[float, float, float], width: f
 
 def by_frequency(classes: pd.DataFrame) -> Figure:
     """Gain of each class and its interval, the rarest class first; `classes`: made by `class_gains`."""
-    figure = new_figure(8.5, 1.3 + 0.32 * len(classes))
-    axes = figure.subplots()
-    axes.axvline(0, color=INK, linewidth=1)
+    figure, axes = _around_zero(0.32 * len(classes))
     for place, row in enumerate(classes.itertuples()):
         _line(axes, place, (row.gain, row.low, row.high), width=5, alpha=1.0)
     name_rows(axes, classes.name + (100 * classes.share).map("  {:.2g} %".format))
