@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,9 +202,9 @@ def test_the_miniature_resumes_with_its_autoencoder_and_ends_with_the_same_bytes
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_batches_twice_as_large(options, tmp_path):
-    """Under torchrun, on the CPU: other noise in each process, one stream, the same loss and weights."""
+    """Under torchrun, on the CPU: other noise in each process, one stream, the same loss and weights; and resumed."""
     words = []
-    for name, value in (options("two", checkpoint_every=2) | {"log": tmp_path / "two.log"}).items():
+    for name, value in (options("two", checkpoint_every=3) | {"log": tmp_path / "two.log"}).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     script = ROOT / "scripts/train_generator.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", script]
@@ -213,7 +214,10 @@ def test_two_processes_train_as_one_with_batches_twice_as_large(options, tmp_pat
     run_script("train_generator", **options("one", batch_size=4))
     one, two = (json.loads((tmp_path / name / "loss.jsonl").read_text().splitlines()[-1]) for name in ("one", "two"))
     assert two["loss"] == pytest.approx(one["loss"], abs=2e-6) and one["step"] == two["step"] == 4
+    shutil.rmtree(tmp_path / "two/pipeline")  # as if killed in the last step
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "resuming the generator at step 3" in done.stderr, done.stderr
     weights = [load_pipeline(tmp_path / name / "pipeline").unet.state_dict() for name in ("one", "two")]
     for name, value in weights[0].items():
         assert (weights[1][name] - value).abs().max() < 1e-3, name  # a step is 1e-3 long; halves are rounded
-    assert len(list((tmp_path / "two/state-4").glob("random_states_*.pkl"))) == 2
+    assert len(list((tmp_path / "two/state-3").glob("random_states_*.pkl"))) == 2

@@ -280,8 +280,9 @@ class GeneratorTrainer:
         self.step = self.begun = self.saved = read_json(pointer)["step"]
         folder = self.folder / f"state-{self.step}"
         self.accelerator.load_state(str(folder))
-        state = torch.load(folder / "ema.pt", weights_only=True, map_location=self.accelerator.device)
+        state = torch.load(folder / "ema.pt", weights_only=True, map_location="cpu")  # not accelerate's "cpu:0"
         self.ema.load_state_dict(state["ema"])
+        self.ema.to(self.accelerator.device)
         self.schedule.load_state_dict(state["schedule"])
         log = self.folder / "loss.jsonl"
         if self.accelerator.is_main_process and log.exists():  # steps after the last state are repeated
