@@ -44,20 +44,20 @@ try:
             read_yaml(path)  # refuses what Snakemake reads without a word, e.g. a key that stands twice
     DATASETS, MODELS, EXPERIMENTS = read_run(config, ", ".join(map(str, workflow.configfiles)))
     EXPERIMENTS = folds.with_folds(config, EXPERIMENTS)
+    for generator in config["generators"].values():
+        if "path" in generator:  # the user's folder, or the checkout's of the same name
+            generator["path"] = str(place(generator["path"]))
+    WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 except InputError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
 # The user's files, or the checkout's files of the same names.
 config["experiments"] = str(place(config["experiments"]))
 REPORTED = str(place("config/reported.yaml"))
-for generator in config["generators"].values():
-    if "path" in generator:
-        generator["path"] = str(place(generator["path"]))
 
 ROWS = {(row.dataset, row.experiment): row for _, row in EXPERIMENTS.iterrows()}  # quicker to search than the table
 MISSING = sources.missing_raw_data(config, DATASETS, workflow.overwrite_configfiles)
 IMPORTED = imports.sources(config)
-WEIGHTS = imports.fetchable(config, sources.fetchable_weights(config, MODELS, EXPERIMENTS))
 
 
 def missing_raw_data():

@@ -10,8 +10,7 @@ def preflight(
     folder: Path,
     files: list[Path] | None = None,
     downloads: list[str] | None = None,
-    index: Path,
-    masks: Path | None = None,
+    pairs: cli.NotNegative,
     plans: cli.Json,
     mask_size: cli.Positive,
     result: Path,
@@ -22,8 +21,7 @@ def preflight(
         folder: results/<dataset>.
         files: Raw data and weights that exist: noted, so that nodes can check that they see the same.
         downloads: Addresses of weights that the run fetches.
-        index: Table of the training images (index_dataset), for their number; may be missing.
-        masks: Folder of the raw training masks, for their number if there is no index; may be missing.
+        pairs: Number of training pairs.
         plans: Settings of each plan and generator, JSON: {"synthesis/<generator>/<plan>": {"n_max": 20, ...}, ...}.
         mask_size: Side of an image [pixels].
         result: Output: what was found, JSON.
@@ -40,11 +38,10 @@ def preflight(
     checks.note_files(findings, files or [])
     checks.downloads(findings, downloads or [])
     if checks.writable(findings, folder):
-        number = checks.rows(index) or checks.entries(masks)
-        images = checks.missing_images(folder, number, plans)
+        images = checks.missing_images(folder, pairs, plans)
         # an image is one file; a square mask of each training image
         what = f"synthesis of {images:,.0f} more images"
-        checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + number, what)
+        checks.room(findings, folder, images * mask_size**2 * BYTES_PER_PIXEL, images + pairs, what)
     checks.local_room(findings, shared=False)
     if asked := json.loads(os.environ.get("FREEMASK_ASKED") or "{}"):  # of Slurm (freemask.workflow.site.export)
         site.check(findings, asked)

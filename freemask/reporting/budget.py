@@ -275,12 +275,13 @@ class Estimate:
             return [mean] * jobs, "measured in this run"
         if rule.startswith("preflight"):
             return [CHECK] * jobs, "an estimate"
+        evaluated = {split: jobs * number * self.run["views"] for split, number in facts["pairs"].items()}
         images = {
             "class_loss": facts["pairs"]["train"],
             "fold_loss": facts["pairs"]["train"] * facts["fold_losses"],
             "measure_margins": sum(self.images(dataset).values()),
-            "evaluate": jobs * facts["pairs"]["val"] * self.run["views"],
-            "evaluate_best": jobs * facts["pairs"]["val"] * self.run["views"],
+            **{f"evaluate{best}": evaluated["val"] for best in ("", "_best")},
+            **{f"evaluate{best}_test": evaluated.get("test", 0) for best in ("", "_best")},
         }
         for source in self.sources:
             if rule in images and (seconds := source.scored()) is not None:

@@ -193,9 +193,9 @@ def rows(table: Path) -> int:
         return max(sum(1 for _ in file) - 1, 0)
 
 
-def entries(folder: Path | None) -> int:
-    """Files of a folder; 0 where there is none."""
-    return len(os.listdir(folder)) if folder and folder.is_dir() else 0
+def files(folder: Path, suffix: str) -> int:
+    """Number of files with a suffix in a folder and its subfolders; 0 where there is none."""
+    return sum(name.endswith(suffix) for _, _, names in os.walk(folder) for name in names)
 
 
 def missing_images(folder: Path, masks: int, plans: dict[str, dict]) -> int:

@@ -5,10 +5,12 @@ def pairs_of(dataset):
     """Number of pairs of each split: of the index, else of the raw folder, else as the data set's file says."""
     facts, found, made = DATASETS[dataset], {}, DATASETS[dataset].get("miniworld", {})
     known = facts.get("pairs", {"train": made.get("training", 0), "val": made.get("validation", 0)})
-    for split in ("train", "val"):
-        folder = Path(facts["root"]) / facts["masks"][split]
-        number = preflight.rows(Path(f"results/{dataset}/index/{split}.tsv")) or preflight.entries(folder)
-        found[split] = number or known.get(split, 0)
+    share = facts.get("validation_share", 0)
+    shares = {"train": 1 - share, "val": share or 1, "test": 1}
+    for split, folder in facts["masks"].items():
+        listed = preflight.rows(Path(f"results/{dataset}/index/{split}.tsv"))
+        files = preflight.files(Path(facts["root"]) / folder, facts["mask_suffix"])
+        found[split] = listed or round(files * shares[split]) or known.get(split, 0)
     return found
 
 
@@ -20,14 +22,15 @@ def jobs_of(dataset):
     of_run, of_sets = folds.folds_of_run(config), fold_numbers(dataset)
     parts, fitted = config.get("class_loss_shards", 1), len(fold_rows(dataset))
     generators = {generator for generator, _ in chosen}
+    splits = DATASETS[dataset]["images"]
     seeds = [(row, seed) for row in experiments_of(dataset) for seed in row.train_seeds]
     imports = [sum(is_imported(row, seed, kind) for row, seed in seeds) for kind in kinds]
     numbers = {
         "preflight_submitting": 1,
         **{f"preflight_{kind}": 1 for kind in PREFLIGHTS},
         "make_miniworld": int("miniworld" in DATASETS[dataset]),
-        "index_dataset": 2,
-        "check_dataset": 2,
+        "index_dataset": len(splits),
+        "check_dataset": len(splits),
         "resize_masks": 1,
         "class_loss": parts * (1 in {of_run} | of_sets),
         "gather_class_loss": 1,
@@ -45,7 +48,9 @@ def jobs_of(dataset):
         "training_config": fitted + len(seeds) - imports[1],
         "train": fitted + len(seeds) - sum(imports),
         "evaluate": len(seeds) - imports[1],
-        "evaluate_best": sum(len(row.train_seeds) for row in validated(dataset)),
+        "evaluate_best": trainings(validated(dataset)),
+        "evaluate_test": trainings(tested(dataset)),
+        "evaluate_best_test": trainings(validated(dataset, rows_of=tested)),
         "import_checkpoint": imports[0],
         "import_log": imports[1],
         "result_tables": 1,
@@ -56,6 +61,11 @@ def jobs_of(dataset):
         **{one.script.stem: 1 for one in FIGURES if f"results/{dataset}/figures/{one.name}.png" in figures_of(dataset)},
     }
     return {rule: number for rule, number in numbers.items() if number}
+
+
+def trainings(rows):
+    """Number of trainings of experiments."""
+    return sum(len(row.train_seeds) for row in rows)
 
 
 def fold_numbers(dataset):

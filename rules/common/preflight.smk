@@ -39,8 +39,7 @@ def preflight_options(wildcards, output):
     return [
         options("--files", sorted({str(path) for path in [*folders, *weights] if path and Path(path).exists()})),
         options("--downloads", missing),
-        option("--index", f"results/{wildcards.dataset}/index/train.tsv"),
-        option("--masks", folders[2]),
+        option("--pairs", pairs_of(wildcards.dataset)["train"]),
         option("--plans", json.dumps(plans)),
         option("--mask-size", facts["mask_size"]),
     ]

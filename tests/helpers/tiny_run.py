@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -149,6 +151,11 @@ def announced(output: str) -> dict[str, Job]:
 def rules(jobs: set[Job]) -> Counter:
     """Count jobs by rule."""
     return Counter(rule for rule, _ in jobs)
+
+
+def told_to_cost(output: str) -> dict:
+    """Return what `cost` is told of a run, from the printed command."""
+    return json.loads(shlex.split(re.search(r"cost\.py .*", output)[0])[2])
 
 
 def finished(folder: Path) -> list[Job]:

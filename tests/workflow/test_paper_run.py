@@ -1,17 +1,15 @@
 """The paper's configuration without its data: the plan, what is missing, and where to get it."""
 
 import importlib.util
-import json
 import re
 import resource
-import shlex
 import subprocess
 from collections import Counter
 
 import pandas as pd
 import pytest
 import yaml
-from tiny_run import ROOT, announced, environment, planned, rules, run_snakemake
+from tiny_run import ROOT, announced, environment, planned, rules, run_snakemake, told_to_cost
 
 PLANNING = 20.0  # seconds of one core
 
@@ -105,8 +103,7 @@ def test_cost_counts_the_planned_jobs_and_files(fresh, dry_run):
     wanted = rules(planned(dry_run[0]))
     del wanted["fetch_weights_file"]
     log = (fresh / "logs/cost.log").read_text()
-    told = json.loads(shlex.split(re.search(r"cost\.py .*", log)[0])[2])
-    found = sum((Counter(facts["jobs"]) for facts in told["datasets"].values()), Counter())
+    found = sum((Counter(facts["jobs"]) for facts in told_to_cost(log)["datasets"].values()), Counter())
     assert found == wanted
     (total,) = re.findall(r"\nall, one after another +(\d+) +([\d,]+) .* ([\d,]+)\n", output)
     assert (int(total[0]), total[1]) == (sum(wanted.values()), "9,891")

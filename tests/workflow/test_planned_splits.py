@@ -1,9 +1,10 @@
 """A test split beside train and validation, and data sets without a validation split."""
 
 import shutil
+from collections import Counter
 
 import pytest
-from tiny_run import CONFIG, change, planned, read_yaml, rules, snakemake, write_yaml
+from tiny_run import CONFIG, change, planned, read_yaml, rules, snakemake, told_to_cost, write_yaml
 
 from freemask import files, tables
 from freemask.data.splits import split_of
@@ -38,6 +39,15 @@ def test_a_new_training_waits_for_the_check_of_the_test_split(fresh, tmp_path):
     add_test(folder)
     jobs = rules(planned(snakemake(folder, "-n", f"{TRAINED}/config.py")))
     assert (jobs["check_dataset"], jobs["evaluate_test"]) == (3, 0)
+
+
+def test_cost_counts_the_jobs_of_a_test_split(fresh, tmp_path):
+    folder = shutil.copytree(fresh, tmp_path / "clone", symlinks=True)
+    add_test(folder)
+    output = snakemake(folder, "-n", "-p", "all", "cost")
+    (facts,) = told_to_cost(output)["datasets"].values()
+    assert facts["jobs"] == rules(planned(output)) - Counter(cost=1)
+    assert facts["pairs"] == {"train": 6, "val": 4, "test": 0}
 
 
 @pytest.mark.parametrize(
