@@ -15,6 +15,9 @@ from freemask.generation.schedulers import make_scheduler
 
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 24  # CLIP's 49,408 tokens take most of the text encoder: 24 wide they are 2.4 MB in half precision
+# Sampling begins with pure noise. At Stable Diffusion's last level (beta_end 0.012) a latent's mean over 16 x 16 still
+# shows, so that the model expects it and images come out grey. Source: https://arxiv.org/abs/2305.08891
+BETA_END = 0.02
 
 
 def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
@@ -46,7 +49,7 @@ def build_miniature(image_size: int, seed: int) -> FreestylePipeline:
         attention_head_dim=4,
         norm_num_groups=8,
     )
-    scheduler = make_scheduler("plms", "v_prediction")
+    scheduler = make_scheduler("plms", "v_prediction", beta_end=BETA_END)
     return FreestylePipeline(vae, text_encoder, shipped_tokenizer(), unet, scheduler)
 
 
