@@ -48,9 +48,9 @@ def jobs_of(dataset):
         "training_config": fitted + len(seeds) - imports[1],
         "train": fitted + len(seeds) - sum(imports),
         "evaluate": len(seeds) - imports[1],
-        "evaluate_best": trainings(validated(dataset)),
-        "evaluate_test": trainings(tested(dataset)),
-        "evaluate_best_test": trainings(validated(dataset, rows_of=tested)),
+        "evaluate_best": number_of_trainings(validated(dataset)),
+        "evaluate_test": number_of_trainings(tested(dataset)),
+        "evaluate_best_test": number_of_trainings(validated(dataset, rows_of=tested)),
         "import_checkpoint": imports[0],
         "import_log": imports[1],
         "result_tables": 1,
@@ -63,7 +63,7 @@ def jobs_of(dataset):
     return {rule: number for rule, number in numbers.items() if number}
 
 
-def trainings(rows):
+def number_of_trainings(rows):
     """Number of trainings of experiments."""
     return sum(len(row.train_seeds) for row in rows)
 
