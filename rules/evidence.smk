@@ -66,6 +66,7 @@ rule write_evidence:
         kinds=of_each(filtered_sets, "results/{dataset}/evidence/kinds/{name}.tsv"),
         sheets=of_each(shown_sets, "results/{dataset}/evidence/kinds/{name}.png"),
         quality="results/{dataset}/evidence/quality.tsv",
+        another_world=EVIDENCE.get("another_world", []),
     output:
         differences="results/{dataset}/evidence/differences.tsv",
         page="results/{dataset}/evidence/evidence.md",
@@ -80,12 +81,13 @@ rule write_evidence:
         code=code_of("write_evidence"),
         template=sha256(ROOT / "freemask/reporting/templates/evidence.md"),
         facts=evidence_facts,
+        another_world=lambda wildcards, input: option("--another-world", input.another_world),
     shell:
         f"python {SCRIPTS}/write_evidence.py"
         " --facts {params.facts:q} --experiments {input.experiments:q} --dataset {wildcards.dataset}"
         " --training results/{wildcards.dataset}/training --masks {input.masks:q}"
         " --label-space {input.label_space[0]:q} --kinds {input.kinds:q} --sheets {input.sheets:q}"
-        " --quality {input.quality:q} --benchmarks logs/{wildcards.dataset}"
+        " --quality {input.quality:q} {params.another_world} --benchmarks logs/{wildcards.dataset}"
         " --differences {output.differences:q} --page {output.page:q} --log {log:q}"
 
 

@@ -16,6 +16,7 @@ def write_evidence(
     kinds: list[Path],
     sheets: list[Path] | None = None,
     quality: Path,
+    another_world: Path | None = None,
     benchmarks: Path,
     differences: Path,
     page: Path,
@@ -32,6 +33,7 @@ def write_evidence(
         kinds: Tables of filter_kinds, <set>.tsv.
         sheets: Pictures of filter_kinds that the page shows, <set>.png.
         quality: Table of generator_quality.
+        another_world: Differences that another run measured, shown beside.
         benchmarks: Folder of the jobs' benchmark files, for the hours.
         differences: Output: table (freemask.reporting.evidence.differences).
         page: Output: Markdown. Figures, <question>.png and by-frequency.png, lie beside it.
@@ -63,9 +65,10 @@ def write_evidence(
     if gains is not None:
         figures.save(evidence.by_frequency(gains), [page.with_name("by-frequency.png")])
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
+    other = read_table(another_world, found.columns.tolist()) if another_world else None
     text = evidence.render(
         facts,
-        found,
+        evidence.beside(found, other),
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),

@@ -107,6 +107,19 @@ def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
     }
 
 
+def beside(found: pd.DataFrame, another_world: pd.DataFrame | None) -> pd.DataFrame:
+    """The same differences measured on another world, beside those of this one.
+
+    Args: both made by `differences`; None: no other world.
+    Returns: found with the columns other, other_low, other_high, other_result; NaN where the other world has none.
+    """
+    names = {"difference": "other", "low": "other_low", "high": "other_high", "result": "other_result"}
+    if another_world is None:
+        return found.assign(**dict.fromkeys(names.values(), np.nan))
+    run = another_world[another_world.seeds > 0].drop_duplicates(["of", "over"])
+    return found.merge(run[["of", "over", *names]].rename(columns=names), how="left", on=["of", "over"])
+
+
 def result_of(low: float, high: float) -> str:
     """Where an interval lies: ABOVE or BELOW 0, or OPEN."""
     return ABOVE if low > 0 else BELOW if high < 0 else OPEN
@@ -181,7 +194,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
 
     Args:
         facts: See scripts/write_evidence.py.
-        found: Made by `differences`.
+        found: Made by `beside`.
         experiments: The experiments that were run.
         measured: rare_names, classes (`class_gains`, None if they weren't run), kinds (name and table of each set),
             sheets (paths), quality (table), hours.
@@ -205,6 +218,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
             "trainings": int(experiments.train_seeds.map(len).sum()),
             "seeds": ", ".join(map(str, seeds)),
             "over_seeds": found.seeds.max() >= SEEDS,
+            "another": found.other_result.notna().any(),
             "resamples": f"{RESAMPLES:,}",
             "rare_names": measured["rare_names"],
             "gains_of": facts["classes"][0],
@@ -224,11 +238,15 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
 
 
 def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) -> dict[str, Any]:
-    """An advice with the difference that was measured, and whether that is the result which supports it."""
+    """An advice with the differences that were measured, and which of them don't support it."""
     of, over, wanted = difference
     rows = found[(found.of == of) & (found.over == over) & (found.seeds > 0)]
     if rows.empty:
-        return {"text": text, "number": f"{of} over {over}: not run", "supported": True}
+        return {"text": text, "number": f"{of} over {over}: not run", "doubts": []}
     row = rows.iloc[0]
     number = f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"
-    return {"text": text, "number": number, "supported": row.result == wanted}
+    doubts = ["This run"] if row.result != wanted else []
+    if pd.notna(row.other_result):
+        number += f"; another world: {row.other:+.1f} [{row.other_low:+.1f}, {row.other_high:+.1f}]"
+        doubts += ["Another world"] if row.other_result != wanted else []
+    return {"text": text, "number": number, "doubts": doubts}

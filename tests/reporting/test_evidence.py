@@ -48,6 +48,20 @@ def test_differences_by_hand(arms):
     assert (later["seeds"], later["result"], gain["paper"], worse["paper"]) == (0, "not run", "above", "")
 
 
+def test_another_world_stands_beside_and_doubts_an_advice(arms):
+    asked = {"gain": {"differences": [["joint", "real"], ["worse", "real"]]}}
+    found = evidence.differences(asked, arms, rare=np.array([False, True]))
+    other = found.assign(difference=[-1.0, 4.0], low=-2.0, high=[-0.5, 5.0], result=["below", "not run"], seeds=[3, 0])
+    both = evidence.beside(found, pd.concat([other, other]))  # a difference that two questions ask for
+    assert both.other.tolist()[0] == -1 and both.other_result.isna().tolist() == [False, True]
+    assert both[found.columns].equals(found)
+    advice = evidence._advice(both, "Train jointly.", ("joint", "real", "above"))
+    assert advice["number"] == "joint over real: +6.0 points [+6.0, +6.0], 3 seeds; another world: -1.0 [-2.0, -0.5]"
+    assert advice["doubts"] == ["Another world"]
+    assert evidence._advice(both, "?", ("worse", "real", "above"))["doubts"] == ["This run"]
+    assert evidence.beside(found, None).other_result.isna().all()
+
+
 def test_classes_come_rarest_first(arms):
     classes = pd.DataFrame({"label": [1, 2], "name": ["sky", "ship"], "pixels": [900, 100]})
     table = evidence.class_gains(arms["joint"], arms["real"], classes)

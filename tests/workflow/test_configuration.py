@@ -434,6 +434,7 @@ def test_snakemake_wants_a_mapping(fresh, clone):
         ("judge", "joint", "evidence.judge: joint isn't trained on real images alone"),
         ("judge", "best", "evidence, data set miniworld: experiment 'best' isn't defined; use one of: real, synth"),
         ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
+        ("another_world", "other.tsv", "evidence.another_world: other.tsv: no such file"),
         ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
         ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
         ("advice", [{"text": "!", "difference": ["joint", "real", "over"]}], "evidence.advice.0.difference.2 = 'over'"),

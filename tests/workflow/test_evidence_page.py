@@ -37,6 +37,17 @@ def test_questions_to_a_finished_run(rerun):
     assert quality.images.to_dict() == {"real images": 4, "miniature": len(planned_images(rerun))}
     assert "Nothing to be done" in snakemake(rerun, "-n", "evidence")
 
+    other = table.assign(difference=[-3.0, 0.0], low=-4.0, high=-2.0, result=["below", "not run"])
+    other.to_csv(rerun / "other.tsv", sep="\t", index=False)
+    tiny_run.change(rerun / tiny_run.CONFIG, "evidence", "another_world", value="other.tsv")
+    assert rules(planned(snakemake(rerun, "evidence"))) == {"evidence": 1, "write_evidence": 1}
+    lines = (folder / "evidence.md").read_text().splitlines()
+    asked = next(line for line in lines if line.startswith("| joint | real | 1 |"))
+    assert asked.endswith("| above | -3.00 [-4.00, -2.00], below |")
+    assert [line.count("|") for line in lines if line.startswith(("| arm |", "| joint | real |"))] == [12, 12]
+    doubted = [line for line in lines if line.endswith("**Another world doesn't support it.**")]
+    assert [line.split(" (")[0] for line in doubted] == ["- Train jointly.", "- Toss a coin."]
+
 
 def planned_images(folder) -> pd.DataFrame:
     """Rows of the plan."""
