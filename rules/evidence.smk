@@ -66,7 +66,7 @@ rule write_evidence:
         kinds=of_each(filtered_sets, "results/{dataset}/evidence/kinds/{name}.tsv"),
         sheets=of_each(shown_sets, "results/{dataset}/evidence/kinds/{name}.png"),
         quality="results/{dataset}/evidence/quality.tsv",
-        another_world=EVIDENCE.get("another_world", []),
+        another_world=ANOTHER_WORLD,
     output:
         differences="results/{dataset}/evidence/differences.tsv",
         page="results/{dataset}/evidence/evidence.md",

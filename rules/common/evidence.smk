@@ -1,6 +1,7 @@
 # What the rules of evidence take, of the configuration's key `evidence`. Functions are named after what they return.
 
 EVIDENCE = config.get("evidence", {})
+ANOTHER_WORLD = [str(place(EVIDENCE["another_world"]))] if EVIDENCE.get("another_world") else []
 
 
 def asked_evidence(wildcards):
