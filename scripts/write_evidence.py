@@ -65,10 +65,9 @@ def write_evidence(
     if gains is not None:
         figures.save(evidence.by_frequency(gains), [page.with_name("by-frequency.png")])
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
-    other = read_table(another_world, found.columns.tolist()) if another_world else None
     text = evidence.render(
         facts,
-        evidence.beside(found, other),
+        evidence.beside(found, read_table(another_world, found.columns.tolist())) if another_world else found,
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from freemask.cli import commit
+from freemask.errors import InputError
 from freemask.files import read_json
 from freemask.reporting.figures import GREY, INK, name_rows, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
@@ -107,17 +108,20 @@ def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
     }
 
 
-def beside(found: pd.DataFrame, another_world: pd.DataFrame | None) -> pd.DataFrame:
+def beside(found: pd.DataFrame, another_world: pd.DataFrame) -> pd.DataFrame:
     """The same differences measured on another world, beside those of this one.
 
-    Args: both made by `differences`; None: no other world.
-    Returns: found with the columns other, other_low, other_high, other_result; NaN where the other world has none.
+    Args: both made by `differences`.
+    Returns: found with the other's difference, low, high, rare, rare_low, rare_high, result, each with the prefix
+        other_; NaN where the other world has none.
+    Raises: InputError if the other world has none of them.
     """
-    names = {"difference": "other", "low": "other_low", "high": "other_high", "result": "other_result"}
-    if another_world is None:
-        return found.assign(**dict.fromkeys(names.values(), np.nan))
-    run = another_world[another_world.seeds > 0].drop_duplicates(["of", "over"])
-    return found.merge(run[["of", "over", *names]].rename(columns=names), how="left", on=["of", "over"])
+    values = ["difference", "low", "high", "rare", "rare_low", "rare_high", "result"]
+    other = another_world[another_world.seeds > 0].drop_duplicates(["of", "over"]).set_index(["of", "over"])[values]
+    both = found.join(other.add_prefix("other_"), on=["of", "over"])
+    if both.other_result.isna().all():
+        raise InputError("the other world has no difference that is asked for; give a run's that was asked the same")
+    return both
 
 
 def result_of(low: float, high: float) -> str:
@@ -194,7 +198,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
 
     Args:
         facts: See scripts/write_evidence.py.
-        found: Made by `beside`.
+        found: Made by `differences`, or by `beside`.
         experiments: The experiments that were run.
         measured: rare_names, classes (`class_gains`, None if they weren't run), kinds (name and table of each set),
             sheets (paths), quality (table), hours.
@@ -218,7 +222,7 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
             "trainings": int(experiments.train_seeds.map(len).sum()),
             "seeds": ", ".join(map(str, seeds)),
             "over_seeds": found.seeds.max() >= SEEDS,
-            "another": found.other_result.notna().any(),
+            "another": "other_result" in found,
             "resamples": f"{RESAMPLES:,}",
             "rare_names": measured["rare_names"],
             "gains_of": facts["classes"][0],
@@ -245,8 +249,11 @@ def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) ->
         return {"text": text, "number": f"{of} over {over}: not run", "doubts": []}
     row = rows.iloc[0]
     number = f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"
-    doubts = ["This run"] if row.result != wanted else []
-    if pd.notna(row.other_result):
-        number += f"; another world: {row.other:+.1f} [{row.other_low:+.1f}, {row.other_high:+.1f}]"
-        doubts += ["Another world"] if row.other_result != wanted else []
+    doubts = ["This run doesn't support it."] if row.result != wanted else []
+    if "other_result" in found:
+        if pd.isna(row.other_result):
+            return {"text": text, "number": f"{number}; another world: not run", "doubts": doubts}
+        number += f"; another world: {row.other_difference:+.1f} [{row.other_low:+.1f}, {row.other_high:+.1f}]"
+        if row.other_result != wanted:
+            doubts.append("Open in another world." if row.other_result == OPEN else "Another world contradicts it.")
     return {"text": text, "number": number, "doubts": doubts}

@@ -105,8 +105,13 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
     asked = [" over ".join(one[:2]) for question in evidence["questions"].values() for one in question["differences"]]
     for advice in evidence["advice"]:
         check_known("evidence.advice", "difference", " over ".join(advice["difference"][:2]), asked)
-    if (other := evidence.get("another_world")) and not place(other).is_file():
-        raise InputError(f"evidence.another_world: {other}: no such file; give the differences.tsv of a finished run")
+    if other := evidence.get("another_world"):
+        if other in {f"results/{dataset}/evidence/differences.tsv" for dataset in config["datasets"]}:
+            raise InputError(f"evidence.another_world: {other} is written by this run; give another one's, or null")
+        if not place(other).is_file():
+            raise InputError(
+                f"evidence.another_world: {other}: no such file; give the differences.tsv of a finished run"
+            )
     for name in evidence["sheets"]:
         check_known("evidence.sheets", "synthetic set", name, config["synthetic_sets"])
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from freemask.data.label_space import LabelSpace
+from freemask.errors import InputError
 from freemask.files import write_json
 from freemask.reporting import evidence, quality
 from freemask.segmentation.areas import Areas, write_areas
@@ -49,17 +50,22 @@ def test_differences_by_hand(arms):
 
 
 def test_another_world_stands_beside_and_doubts_an_advice(arms):
-    asked = {"gain": {"differences": [["joint", "real"], ["worse", "real"]]}}
+    asked = {"gain": {"differences": [["joint", "real"], ["worse", "real"], ["joint", "worse"]]}}
     found = evidence.differences(asked, arms, rare=np.array([False, True]))
-    other = found.assign(difference=[-1.0, 4.0], low=-2.0, high=[-0.5, 5.0], result=["below", "not run"], seeds=[3, 0])
-    both = evidence.beside(found, pd.concat([other, other]))  # a difference that two questions ask for
-    assert both.other.tolist()[0] == -1 and both.other_result.isna().tolist() == [False, True]
+    other = found.assign(difference=[-1.0, 4.0, 2.0], low=-2.0, result=["below", "not run", "open"], seeds=[3, 0, 1])
+    both = evidence.beside(found, pd.concat([other[::-1], other]))  # a difference that two questions ask for
+    assert both.other_difference.tolist()[::2] == [-1, 2] and both.other_result.isna().tolist() == [False, True, False]
     assert both[found.columns].equals(found)
     advice = evidence._advice(both, "Train jointly.", ("joint", "real", "above"))
-    assert advice["number"] == "joint over real: +6.0 points [+6.0, +6.0], 3 seeds; another world: -1.0 [-2.0, -0.5]"
-    assert advice["doubts"] == ["Another world"]
-    assert evidence._advice(both, "?", ("worse", "real", "above"))["doubts"] == ["This run"]
-    assert evidence.beside(found, None).other_result.isna().all()
+    assert advice["number"] == "joint over real: +6.0 points [+6.0, +6.0], 3 seeds; another world: -1.0 [-2.0, +6.0]"
+    assert advice["doubts"] == ["Another world contradicts it."]
+    advice = evidence._advice(both, "?", ("worse", "real", "above"))
+    assert advice["number"].endswith("; another world: not run") and advice["doubts"] == [
+        "This run doesn't support it."
+    ]
+    assert evidence._advice(both, "?", ("joint", "worse", "above"))["doubts"] == ["Open in another world."]
+    with pytest.raises(InputError, match="the other world has no difference that is asked for"):
+        evidence.beside(found, other.assign(of="another"))
 
 
 def test_classes_come_rarest_first(arms):

@@ -435,6 +435,7 @@ def test_snakemake_wants_a_mapping(fresh, clone):
         ("judge", "best", "evidence, data set miniworld: experiment 'best' isn't defined; use one of: real, synth"),
         ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
         ("another_world", "other.tsv", "evidence.another_world: other.tsv: no such file"),
+        ("another_world", "results/miniworld/evidence/differences.tsv", "differences.tsv is written by this run"),
         ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
         ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
         ("advice", [{"text": "!", "difference": ["joint", "real", "over"]}], "evidence.advice.0.difference.2 = 'over'"),

@@ -27,7 +27,7 @@ def test_questions_to_a_finished_run(rerun):
     for text, wanted in ADVICE.items():
         line = next(line for line in page.splitlines() if line.startswith(f"- {text} (joint over real: "))
         assert line.endswith("**This run doesn't support it.**") == (wanted != result)
-    assert "{{" not in page
+    assert "{{" not in page and "nother world |" not in page
     assert all((folder / path).stat().st_size > 1000 for path in ("gain.png", "kinds/filtered.png"))
     assert table.result.tolist()[1] == "not run" and table.seeds.tolist() == [1, 0]
     kinds = pd.read_csv(folder / "kinds/filtered.tsv", sep="\t")
@@ -37,16 +37,17 @@ def test_questions_to_a_finished_run(rerun):
     assert quality.images.to_dict() == {"real images": 4, "miniature": len(planned_images(rerun))}
     assert "Nothing to be done" in snakemake(rerun, "-n", "evidence")
 
-    other = table.assign(difference=[-3.0, 0.0], low=-4.0, high=-2.0, result=["below", "not run"])
+    other = table.assign(difference=-3.0, low=-4.0, high=-2.0, result=["below", "not run"])
     other.to_csv(rerun / "other.tsv", sep="\t", index=False)
     tiny_run.change(rerun / tiny_run.CONFIG, "evidence", "another_world", value="other.tsv")
     assert rules(planned(snakemake(rerun, "evidence"))) == {"evidence": 1, "write_evidence": 1}
     lines = (folder / "evidence.md").read_text().splitlines()
-    asked = next(line for line in lines if line.startswith("| joint | real | 1 |"))
-    assert asked.endswith("| above | -3.00 [-4.00, -2.00], below |")
-    assert [line.count("|") for line in lines if line.startswith(("| arm |", "| joint | real |"))] == [12, 12]
-    doubted = [line for line in lines if line.endswith("**Another world doesn't support it.**")]
-    assert [line.split(" (")[0] for line in doubted] == ["- Train jointly.", "- Toss a coin."]
+    first = next(place for place, line in enumerate(lines) if line.startswith("| arm |"))
+    answers = lines[first : first + 4]
+    assert [line.count("|") for line in answers] == [12] * 4
+    assert "| above | -3.00 [-4.00, -2.00], below; rare " in answers[2] and answers[3].endswith("| not run |")
+    doubted = [line.split(" (")[0] for line in lines if line.endswith("**Another world contradicts it.**")]
+    assert doubted == ["- Train jointly.", "- Toss a coin."]
 
 
 def planned_images(folder) -> pd.DataFrame:
