@@ -12,7 +12,7 @@ ADVICE = {"Train jointly.": "above", "Don't.": "below", "Toss a coin.": "open"} 
 def test_questions_to_a_finished_run(rerun):
     """An arm that isn't in the table is said to be not run."""
     asked = tiny_run.read_yaml(rerun / "config/evidence.yaml")["evidence"]
-    asked |= {"classes": ["joint", "real"], "judge": "real", "sheets": ["filtered"]}
+    asked |= {"classes": ["joint", "real"], "judge": "real", "sheets": ["filtered"], "another_world": None}
     asked["questions"] = {
         "gain": {"question": "Does it gain?", "differences": [["joint", "real", "above"], ["later", "real"]]}
     }
