@@ -1,4 +1,4 @@
-# make demo: the whole chain on two CPU cores. make test: every test. Both install their packages first; see `make help`.
+# make demo: the whole chain on two CPU cores. make test: the tests. Both install their packages first; see `make help`.
 
 PYTHON ?= python3
 # Looked up here: below, the virtual environment comes first on PATH.
@@ -68,7 +68,7 @@ generator: $(PACKAGES) ## train the miniature generator from scratch, as the shi
 	echo "generator: $(CURDIR)/$(TRAINED); sample pictures beside it; to ship it, copy it to resources/miniature-generator"
 
 .PHONY: test
-test: $(OPS) ## all tests; compiles mmcv's ops once per user (18 minutes on 2 cores)
+test: $(OPS) ## all tests but the long ones on Slurm; compiles mmcv's ops once per user (18 minutes on 2 cores)
 	@$(BIN)/pytest -m "not slurm_long" --numprocesses $(CORES) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-slurm

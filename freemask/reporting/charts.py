@@ -200,11 +200,11 @@ def curves(found: Curves) -> Figure:
     """
     regimes = [*dict.fromkeys(regime for row in found.values() for regime in row)]
     colors = regime_colors(regimes)
-    width, height = 2.3 * len(regimes) + 1, 1.75 * len(found) + 0.5
+    width, height = 2.3 * len(regimes) + 1, 1.75 * len(found) + 0.65
     figure = new_figure(width, height, layout=None)  # a layout that is solved for takes seconds for 35 panels
     grid = figure.subplots(len(found), len(regimes), sharey="row", squeeze=False)
     figure.subplots_adjust(
-        left=0.9 / width, right=1 - 0.1 / width, bottom=0.35 / height, top=1 - 0.3 / height, hspace=0.3, wspace=0.12
+        left=0.9 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.3 / height, hspace=0.3, wspace=0.12
     )
     for line, ((model, value), row) in zip(grid, found.items(), strict=True):
         for axes, regime in zip(line, regimes, strict=True):
@@ -220,6 +220,7 @@ def curves(found: Curves) -> Figure:
         line[0].set_ylabel(f"{model}\n{value}{' [%]' * (value == 'mIoU')}", fontsize=9)
     for axes, regime in zip(grid[0], regimes, strict=True):
         axes.set_title(name_of(*regime), fontsize=10)
+    figure.supxlabel("iteration; a line style per train seed and synthetic set", fontsize=9, y=0.02)
     sns.despine(figure)
     return figure
 

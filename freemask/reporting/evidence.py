@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from freemask.cli import commit
-from freemask.errors import InputError
 from freemask.files import read_json
 from freemask.reporting.figures import GREY, INK, name_rows, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
@@ -114,14 +113,10 @@ def beside(found: pd.DataFrame, another_world: pd.DataFrame) -> pd.DataFrame:
     Args: both made by `differences`.
     Returns: found with the other's difference, low, high, rare, rare_low, rare_high, result, each with the prefix
         other_; NaN where the other world has none.
-    Raises: InputError if the other world has none of them.
     """
     values = ["difference", "low", "high", "rare", "rare_low", "rare_high", "result"]
     other = another_world[another_world.seeds > 0].drop_duplicates(["of", "over"]).set_index(["of", "over"])[values]
-    both = found.join(other.add_prefix("other_"), on=["of", "over"])
-    if both.other_result.isna().all():
-        raise InputError("the other world has no difference that is asked for; give a run's that was asked the same")
-    return both
+    return found.join(other.add_prefix("other_"), on=["of", "over"])
 
 
 def result_of(low: float, high: float) -> str:
@@ -248,12 +243,19 @@ def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) ->
     if rows.empty:
         return {"text": text, "number": f"{of} over {over}: not run", "doubts": []}
     row = rows.iloc[0]
-    number = f"{of} over {over}: {row.difference:+.1f} points [{row.low:+.1f}, {row.high:+.1f}], {row.seeds} seeds"
+    number = f"{of} over {over}: {_points(row)}, {row.seeds} seeds"
     doubts = ["This run doesn't support it."] if row.result != wanted else []
     if "other_result" in found:
         if pd.isna(row.other_result):
             return {"text": text, "number": f"{number}; another world: not run", "doubts": doubts}
-        number += f"; another world: {row.other_difference:+.1f} [{row.other_low:+.1f}, {row.other_high:+.1f}]"
+        number += f"; another world: {_points(row, 'other_')}"
         if row.other_result != wanted:
             doubts.append("Open in another world." if row.other_result == OPEN else "Another world contradicts it.")
     return {"text": text, "number": number, "doubts": doubts}
+
+
+def _points(row: pd.Series, prefix: str = "") -> str:
+    """A difference and that of the rare classes, with intervals."""
+    parts = (("difference", "low", "high"), ("rare", "rare_low", "rare_high"))
+    mean, rare = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(row[prefix + name] for name in part)) for part in parts)
+    return f"{mean} points, rare {rare}"

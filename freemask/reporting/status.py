@@ -65,6 +65,11 @@ class Job:
         return next(reversed(list(BAR.finditer(self.end))), None) if self.running else None
 
     @property
+    def weight(self) -> int:
+        """GPUs that it takes, or 1 for a training on the CPU; 0 for jobs that aren't counted in hours."""
+        return self.gpus or int(self.rule == "train")
+
+    @property
     def share(self) -> float:
         """How much of it is done."""
         return 1.0 if self.done else int(self.bar[1]) / 100 if self.bar else 0.0
@@ -99,7 +104,8 @@ def find_plan(run: str | None) -> Path:
     if not plans:
         raise InputError(f"{Path.cwd()}: no run was started here (no logs/plan.json); snakemake -n lists its jobs")
     if run is not None:
-        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; choose one of {', '.join(map(repr, plans))}")
+        named = ", ".join(map(repr, filter(None, plans))) or "none: leave the name out"
+        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; choose one of {named}")
     return max(plans.values(), key=lambda path: path.stat().st_mtime)
 
 
@@ -131,7 +137,7 @@ class Status:
         for (dataset, rule), jobs in kinds.items():
             facts = self.run["datasets"].get(dataset, {"jobs": {}})
             times = [self.measured.job(dataset, rule)]
-            if rule in facts["jobs"] and (rule == "train" or any(job.gpus for job in jobs)):
+            if rule in facts["jobs"] and any(job.weight for job in jobs):
                 times, _ = self.estimate.times(dataset, rule, facts["jobs"][rule])
             if rule == "train" and rule in facts["jobs"]:
                 of_each = dict(zip([one["name"] for one in facts["trainings"]], times, strict=True))
@@ -150,15 +156,15 @@ class Status:
                 seconds = self.expected[job]
                 if seconds is None and job.bar and job.bar[3] != "?":
                     seconds = _seconds(job.bar[3]) / max(1 - job.share, 0.01)
-                known &= seconds is not None or not job.gpus
-                slots[max(job.gpus, 1)].append((seconds or 0.0) * (1 - job.share))
+                known &= seconds is not None or not job.weight
+                slots[max(job.weight, 1)].append((seconds or 0.0) * (1 - job.share))
         for gpus, times in slots.items():
             total += makespan(times, max(self.run["gpus"] // gpus, 1))
         return total, known
 
     def spent(self, job: Job) -> float:
         """GPU seconds of a job so far, as far as they are recorded."""
-        return job.gpus * (self.expected[job] or 0.0) * job.share
+        return job.weight * (self.expected[job] or 0.0) * job.share
 
     def table(self) -> list[list[str]]:
         """A row per stage."""
@@ -170,7 +176,7 @@ class Status:
         left["all"] = (sum(seconds for seconds, _ in left.values()), all(known for _, known in left.values()))
         for stage, jobs in {**groups, "all": self.jobs}.items():
             seconds, known = left[stage]
-            full = sum(job.gpus * (self.expected[job] or 0) for job in jobs)
+            full = sum(job.weight * (self.expected[job] or 0) for job in jobs)
             rows.append([
                 stage, str(sum(job.done for job in jobs)), str(len(jobs)), str(sum(job.running for job in jobs)),
                 hours(sum(map(self.spent, jobs))) if full else "", hours(full) if full else "",

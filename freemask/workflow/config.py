@@ -10,6 +10,7 @@ from freemask.filtering.margins import parse_alpha
 from freemask.generation.schedulers import WHOLE_INTERVALS
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
 from freemask.segmentation.regimes import find_regime
+from freemask.tables import read_table
 from freemask.workflow import imported, named_runs
 from freemask.workflow.dataset_settings import check_dataset, read_dataset
 from freemask.workflow.places import place
@@ -106,12 +107,12 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
     for advice in evidence["advice"]:
         check_known("evidence.advice", "difference", " over ".join(advice["difference"][:2]), asked)
     if other := evidence.get("another_world"):
+        where = f"evidence.another_world: {other}"
         if other in {f"results/{dataset}/evidence/differences.tsv" for dataset in config["datasets"]}:
-            raise InputError(f"evidence.another_world: {other} is written by this run; give another one's, or null")
-        if not place(other).is_file():
-            raise InputError(
-                f"evidence.another_world: {other}: no such file; give the differences.tsv of a finished run"
-            )
+            raise InputError(f"{where} is written by this run; give another one's, or null")
+        table = read_table(place(other), ["of", "over", "seeds"])
+        if not set(asked) & set((table.of + " over " + table.over)[table.seeds > 0]):
+            raise InputError(f"{where}: no difference that is asked for; give the differences.tsv of a finished run")
     for name in evidence["sheets"]:
         check_known("evidence.sheets", "synthetic set", name, config["synthetic_sets"])
 

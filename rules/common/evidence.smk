@@ -47,6 +47,7 @@ def evidence_facts(wildcards):
     """What the page of evidence says besides what was measured."""
     own = {"title": DATASETS[wildcards.dataset]["title"], "images": pairs_of(wildcards.dataset)}
     files = " ".join(os.path.relpath(path, ROOT) for path in workflow.configfiles)
-    experiments = os.path.relpath(config["experiments"], ROOT)
-    command = f"snakemake --configfile {files} --config experiments={experiments} --cores 2 evidence"
+    given = [f"{key}={value}" for key, value in workflow.config_settings.config.items()]
+    options = f" --config {shlex.join(given)}" if given else ""
+    command = f"snakemake --configfile {files}{options} --cores 2 evidence"
     return json.dumps(EVIDENCE | own | {"source": files, "command": command})

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from freemask.data.label_space import LabelSpace
-from freemask.errors import InputError
 from freemask.files import write_json
 from freemask.reporting import evidence, quality
 from freemask.segmentation.areas import Areas, write_areas
@@ -57,15 +56,16 @@ def test_another_world_stands_beside_and_doubts_an_advice(arms):
     assert both.other_difference.tolist()[::2] == [-1, 2] and both.other_result.isna().tolist() == [False, True, False]
     assert both[found.columns].equals(found)
     advice = evidence._advice(both, "Train jointly.", ("joint", "real", "above"))
-    assert advice["number"] == "joint over real: +6.0 points [+6.0, +6.0], 3 seeds; another world: -1.0 [-2.0, +6.0]"
+    assert advice["number"] == (
+        "joint over real: +6.0 [+6.0, +6.0] points, rare +10.0 [+10.0, +10.0], 3 seeds;"
+        " another world: -1.0 [-2.0, +6.0] points, rare +10.0 [+10.0, +10.0]"
+    )
     assert advice["doubts"] == ["Another world contradicts it."]
     advice = evidence._advice(both, "?", ("worse", "real", "above"))
     assert advice["number"].endswith("; another world: not run") and advice["doubts"] == [
         "This run doesn't support it."
     ]
     assert evidence._advice(both, "?", ("joint", "worse", "above"))["doubts"] == ["Open in another world."]
-    with pytest.raises(InputError, match="the other world has no difference that is asked for"):
-        evidence.beside(found, other.assign(of="another"))
 
 
 def test_classes_come_rarest_first(arms):

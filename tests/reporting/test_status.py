@@ -60,6 +60,15 @@ def test_hours_and_remaining_time(run):
     assert running.images_a_second == 2.0
 
 
+def test_a_training_on_the_cpu_counts_in_hours(run):
+    training = status.Job(**job("train", "cpu/seed-0", "segmentation", gpus=0, todo=False), started=NOW)
+    run.jobs, run.expected = [training], {training: 7200.0}
+    assert run.spent(training) == 7200 and run.table()[1][4:6] == ["2.0", "2.0"]
+    waiting = status.Job(**job("train", "cpu/seed-1", "segmentation", gpus=0), started=NOW)
+    run.expected[waiting] = None
+    assert run.left([waiting]) == (0, False)
+
+
 def test_the_text_names_running_jobs(run):
     text = run.text()
     assert "Snakemake doesn't run" in text

@@ -434,7 +434,7 @@ def test_snakemake_wants_a_mapping(fresh, clone):
         ("judge", "joint", "evidence.judge: joint isn't trained on real images alone"),
         ("judge", "best", "evidence, data set miniworld: experiment 'best' isn't defined; use one of: real, synth"),
         ("classes", ["joint", "reel"], "evidence, data set miniworld: experiment 'reel' isn't defined"),
-        ("another_world", "other.tsv", "evidence.another_world: other.tsv: no such file"),
+        ("another_world", "other.tsv", "other.tsv: no such table"),
         ("another_world", "results/miniworld/evidence/differences.tsv", "differences.tsv is written by this run"),
         ("sheets", ["all"], "evidence.sheets: synthetic set 'all' isn't defined; use one of: filtered, unfiltered"),
         ("questions", {"a": {"question": "?", "differences": [["joint"]]}}, "evidence.questions.a.differences.0"),
@@ -453,6 +453,19 @@ def test_what_evidence_needs_is_there(clone, key, value, wanted):
     read(clone)
     change(clone / CONFIG, "evidence", key, value=value)
     assert wanted in message(clone)
+
+
+@pytest.mark.parametrize(("of", "seeds", "accepted"), [("joint", 3, True), ("joint", 0, False), ("other", 3, False)])
+def test_another_world_was_asked_the_same(clone, tmp_path, of, seeds, accepted):
+    table = tmp_path / "other.tsv"
+    table.write_text(f"of\tover\tseeds\n{of}\treal\t{seeds}\n")
+    asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
+    evidence = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked, "advice": []}
+    change(clone / CONFIG, "evidence", value=evidence | {"another_world": str(table)})
+    if accepted:
+        read(clone)
+    else:
+        assert f"evidence.another_world: {table}: no difference that is asked for" in message(clone)
 
 
 def test_anchors_that_are_merged_twice_are_no_repeated_keys(tmp_path):
