@@ -104,8 +104,9 @@ def find_plan(run: str | None) -> Path:
     if not plans:
         raise InputError(f"{Path.cwd()}: no run was started here (no logs/plan.json); snakemake -n lists its jobs")
     if run is not None:
-        named = ", ".join(map(repr, filter(None, plans))) or "none: leave the name out"
-        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; choose one of {named}")
+        named = ", ".join(map(repr, filter(None, plans)))
+        remedy = f"choose one of {named}" if named else "leave the name out"
+        raise InputError(f"{Path.cwd()}: no run {run!r} was started here; {remedy}")
     return max(plans.values(), key=lambda path: path.stat().st_mtime)
 
 

@@ -465,7 +465,7 @@ def test_another_world_was_asked_the_same(clone, tmp_path, of, seeds, accepted):
     if accepted:
         read(clone)
     else:
-        assert f"evidence.another_world: {table}: no difference that is asked for" in message(clone)
+        assert "evidence.another_world: other.tsv: no difference that is asked for" in message(clone)
 
 
 def test_anchors_that_are_merged_twice_are_no_repeated_keys(tmp_path):
