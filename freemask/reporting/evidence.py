@@ -150,7 +150,7 @@ def forest(table: pd.DataFrame) -> Figure:
         )
     axes.set_yticks(range(len(table)), table.of + " over " + table.over)
     axes.set_ylim(len(table) - 0.3, -0.7)
-    axes.set_xlabel("difference of mIoU [points] and its 95 % interval; fainter below: of the rare classes' mean IoU")
+    axes.set_xlabel("difference of mIoU [points], 95 % interval; fainter: the rare classes' mean IoU")
     axes.grid(visible=False, axis="y")
     return figure
 
