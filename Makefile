@@ -35,7 +35,7 @@ export NUMEXPR_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
 # Weights come from files with a checksum, never from a hub at run time.
 export HF_HUB_OFFLINE := 1
-unexport PYTHONPATH
+unexport PYTHONPATH PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## show this help

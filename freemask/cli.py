@@ -117,8 +117,11 @@ def _fail(message: str) -> NoReturn:
     """End the process with code 1 and a message; the terminal gets it even if the log can't be written."""
     with contextlib.suppress(OSError):
         tell(message)
-    with contextlib.suppress(OSError):  # else Python writes what is left once more, and fails with words of its own
-        sys.stdout.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # Python would write what is left once more, fail with words of its own, and end with code 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(1)
 
 

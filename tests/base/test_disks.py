@@ -94,7 +94,7 @@ def test_libraries_that_wrap_the_error_are_understood(disk):
 )
 def test_scripts_end_with_one_line(tmp_path, what, log, said):
     command = [sys.executable, "-c", JOB.replace("WHAT", what), "--log", log]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # the variable hides what is left
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and said in done.stderr

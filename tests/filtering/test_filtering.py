@@ -247,6 +247,7 @@ def test_a_changed_rule_of_the_same_name_gives_another_list(shard, monkeypatch):
     """Its masks are stored nowhere, so their digests tell."""
     monkeypatch.chdir(shard)
     monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # which a file of the same second and size would be taken for
     found = []
     for limit in (26, 26, 30):
         monkeypatch.delitem(sys.modules, "changing", raising=False)
