@@ -110,7 +110,8 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
         where = f"evidence.another_world: {other}"
         if other in {f"results/{dataset}/evidence/differences.tsv" for dataset in config["datasets"]}:
             raise InputError(f"{where} is written by this run; give another one's, or null")
-        table = read_table(place(other), ["of", "over", "seeds"])
+        values = ["difference", "low", "high", "rare", "rare_low", "rare_high", "result"]
+        table = read_table(place(other), ["of", "over", "seeds", *values])
         if not set(asked) & set((table.of + " over " + table.over)[table.seeds > 0]):
             raise InputError(f"{where}: no difference that is asked for; give the differences.tsv of a finished run")
     for name in evidence["sheets"]:

@@ -458,7 +458,8 @@ def test_what_evidence_needs_is_there(clone, key, value, wanted):
 @pytest.mark.parametrize(("of", "seeds", "accepted"), [("joint", 3, True), ("joint", 0, False), ("other", 3, False)])
 def test_another_world_was_asked_the_same(clone, tmp_path, of, seeds, accepted):
     table = tmp_path / "other.tsv"
-    table.write_text(f"of\tover\tseeds\n{of}\treal\t{seeds}\n")
+    values = "difference low high rare rare_low rare_high result".replace(" ", "\t")
+    table.write_text(f"of\tover\tseeds\t{values}\n{of}\treal\t{seeds}" + "\t1" * 6 + "\tabove\n")
     asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
     evidence = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked, "advice": []}
     change(clone / CONFIG, "evidence", value=evidence | {"another_world": str(table)})
