@@ -62,9 +62,8 @@ def test_another_world_stands_beside_and_doubts_an_advice(arms):
     )
     assert advice["doubts"] == ["Another world contradicts it."]
     advice = evidence._advice(both, "?", ("worse", "real", "above"))
-    assert advice["number"].endswith("; another world: not run") and advice["doubts"] == [
-        "This run doesn't support it."
-    ]
+    assert advice["number"].endswith("; another world: not run")
+    assert advice["doubts"] == ["This run doesn't support it."]
     assert evidence._advice(both, "?", ("joint", "worse", "above"))["doubts"] == ["Open in another world."]
 
 

@@ -428,6 +428,10 @@ def test_snakemake_wants_a_mapping(fresh, clone):
     assert "Traceback" not in done.stdout
 
 
+ASKED = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
+EVIDENCE = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": ASKED, "advice": []}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
@@ -447,9 +451,7 @@ def test_snakemake_wants_a_mapping(fresh, clone):
     ],
 )
 def test_what_evidence_needs_is_there(clone, key, value, wanted):
-    asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
-    evidence = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked}
-    change(clone / CONFIG, "evidence", value=evidence | {"advice": []})
+    change(clone / CONFIG, "evidence", value=EVIDENCE)
     read(clone)
     change(clone / CONFIG, "evidence", key, value=value)
     assert wanted in message(clone)
@@ -460,9 +462,7 @@ def test_another_world_was_asked_the_same(clone, tmp_path, of, seeds, accepted):
     table = tmp_path / "other.tsv"
     values = "difference low high rare rare_low rare_high result".replace(" ", "\t")
     table.write_text(f"of\tover\tseeds\t{values}\n{of}\treal\t{seeds}" + "\t1" * 6 + "\tabove\n")
-    asked = {"a": {"question": "?", "differences": [["joint", "real"], ["later", "real"]]}}
-    evidence = {"classes": ["joint", "real"], "judge": "real", "sheets": [], "questions": asked, "advice": []}
-    change(clone / CONFIG, "evidence", value=evidence | {"another_world": str(table)})
+    change(clone / CONFIG, "evidence", value=EVIDENCE | {"another_world": str(table)})
     if accepted:
         read(clone)
     else:
