@@ -10,6 +10,5 @@ if [ -e "$archive" ] && [ ! "$packages" -nt "$archive" ]; then
     rm -rf "$packages" && mkdir -p "$packages"
     tar xzf "$archive" -C "$packages" && touch "$packages"
 fi
-export PYTHONPATH="$PWD:$packages" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-[ -d "$packages" ] && PYTHONPATH="$PWD:$PWD/$packages" || PYTHONPATH="$PWD"
+export PYTHONPATH="$PWD:$PWD/$packages" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 exec "${PYTHON:-python3}" benchmarks/gpu.py "$@"

@@ -24,6 +24,7 @@ from freemask.reporting.pictures import template
 from freemask.reporting.results import Classes, compare, read_classes
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
+WHOLE, RARE = ("difference", "low", "high"), ("rare", "rare_low", "rare_high")  # columns: a number and its interval
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
 
 
@@ -108,15 +109,31 @@ def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
 
 
 def beside(found: pd.DataFrame, another_world: pd.DataFrame) -> pd.DataFrame:
-    """The same differences measured on another world, beside those of this one.
+    """The same differences measured on another world, and the means of both, beside those of this one.
 
     Args: both made by `differences`.
     Returns: found with the other's difference, low, high, rare, rare_low, rare_high, result, each with the prefix
-        other_; NaN where the other world has none.
+        other_, and the means with the prefix both_; NaN where the other world has none.
     """
-    values = ["difference", "low", "high", "rare", "rare_low", "rare_high", "result"]
+    values = [*WHOLE, *RARE, "result"]
     other = another_world[another_world.seeds > 0].drop_duplicates(["of", "over"]).set_index(["of", "over"])[values]
-    return found.join(other.add_prefix("other_"), on=["of", "over"])
+    table = found.join(other.add_prefix("other_"), on=["of", "over"])
+    for names in (WHOLE, RARE):
+        both = _mean_of_two(*(table[[prefix + name for name in names]].to_numpy(float) for prefix in ("", "other_")))
+        table[[f"both_{name}" for name in names]] = both
+    table["both_result"] = [result_of(low, high) for low, high in zip(table.both_low, table.both_high, strict=True)]
+    return table
+
+
+def _mean_of_two(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The mean of two independent numbers and its interval; arrays (N, 3) of value, low, high.
+
+    Source: Zou and Donner 2008, construction of confidence limits about effect measures: the squares of the limits'
+    distances from the values add up.
+    """
+    middle = (one[:, :1] + other[:, :1]) / 2
+    distances = np.hypot(one[:, :1] - one[:, 1:], other[:, :1] - other[:, 1:]) / 2
+    return np.hstack([middle, middle + distances * [-1, 1]])
 
 
 def result_of(low: float, high: float) -> str:
@@ -256,6 +273,5 @@ def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) ->
 
 def _points(row: pd.Series, prefix: str = "") -> str:
     """A difference and that of the rare classes, with intervals."""
-    parts = (("difference", "low", "high"), ("rare", "rare_low", "rare_high"))
-    mean, rare = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(row[prefix + name] for name in part)) for part in parts)
+    mean, rare = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(row[prefix + name] for name in part)) for part in (WHOLE, RARE))
     return f"{mean} points, rare {rare}"

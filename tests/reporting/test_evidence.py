@@ -55,6 +55,9 @@ def test_another_world_stands_beside_and_doubts_an_advice(arms):
     both = evidence.beside(found, pd.concat([other[::-1], other]))  # a difference that two questions ask for
     assert both.other_difference.tolist()[::2] == [-1, 2] and both.other_result.isna().tolist() == [False, True, False]
     assert both[found.columns].equals(found)
+    mean = both.iloc[0]  # of 6 [6, 6] and -1 [-2, 6]: the distances are 0 and 1, 0 and 7, halved
+    assert (mean.both_difference, mean.both_low, mean.both_high) == pytest.approx((2.5, 2, 6))
+    assert (mean.both_rare, mean.both_result) == (pytest.approx(10), "above") and both.both_difference.isna()[1]
     advice = evidence._advice(both, "Train jointly.", ("joint", "real", "above"))
     assert advice["number"] == (
         "joint over real: +6.0 [+6.0, +6.0] points, rare +10.0 [+10.0, +10.0], 3 seeds;"
