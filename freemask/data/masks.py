@@ -183,14 +183,15 @@ def _other_files(
 
 
 def resize_nearest(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resize labels (H, W) to (side, side): output pixel i is input pixel floor(i * size / side), on each axis.
+    """Resize labels (H, W) to (side, side): output pixel i is input pixel floor((i + 1/2) * size / side), on each axis.
 
-    Computed in whole numbers. OpenCV's INTER_NEAREST and torch's interpolate(mode="nearest") differ only where their
-    floating-point scale rounds. The generator resizes layouts by the same rule. The aspect ratio changes to a square.
+    That is the input pixel under the output pixel's centre, as Pillow's NEAREST takes it in the data loaders of
+    FreestyleNet and in FreeMask's preprocess/resample.py. Computed in whole numbers. The aspect ratio changes to a
+    square.
     """
     height, width = mask.shape
-    index = np.arange(side, dtype=np.int64)
-    return mask[(index * height // side)[:, None], (index * width // side)[None, :]]
+    twice = 2 * np.arange(side, dtype=np.int64) + 1  # the centres, in halves of an output pixel
+    return mask[(twice * height // (2 * side))[:, None], (twice * width // (2 * side))[None, :]]
 
 
 def count_labels(mask: np.ndarray, ignored: int | None = None) -> str:

@@ -74,14 +74,17 @@ def read_paper(reported: Path, more: Path, seconds: float) -> Paper:
     """The authors' figures on V100s.
 
     Args:
-        reported: config/reported.yaml: cost, and logs (hours of joint trainings, on ADE20K unless said).
+        reported: config/reported.yaml: cost, and logs (hours of joint trainings, on ADE20K unless said). Hours on other
+            numbers of GPUs than cost.training_gpus are brought to that.
         more: resources/costs/v100.yaml: what the first lacks.
         seconds: Of an image.
     """
     authors, figures = (yaml.safe_load(path.read_text()) for path in (reported, more))
+    gpus = authors["cost"]["training_gpus"]
     for log in authors["logs"]:
-        figures["hours"].setdefault(log.get("dataset", "ade20k"), {})[log["model"]] = log["hours"]
-    return Paper(figures | {"gpus": authors["cost"]["training_gpus"]}, seconds)
+        hours = log["hours"] * log.get("gpus", gpus) / gpus
+        figures["hours"].setdefault(log.get("dataset", "ade20k"), {})[log["model"]] = hours
+    return Paper(figures | {"gpus": gpus}, seconds)
 
 
 @dataclass(frozen=True)

@@ -49,14 +49,15 @@ def add_reported(costs: pd.DataFrame, reported: dict[str, Any], dataset: str) ->
 
     Args:
         costs: Made by `summarize`.
-        reported: The authors' numbers: logs (model, hours, perhaps dataset) and cost.training_gpus.
+        reported: The authors' numbers: logs (model, hours, perhaps dataset and gpus) and cost.training_gpus.
         dataset: Id of the data set.
     """
-    logs = {model: row["hours"] for model, row in reported_logs(reported, dataset).items()}
+    logs = reported_logs(reported, dataset)
     if not logs:
         return costs
-    of_model = costs.model.map(logs).where((costs.regime == "joint") & (costs.schedule == 2))
-    return costs.assign(reported_hours=of_model, reported_gpu_hours=of_model * reported["cost"]["training_gpus"])
+    models = costs.model.where((costs.regime == "joint") & (costs.schedule == 2))
+    theirs = {key: models.map({name: row[key] for name, row in logs.items()}) for key in ("hours", "gpu_hours")}
+    return costs.assign(**{f"reported_{key}": values for key, values in theirs.items()})
 
 
 def _joined(values: pd.Series) -> str:

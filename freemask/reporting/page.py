@@ -35,14 +35,14 @@ def cost_rows(data: Dataset, reported: dict[str, Any]) -> list[dict[str, Any]]:
         reported: Content of the file of the authors' numbers.
     """
     table = data.table("cost.tsv", ["experiment", "model", "regime", "schedule", "hours", "gpu_hours"])
-    logs, gpus = reported_logs(reported, data.id), reported.get("cost", {}).get("training_gpus", 0)
+    logs = reported_logs(reported, data.id)
     compared = set(data.miou.experiment[data.miou.get("reported_gain", pd.Series(dtype=float)).notna()])
     rows = []
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        theirs = logs[row["model"]]["hours"] if row["experiment"] in compared and row["model"] in logs else None
+        theirs = logs.get(row["model"], {}) if row["experiment"] in compared else {}
         rows.append(row | {
             "what": data.what(row["experiment"]), "id": card_id(data.id, row["experiment"]),
-            "authors_hours": theirs, "authors_gpu_hours": theirs and theirs * gpus,
+            "authors_hours": theirs.get("hours"), "authors_gpu_hours": theirs.get("gpu_hours"),
         })  # fmt: skip
     return rows
 

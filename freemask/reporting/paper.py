@@ -35,8 +35,8 @@ NOTES = {
     "classes": "IoU in percent, gains in points, by gain over the control (real images for twice the schedule; without"
     " a control: over real images). Images: validation images whose mask shows the class. A dash for an interval: too"
     " few images show the class. Authors: their rank and gain over real images.",
-    "cost": "One joint training of each model, mean over train seeds. The authors trained on {training_gpus} V100s;"
-    " an image took {seconds_per_image_v100} s on each of {synthesis_gpus}.",
+    "cost": "One joint training of each model, mean over train seeds. The authors trained on V100s, {training_gpus}"
+    " unless their log says otherwise; an image took {seconds_per_image_v100} s on each of {synthesis_gpus}.",
 }
 SIDES = ("Real", "Control", "Joint")
 AUTHORS_RANK = "authors: rank (gain)"
@@ -298,7 +298,6 @@ def _class_cells(row: dict[str, Any], study: Study) -> dict[str, str]:
 def cost_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Hours of one joint training of each model, mean over train seeds; the authors' beside them."""
     lines = []
-    gpus = reported.get("cost", {}).get("training_gpus")
     for study in studies:
         logs = results.reported_logs(reported, study.dataset)
         for model in study.models:
@@ -306,7 +305,7 @@ def cost_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
             line = {"Data set": study.title, "Model": model} | _cost_cells(study, name)
             if authors := logs.get(model):
                 line["authors: hours"] = f"{authors['hours']:.1f}"
-                line["authors: GPU hours"] = f"{authors['hours'] * gpus:.0f}"
+                line["authors: GPU hours"] = f"{authors['gpu_hours']:.0f}"
                 line["authors: last mIoU"] = f"{authors['last']:.2f}"
                 line["authors: best mIoU"] = f"{authors['best']:.2f}" if "best" in authors else NONE
             lines.append(line)

@@ -375,8 +375,12 @@ def _aligned(tables: list[pd.DataFrame], first: pd.DataFrame) -> pd.DataFrame:
 
 
 def reported_logs(reported: dict[str, Any], dataset: str) -> dict[str, dict[str, Any]]:
-    """The authors' logs of joint trainings (on ADE20K unless said) by model: hours, last, perhaps best mIoU."""
-    logs = reported.get("logs", [])
+    """The authors' logs of joint trainings (on ADE20K unless said) by model: hours, gpu_hours, last, perhaps best mIoU.
+
+    A training took cost.training_gpus unless its log says `gpus`.
+    """
+    gpus, logs = reported.get("cost", {}).get("training_gpus", 0), reported.get("logs", [])
+    logs = [row | {"gpu_hours": row["hours"] * row.get("gpus", gpus)} for row in logs]
     return {row["model"]: row for row in logs if row.get("dataset", "ade20k") == own_id(dataset)}
 
 

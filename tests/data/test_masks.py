@@ -4,7 +4,6 @@ import errno
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from command_line import run_script
@@ -252,17 +251,18 @@ def test_images_and_masks_in_different_subfolders_do_not_pair(tmp_path):
 
 def test_nearest_by_hand():
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    # rows floor(i * 3 / 2) = 0, 1; columns floor(i * 4 / 2) = 0, 2
-    assert resize_nearest(mask, 2).tolist() == [[0, 2], [4, 6]]
-    # rows floor(i * 3 / 5) = 0 0 1 1 2; columns floor(i * 4 / 5) = 0 0 1 2 3
-    assert resize_nearest(mask, 5)[[0, 2, 4]].tolist() == [[0, 0, 1, 2, 3], [4, 4, 5, 6, 7], [8, 8, 9, 10, 11]]
+    # centres of rows 0.75, 2.25: rows 0, 2; centres of columns 1, 3
+    assert resize_nearest(mask, 2).tolist() == [[1, 3], [9, 11]]
+    # rows floor((i + 1/2) * 3 / 5) = 0 0 1 2 2; columns floor((i + 1/2) * 4 / 5) = 0 1 2 2 3
+    assert resize_nearest(mask, 5)[[0, 2, 4]].tolist() == [[0, 1, 2, 2, 3], [4, 5, 6, 6, 7], [8, 9, 10, 10, 11]]
 
 
-def test_nearest_is_opencvs_where_its_scale_does_not_round():
+def test_nearest_is_pillows_with_which_the_released_code_resizes_masks():
     random = np.random.default_rng(0)
-    for height, width in ((512, 683), (256, 256), (768, 1024), (640, 480), (1, 300)):
+    for height, width in ((512, 683), (256, 256), (1536, 2048), (640, 480), (427, 640), (1, 300)):
         mask = random.integers(0, 256, (height, width), dtype=np.uint8)
-        assert np.array_equal(resize_nearest(mask, 512), cv2.resize(mask, (512, 512), interpolation=cv2.INTER_NEAREST))
+        resized = Image.fromarray(mask).resize((512, 512), Image.Resampling.NEAREST)
+        assert np.array_equal(resize_nearest(mask, 512), np.asarray(resized))
 
 
 def test_counts_leave_out_the_ignored_label_and_parse_back():

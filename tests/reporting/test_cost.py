@@ -64,6 +64,10 @@ def test_the_authors_hours_stand_beside_joint_training(folder):
     assert table.reported_gpu_hours["joint"] == 136
     page = "".join(line.strip() for line in (folder / "cost.html").read_text().splitlines())
     assert "<td>17.0</td><td>136.0</td></tr>" in page and "by their logs, on V100s" in page
+    on_four = (folder / "reported.yaml").read_text().replace("hours: 17.0", "gpus: 4, hours: 17.0")
+    (folder / "reported.yaml").write_text(on_four)
+    table = tabulate(folder, reported=folder / "reported.yaml")
+    assert table.reported_hours["joint"] == 17 and table.reported_gpu_hours["joint"] == 68
 
 
 def test_a_training_without_times_leaves_its_experiment_without_a_sum(folder):

@@ -70,6 +70,19 @@ def test_three_train_seeds_are_resampled_as_well():
     assert (found.low, found.high, found.over) == (1.5, 1.5, IMAGES)
 
 
+@pytest.mark.parametrize(("seeds", "share"), [(3, 0.74), (5, 0.83)])
+def test_intervals_over_few_seeds_are_too_narrow(seeds, share):
+    """How often they hold the true gain, 0, where only train seeds matter: the shares in docs/reporting.md."""
+    random = np.random.default_rng(4)
+    before = dict.fromkeys(range(seeds), np.zeros(intervals.RESAMPLES))
+    held = []
+    for _ in range(1500):
+        gains = random.normal(size=seeds)
+        found = gain_interval(before, {seed: np.full(intervals.RESAMPLES, gain) for seed, gain in enumerate(gains)})
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) == pytest.approx(share, abs=0.035)
+
+
 def test_without_areas_or_a_common_seed_there_is_no_interval():
     numbers = np.ones(intervals.RESAMPLES)
     assert gain_interval({0: numbers, 1: None}, {0: numbers, 1: numbers}).over == NOT_KEPT
