@@ -1,7 +1,7 @@
 """Evidence: questions to the method, each answered by paired differences between trainings, with intervals.
 
 An arm is an experiment. Arms share train seeds, real images and masks, so a difference is taken seed by seed; its
-interval is of a paired bootstrap over validation images and train seeds (freemask.reporting.intervals).
+interval covers the chance of validation images and of train seeds (freemask.reporting.intervals).
 """
 
 import os

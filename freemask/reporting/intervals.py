@@ -1,8 +1,11 @@
-"""Intervals of gains: a paired bootstrap over validation images, and over train seeds where there are enough.
+"""Intervals of gains: a paired bootstrap over validation images, wider by the chance of train seeds if they are enough.
 
 Every resample draws as many images as there are, with replacement, the same ones for every segmentor; IoU and mIoU are
 computed of the drawn images as the evaluation computes them of all. An interval holds the middle 95 % of the gains
-(percentile bootstrap). With SEEDS train seeds or more each resample also draws train seeds, pairs of both sides.
+(percentile bootstrap). With SEEDS train seeds or more, Student's interval of their mean gain is added: the squares of
+both intervals' distances from the gain add up. A bootstrap of so few seeds would be too narrow: of five it holds the
+true gain in 83 % of all cases. Source of the sum: Zou and Donner 2008, construction of confidence limits about effect
+measures.
 """
 
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from freemask.data import windows
 from freemask.errors import InputError
@@ -28,7 +32,7 @@ class Interval:
 
     Attributes:
         low, high: Its ends, numbers or an array of one for each class; NaN without an interval.
-        over: What was resampled; NOT_KEPT if an evaluation has no areas, "" where there is no gain.
+        over: What chance it covers; NOT_KEPT if an evaluation has no areas, "" where there is no gain.
     """
 
     low: float | np.ndarray = np.nan
@@ -94,14 +98,20 @@ def gain_interval(before: dict[int, np.ndarray | None], after: dict[int, np.ndar
     if any(one is None for pair in pairs for one in pair):
         return Interval(over=NOT_KEPT)
     gains = np.stack([better - base for base, better in pairs])  # (seeds, RESAMPLES, ...)
-    if len(seeds) >= SEEDS:
-        drawn = np.random.default_rng(1).integers(len(seeds), size=(len(seeds), RESAMPLES))
-        gains = gains[drawn, np.arange(RESAMPLES)]
-    counts = (~np.isnan(gains)).sum(0)
+    low, high = _quantiles(_mean(gains, axis=0))
+    if len(seeds) < SEEDS:
+        return Interval(low, high, IMAGES)
+    of_seeds = _mean(gains, axis=1)
+    gain = of_seeds.mean(axis=0)
+    chance = stdtrit(len(seeds) - 1, (1 + LEVEL) / 2) * of_seeds.std(axis=0, ddof=1) / np.sqrt(len(seeds))
+    return Interval(gain - np.hypot(gain - low, chance), gain + np.hypot(high - gain, chance), IMAGES_AND_SEEDS)
+
+
+def _mean(gains: np.ndarray, axis: int) -> np.ndarray:
+    """The mean of what isn't NaN along an axis; NaN where all is."""
+    counts = (~np.isnan(gains)).sum(axis)
     with np.errstate(invalid="ignore"):
-        mean = np.where(counts > 0, np.nansum(gains, axis=0) / counts, np.nan)
-    low, high = _quantiles(mean)
-    return Interval(low, high, IMAGES_AND_SEEDS if len(seeds) >= SEEDS else IMAGES)
+        return np.where(counts > 0, np.nansum(gains, axis=axis) / counts, np.nan)
 
 
 def _quantiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

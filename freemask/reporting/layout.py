@@ -18,7 +18,7 @@ NOTE = (
     " the model lie above 0. Checkpoint: of which one a row's numbers and gains are, the training's last or its best."
 )
 NOTE_INTERVALS = " Intervals: {level:.0%}, paired bootstrap over the validation images, {resamples:,} resamples."
-NOTE_SEEDS = " †: also over train seeds, of which there are three or more."
+NOTE_SEEDS = " †: and Student's interval over train seeds, of which there are three or more."
 NOTE_NOT_KEPT = (
     " Not kept: evaluated before the pixels of each image were, or imported from a log; another evaluation gives the"
     " interval."
@@ -62,7 +62,7 @@ def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
 
 
 def interval(low: float, high: float, over: str) -> str:
-    """'[+1.20, +3.40]', with a † if train seeds were resampled as well; why there is none, a dash without a gain."""
+    """'[+1.20, +3.40]', with a † if it covers the chance of train seeds; why there is none, a dash without a gain."""
     if not over or over == NOT_KEPT:
         return over or "–"
     return f"[{low:+.2f}, {high:+.2f}]" + ("†" if over == IMAGES_AND_SEEDS else "")
