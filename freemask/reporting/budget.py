@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from freemask.files import own_id, read_json
+from freemask.reporting.layout import lines_of
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, images_of, job_seconds, measured_seconds
 
@@ -398,7 +399,7 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
         rows.append([", ".join(filter(None, names)), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))])
     rows.append(["all, one after another", *_cells(estimate.rows_of(), run["gpus"]), ""])
     on = f", {source.name}" if unit == "GPU" else ""
-    lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *columns(rows)]
+    lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *lines_of(rows)]
     lines += [
         f"{dataset}: number of pairs not known, counted as none; give `pairs` in config/datasets/{dataset}.yaml"
         ", or put its raw data where that file says"
@@ -406,7 +407,7 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
         if not facts["pairs"]["train"]
     ]
     if unit == "GPU":
-        lines += ["", *columns(compared(run, others, paper)), "", *columns(saved(run, others, paper))]
+        lines += ["", *lines_of(compared(run, others, paper)), "", *lines_of(saved(run, others, paper))]
     return "\n".join(lines)
 
 
@@ -440,15 +441,6 @@ def saved(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
         each = [one[measure] for one in found.values()]
         rows.append([measure, *("–" if one is None else hours(3600 * one) for one in each)])
     return rows
-
-
-def columns(rows: list[list[str]]) -> list[str]:
-    """Rows as lines with columns of one width; the first and a last column of text to the left."""
-    padded = []
-    for place, column in enumerate(zip(*rows, strict=True)):
-        pad = str.ljust if place == 0 or column[0].startswith("source") else str.rjust
-        padded.append([pad(cell, max(map(len, column))) for cell in column])
-    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def hours(seconds: float, complete: bool = True) -> str:

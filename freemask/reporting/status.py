@@ -19,7 +19,8 @@ from typing import Any
 from freemask import cli
 from freemask.errors import InputError
 from freemask.files import RUN, read_json, write_atomic
-from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
+from freemask.reporting.budget import Done, Estimate, duration, hours, makespan, read_sources
+from freemask.reporting.layout import lines_of
 
 END = 4000  # bytes of a log that are searched for its last bar
 BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
@@ -213,12 +214,13 @@ class Status:
         lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
         heading = f"{Path.cwd()}: {self.name} of {started}, {lock}; now {time.strftime('%H:%M:%S')}"
-        lines = [heading, "", *columns(self.table())]
+        lines = [heading, "", *lines_of(self.table())]
         if images := self.images():
             lines += ["", images]
         rows = self.running()
         if len(rows) > 1:
-            lines += ["", *columns(rows[: SHOWN + 1]), *[f"and {len(rows) - 1 - SHOWN} more"] * (len(rows) - 1 > SHOWN)]
+            left = len(rows) - 1 - SHOWN
+            lines += ["", *lines_of(rows[: SHOWN + 1]), *[f"and {left} more"] * (left > 0)]
         return "\n".join(lines)
 
 
