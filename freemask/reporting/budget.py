@@ -47,6 +47,11 @@ class Paper:
     seconds: float
 
     @property
+    def paper(self) -> "Paper":
+        """Itself; a Card has the paper's figures beside its own."""
+        return self
+
+    @property
     def name(self) -> str:
         """Of its card."""
         return f"{self.figures['gpu']}, authors' figures"
@@ -152,8 +157,8 @@ Source = Paper | Card
 
 def read_sources(
     run: Run, reported: Path, paper: Path, cards: Sequence[Path], card: str, results: Path = Path("results")
-) -> tuple[Source, list[Source], Paper]:
-    """The card that a run is estimated on, all cards, and the authors' figures.
+) -> tuple[Source, list[Source]]:
+    """The card that a run is estimated on, and all cards, the authors' first.
 
     Args:
         run: What is configured.
@@ -170,7 +175,7 @@ def read_sources(
     own = [one.name for path, one in zip(cards, measured, strict=True) if path.parts[0] == "build"]
     name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
     chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
-    return chosen, [authors, *measured], authors
+    return chosen, [authors, *measured]
 
 
 @dataclass(frozen=True)
@@ -240,12 +245,16 @@ def makespan(times: Iterable[float], slots: int) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a run on a card; `sources` in the order in which they are asked, none for a run on CPUs."""
+    """The cost of a run on a card, or on CPUs."""
 
     run: Run
-    sources: Sequence[Source]
-    paper: Paper
+    source: Source
     done: Done | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        """Whom to ask for GPU seconds, in this order; nobody for a run on CPUs."""
+        return [self.source, self.source.paper] if self.run["training_gpus"] else []
 
     @cached_property
     def rows(self) -> dict[tuple[str, str], Row]:
@@ -300,7 +309,7 @@ class Estimate:
                 if not seconds and isinstance(card, Card):
                     seconds, source = card.image(self.run["generators"][name], images / each), card.name
             if not seconds:
-                seconds, source = self.paper.seconds, "seconds_per_image of the configuration"
+                seconds, source = self.source.paper.seconds, "seconds_per_image of the configuration"
             times += [images * seconds / each] * each
         return times, source
 
@@ -350,7 +359,7 @@ class Estimate:
         elif rule == "train":
             for one in facts["trainings"]:
                 kept = 1 + models[one["model"]]["validated"]  # weights.pth, best.pth
-                row.bytes += kept * (self.paper.figures["weights"].get(one["model"]) or 0.0)
+                row.bytes += kept * (self.source.paper.figures["weights"].get(one["model"]) or 0.0)
                 row.files += WORK_FILES + 2 * (kept - 1)
 
     def rows_of(self, *rules: str) -> list[Row]:
@@ -363,9 +372,9 @@ class Estimate:
         return hours(sum(row.gpu_seconds for row in rows), all(row.known for row in rows))
 
 
-def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
+def savings(run: Run, source: Source) -> dict[str, float | None]:
     """GPU hours that each measure saves on a card; None where it wasn't measured there."""
-    estimate, measured = Estimate(run, [source], paper), isinstance(source, Card)
+    estimate, measured = Estimate(run, source), isinstance(source, Card)
     unplanned, compiled = 0.0, 0.0
     for dataset, facts in run["datasets"].items():
         for name, images in estimate.images(dataset).items():
@@ -390,10 +399,10 @@ def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
     return saved
 
 
-def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, done: Done) -> str:
-    """The tables as text; a run on CPUs has the first alone."""
+def report(run: Run, source: Source, sources: Sequence[Source], done: Done) -> str:
+    """The tables as text, the run on a source and then on all of them; a run on CPUs has the first alone."""
     unit = "GPU" if run["training_gpus"] else "CPU"
-    estimate = Estimate(run, [source, paper] if unit == "GPU" else [], paper, done)
+    estimate = Estimate(run, source, done)
     rows = [["stage, rule", "jobs", f"{unit} hours", "wall time", "disk", "files", f"source of the {unit} hours"]]
     for names, row in estimate.rows.items():
         rows.append([", ".join(filter(None, names)), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))])
@@ -407,7 +416,7 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
         if not facts["pairs"]["train"]
     ]
     if unit == "GPU":
-        lines += ["", *lines_of(compared(run, others, paper)), "", *lines_of(saved(run, others, paper))]
+        lines += ["", *lines_of(compared(run, sources)), "", *lines_of(saved(run, sources))]
     return "\n".join(lines)
 
 
@@ -423,19 +432,19 @@ def _cells(rows: Sequence[Row], gpus: int) -> list[str]:
     ]
 
 
-def compared(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+def compared(run: Run, sources: Sequence[Source]) -> list[list[str]]:
     """The whole run on each card, nothing of it done."""
     rows = [["the whole run on", "synthesis", "trainings", "all GPU hours", f"wall time on {run['gpus']}"]]
     for source in sources:
-        one = Estimate(run, [source, paper], paper)
+        one = Estimate(run, source)
         wall = sum(row.wall(run["gpus"]) for row in one.rows_of())
         rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(wall)])
     return rows
 
 
-def saved(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+def saved(run: Run, sources: Sequence[Source]) -> list[list[str]]:
     """What each measure saves on each card."""
-    found = {source.name: savings(run, source, paper) for source in sources}
+    found = {source.name: savings(run, source) for source in sources}
     rows = [["saves [GPU hours]", *found]]
     for measure in next(iter(found.values())):
         each = [one[measure] for one in found.values()]

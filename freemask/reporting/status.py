@@ -124,10 +124,9 @@ class Status:
         self.run: dict[str, Any] = plan["run"]
         self.jobs = [Job(**one, started=self.started) for one in plan["jobs"]]
         cards = [Path(path) for path in plan["cards"]]
-        source, _, paper = read_sources(self.run, Path(plan["reported"]), Path(plan["paper"]), cards, plan["card"])
-        sources = [source, paper] if self.run["training_gpus"] else []
+        source, _ = read_sources(self.run, Path(plan["reported"]), Path(plan["paper"]), cards, plan["card"])
         self.measured = Done(Path("results"), Path("logs"))
-        self.estimate = Estimate(self.run, sources, paper, self.measured)
+        self.estimate = Estimate(self.run, source, self.measured)
 
     @cached_property
     def expected(self) -> dict[Job, float | None]:
