@@ -53,15 +53,15 @@ class Paper:
 
     @property
     def name(self) -> str:
-        """Of its card."""
+        """What tables call it: the authors' card."""
         return f"{self.figures['gpu']}, authors' figures"
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Of one image, in a job of so many."""
+        """GPU seconds of one image, in a job that makes so many."""
         return self.seconds
 
     def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
-        """Of a training, all its GPUs together, in one of WAYS; None if no number of the model is known.
+        """GPU seconds of a training, all its GPUs together, in one of WAYS; None if nothing is known of the model.
 
         In proportion to the authors' joint training of the model, on another data set if there is none on this.
         """
@@ -72,7 +72,7 @@ class Paper:
         return None
 
     def scored(self) -> float | None:
-        """Of one image through the scorer, or an evaluation: SegFormer-B4's."""
+        """GPU seconds to score or evaluate one image with SegFormer-B4."""
         return self.figures["seconds_per_scored_image"]
 
 
@@ -103,18 +103,18 @@ class Card:
 
     @property
     def name(self) -> str:
-        """Of the card."""
+        """What tables call it: the card."""
         return self.numbers["machine"].get("gpu", "CPU")
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Compiled where that pays for so many images and the configuration doesn't forbid it."""
-        eager, compiled = self.images(generator)
+        """GPU seconds of one image, compiled where that pays for so many and the configuration doesn't forbid it."""
+        eager, compiled = self.eager_and_compiled(generator)
         if eager is None or compiled is None or generator.get("compile") is False:
             return eager
         return min(eager, compiled + self.compilation / max(images, 1))
 
-    def images(self, generator: dict) -> list[float | None]:
-        """Of one image, eager and compiled, in proportion to the generator's pixels and steps."""
+    def eager_and_compiled(self, generator: dict) -> list[float | None]:
+        """GPU seconds of one image, eager and compiled, in proportion to the generator's pixels and steps."""
         scale = (generator["image_size"] / SIDE) ** 2 * (generator["steps"] + 1) / CALLS
         keys = (("eager", "image_float16_8"), ("compiled", "image_8"))
         found = [self.numbers.get(part, {}).get(key) for part, key in keys]
@@ -122,7 +122,7 @@ class Card:
 
     @property
     def compilation(self) -> float:
-        """Seconds of the UNet and the decoder together."""
+        """Seconds that compiling the UNet and the decoder takes."""
         found = self.numbers.get("compiled", {})
         return found.get("first_call", 0.0) + found.get("vae_first_call", 0.0)
 
@@ -147,7 +147,7 @@ class Card:
         return self.numbers.get(f"training_{model}", {}).get(f"{key}_iterations_a_second")
 
     def scored(self) -> float | None:
-        """With its filter; SegFormer-B4 in batches of eight, with TF32, as jobs score by default."""
+        """GPU seconds to score one image with SegFormer-B4, its filter included, in batches of eight with TF32."""
         found = self.numbers.get("scoring_tf32_on_batch_8", {})
         return found["seconds"] / found["images"] if "images" in found else None
 
@@ -217,16 +217,16 @@ class Row:
 
     @property
     def gpu_seconds(self) -> float:
-        """Of the jobs whose time is known."""
+        """GPU seconds of the jobs whose time is known."""
         return sum(time for time in self.times if time is not None) * self.gpus
 
     @property
     def known(self) -> bool:
-        """Whether each job's time is."""
+        """Whether the time of each job is known."""
         return None not in self.times
 
     def wall(self, gpus: int) -> float:
-        """Seconds on so many GPUs."""
+        """Wall time of the jobs on so many GPUs [s]."""
         return makespan([time for time in self.times if time is not None], gpus // max(self.gpus, 1))
 
 
@@ -382,7 +382,7 @@ def savings(run: Run, source: Source) -> dict[str, float | None]:
             n_max = max(plan["n_max"] for plan in facts["plans"] if plan["generator"] == name)
             seconds = source.image(generator, images / run["shards"]) or 0.0
             unplanned += (facts["pairs"]["train"] * n_max - images) * seconds
-            if measured and None not in (pair := source.images(generator)):
+            if measured and None not in (pair := source.eager_and_compiled(generator)):
                 compiled += max(images * (pair[0] - pair[1]) - run["shards"] * source.compilation, 0.0)
     saved = {"planning before synthesis: fewer images": unplanned / 3600}
     saved["compiled generators"] = compiled / 3600 if compiled else None

@@ -72,12 +72,12 @@ class Job:
 
     @property
     def share(self) -> float:
-        """How much of it is done."""
+        """Share of the job that is done, 0 to 1."""
         return 1.0 if self.done else int(self.bar[1]) / 100 if self.bar else 0.0
 
     @property
     def images_a_second(self) -> float:
-        """Of a running synthesis, on average."""
+        """Average speed of a running synthesis."""
         found = list(IMAGES.finditer(self.end)) if self.rule == "synthesize" and self.bar else []
         return int(found[-1][1]) / max(_seconds(self.bar[2]), 1) if found and self.bar else 0.0
 
