@@ -75,7 +75,7 @@ class Stop:
         raise Terminated
 
 
-def ignore_sigterm(worker_id: int = 0) -> None:
+def ignore_sigterm(worker_id: int) -> None:
     """Let a data loading process ignore SIGTERM: training needs it until it has saved. `kill_loaders` ends it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

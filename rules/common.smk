@@ -181,16 +181,16 @@ def options(name, values):
     return f"{name} {shlex.join(map(str, values))}" if values else ""
 
 
-def dataset_setting(key, split=None):
-    """A setting of the data set, e.g. mask_size."""
+def dataset_setting(key):
+    """A setting of the data set, e.g. mask_size; of one by splits that of the split in the wildcards."""
 
     def value(wildcards):
         found = DATASETS[wildcards.dataset][key]
         if not isinstance(found, dict):
             return found
-        if (split or wildcards.split) not in found:
-            raise WorkflowError(f"config/datasets/{wildcards.dataset}.yaml: {key} has no {split or wildcards.split}")
-        return found[split or wildcards.split]
+        if wildcards.split not in found:
+            raise WorkflowError(f"config/datasets/{wildcards.dataset}.yaml: {key} has no {wildcards.split}")
+        return found[wildcards.split]
 
     return value
 

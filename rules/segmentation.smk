@@ -109,10 +109,7 @@ rule evaluate:
         mem_mb=32000,
         runtime="4h",
     params:
-        weights=lambda wildcards, input: [
-            option("--weights", input.weights),
-            "--checkpoint imported" if imported(wildcards) else "--checkpoint last",
-        ],
+        weights=last_weights,
         scales=EVALUATION["scales"],
         flip="--flip" if EVALUATION["flip"] else "",
         # Takes `output`, so Snakemake doesn't record it. areas: no output, so evaluations from before it stay.
@@ -129,7 +126,6 @@ rule evaluate:
 
 
 use rule evaluate as evaluate_best with:
-    # best.pth, which a training that validates leaves beside weights.pth
     output:
         metrics="results/{dataset}/training/{experiment}/seed-{train_seed}/best/metrics.json",
         per_class_iou="results/{dataset}/training/{experiment}/seed-{train_seed}/best/per_class_iou.tsv",
@@ -140,10 +136,7 @@ use rule evaluate as evaluate_best with:
     wildcard_constraints:
         dataset=except_imported("checkpoint", "log"),
     params:
-        weights=lambda wildcards, input: [
-            option("--weights", Path(input.weights).with_name("best.pth")),
-            "--checkpoint best",
-        ],
+        weights=best_weights,
         more="",
 
 
@@ -176,10 +169,7 @@ use rule evaluate_test as evaluate_best_test with:
     wildcard_constraints:
         dataset=except_imported("checkpoint", "log"),
     params:
-        weights=lambda wildcards, input: [
-            option("--weights", Path(input.weights).with_name("best.pth")),
-            "--checkpoint best",
-        ],
+        weights=best_weights,
 
 
 rule import_checkpoint:

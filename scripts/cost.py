@@ -32,8 +32,8 @@ def cost(
     """
     from freemask.reporting.budget import Done, read_sources, report
 
-    chosen, others, authors = read_sources(run, reported, paper, cards or [], card, results)
-    cli.tell(report(run, chosen, others, authors, Done(results, logs)))
+    chosen, sources = read_sources(run, reported, paper, cards or [], card, results)
+    cli.tell(report(run, chosen, sources, Done(results, logs)))
 
 
 if __name__ == "__main__":

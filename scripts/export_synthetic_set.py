@@ -45,9 +45,7 @@ def export_synthetic_set(
     folder = metadata.parent
     rows = export.export_pairs(synthetic, space, folder, threads)
     shares = read_table(class_shares, ["label", "name", "pixels", "filtered", "share"])
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in space.colors]
-    columns = {"label": space.ids, "name": space.names, "word": space.words, "color": colors}
-    write_table(classes, pd.DataFrame(columns))
+    write_table(classes, pd.DataFrame(space.to_json()["classes"]))
     write_atomic(card, export.card(title, rows, shares, space, settings or {}, folder).encode())
     write_atomic(metadata, export.metadata(rows))
     cli.tell(f"{folder}: {len(rows)} images with their masks")

@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
 
     Args:
         table: Made by `over_control`: name, before, joint, gain, seeds, gain_seed_<s>, perhaps gain_low, gain_high,
-            first and reported_gain, sorted by gain.
+            gain_first and reported_gain, sorted by gain.
         top: Number of classes.
         title: Line above the plot.
     """
@@ -66,8 +66,8 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
     if "gain_low" in shown:
         limits = {"xmin": shown.gain_low, "xmax": shown.gain_high}
         axes.hlines(rows, **limits, color=INK, linewidth=1.4, zorder=2, label="95 % interval")
-    if "first" in shown:
-        axes.scatter(shown["first"], rows, s=34, marker="x", color=INK, zorder=5, label="over real, normal schedule")
+    if "gain_first" in shown:
+        axes.scatter(shown.gain_first, rows, s=34, marker="x", color=INK, zorder=5, label="over real, normal schedule")
     if "reported_gain" in shown and shown.reported_gain.notna().any():
         axes.scatter(shown.reported_gain, rows, s=46, marker="D", color=INK, zorder=4, label="the authors")
     write_gains(axes, shown)
@@ -82,7 +82,7 @@ def draw(table: pd.DataFrame, top: int, title: str) -> Figure:
 
 def describe(table: pd.DataFrame, shown: int, seeds: int) -> str:
     """The x axis's label: the unit, the number of train seeds, and what isn't shown; classes without an IoU by name."""
-    over = "real at twice the schedule" if "first" in table else "real"
+    over = "real at twice the schedule" if "gain_first" in table else "real"
     text = f"gain in IoU over {over} [points], n = {seeds} train seed{'s' if seeds > 1 else ''}"
     left = table[table.gain.notna()].iloc[shown:]
     if len(left):
@@ -94,13 +94,13 @@ def describe(table: pd.DataFrame, shown: int, seeds: int) -> str:
 
 def write_gains(axes: Axes, shown: pd.DataFrame) -> None:
     """Write each row's gain and its IoU before and after to the right of the bars, and set the x axis's limits."""
-    reach = shown.filter(regex="^(gain|first|reported_gain)").select_dtypes("number").to_numpy()
+    reach = shown.filter(regex="^(gain|reported_gain)").select_dtypes("number").to_numpy()
     low, high = min(0.0, np.nanmin(reach)), max(0.0, np.nanmax(reach))
     margin = 0.03 * max(high - low, 1.0)
     axes.set_xlim(low - margin if low < 0 else 0, high + margin)
     beside = axes.get_yaxis_transform()
     axes.text(1.11, -0.85, "gain", transform=beside, ha="right", fontsize=9.5)
-    sides = "real 2x → joint" if "first" in shown else "real → joint"
+    sides = "real 2x → joint" if "gain_first" in shown else "real → joint"
     axes.text(1.15, -0.85, sides, transform=beside, fontsize=9.5)
     for row in shown.itertuples():
         gain = f"{row.gain:+.1f}".replace("-", "−")

@@ -43,8 +43,6 @@ def result_tables(
         html: Output, mIoU and IoU per class.
         per_class: Output, label, name, and IoU of each experiment, mean over train seeds.
     """
-    import numpy as np
-
     from freemask.data.label_space import LabelSpace
     from freemask.data.masks import read_masks
     from freemask.files import own_id, write_atomic
@@ -53,10 +51,8 @@ def result_tables(
     from freemask.tables import write_table
 
     rows = read_experiments(experiments, dataset, study)
-    _, counts = read_masks(masks)
-    pixels = np.bincount(counts.label, weights=counts.pixels, minlength=256)
     space = LabelSpace.read(label_space)
-    rare = results.rare_labels({label: int(pixels[label]) for label in space.ids})
+    rare = results.rare_labels(read_masks(masks)[1].sum_by_label(space.ids))
     metrics, ious = results.read_results(training, rows, rare, best or [], test or [])
     how = results.describe_evaluations(metrics)
     summary = results.summarize(rows, metrics, results.resample_mious(training, rows))

@@ -70,6 +70,7 @@ def synthesize(
     from freemask.generation.freestyle.loading import weights_sha256
     from freemask.generation.generators import GENERATORS, Sampling, load_generator
     from freemask.generation.prompt import read_parts
+    from freemask.selection.plans import read_plan
     from freemask.stopping import Stop
     from freemask.tables import read_table, write_table
     from freemask.weights import refuse_emulated_bfloat16
@@ -89,7 +90,7 @@ def synthesize(
         "weights_sha256": weights_sha256(generator.parent),
         "cpu_threads": None if torch.cuda.is_available() else threads,  # they change bytes on a CPU
     }
-    planned = read_table(plan, ["mask_id", "seed"])
+    planned = read_plan(plan)
     compiled = compilation.decide(compile, len(planned), shard, dtype, shards.settings_of_images(images_dir))
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(images_dir.resolve().parent / "compile_cache"))
     optional = {"prompt_parts": (list(prompt_parts), []), "kind": (method, "freestyle"), "compile": (compiled, False)}
@@ -106,8 +107,10 @@ def synthesize(
     started = time.monotonic()
     with Stop() as stop:
         made = maker.make(order, f"synthesize {shard}", stop)
-        rate = f"{made / (time.monotonic() - started):.3g} images/s"
-        cli.tell(f"synthesize {shard}: {made} images made, {rate}, {len(requested) - made} were there")
+        cli.tell(
+            f"synthesize {shard}: {made} images made, {made / (time.monotonic() - started):.3g} images/s, "
+            f"{len(requested) - made} were there"
+        )
         write_table(manifest, shards.manifest(requested), counted=True)
 
 

@@ -51,8 +51,7 @@ def write_evidence(
 
     space, rows = LabelSpace.read(label_space), read_experiments(experiments, dataset)
     arms = evidence.read_arms(training, rows)
-    counts = read_masks(masks)[1]
-    pixels = {label: int(counts.pixels[counts.label == label].sum()) for label in space.ids}
+    pixels = read_masks(masks)[1].sum_by_label(space.ids)
     classes = pd.DataFrame({"label": space.ids, "name": space.names, "pixels": list(pixels.values())})
     rare = classes.label.isin(rare_labels(pixels)).to_numpy()
     found = evidence.differences(facts["questions"], arms, rare)

@@ -19,6 +19,11 @@ def of_hexadecimal(color: str) -> Color:
     return red, green, blue
 
 
+def hexadecimal(color: Color) -> str:
+    """A color as #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
 def apart_from(classes: Iterable[Color], candidates: list[Color]) -> Color:
     """The first candidate that differs visibly from every class's color; the first one if none does."""
     for candidate in candidates:

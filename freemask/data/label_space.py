@@ -58,7 +58,7 @@ class LabelSpace:
         """The ignored label, and label, name, word and color of each class."""
         rows = zip(self.ids, self.names, self.words, self.colors, strict=True)
         classes = [
-            {"label": label, "name": name, "word": word, "color": "#{:02x}{:02x}{:02x}".format(*color)}
+            {"label": label, "name": name, "word": word, "color": colors.hexadecimal(color)}
             for label, name, word, color in rows
         ]
         return {"ignored": self.ignored, "classes": classes}

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,6 +236,12 @@ class LabelCounts:
     def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
         """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
         return np.bincount(self.row, weights=values, minlength=self.masks)
+
+
+    def sum_by_label(self, labels: Iterable[int]) -> dict[int, int]:
+        """Pixels of these labels in all masks together."""
+        pixels = np.bincount(self.label, weights=self.pixels, minlength=256)
+        return {label: int(pixels[label]) for label in labels}
 
 
 def mask_path(masks_dir: Path, mask_id: str) -> Path:

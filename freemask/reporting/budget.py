@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from freemask.files import own_id, read_json
+from freemask.reporting.layout import lines_of
 from freemask.segmentation.outputs import read_segments
 from freemask.selection.estimates import BYTES_PER_PIXEL, images_of, job_seconds, measured_seconds
 
@@ -46,16 +47,21 @@ class Paper:
     seconds: float
 
     @property
+    def paper(self) -> "Paper":
+        """Itself; a Card has the paper's figures beside its own."""
+        return self
+
+    @property
     def name(self) -> str:
-        """Of its card."""
+        """What tables call it: the authors' card."""
         return f"{self.figures['gpu']}, authors' figures"
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Of one image, in a job of so many."""
+        """GPU seconds of one image, in a job that makes so many."""
         return self.seconds
 
     def training(self, model: str, dataset: str, updates: int, way: str) -> float | None:
-        """Of a training, all its GPUs together, in one of WAYS; None if no number of the model is known.
+        """GPU seconds of a training, all its GPUs together, in one of WAYS; None if nothing is known of the model.
 
         In proportion to the authors' joint training of the model, on another data set if there is none on this.
         """
@@ -66,7 +72,7 @@ class Paper:
         return None
 
     def scored(self) -> float | None:
-        """Of one image through the scorer, or an evaluation: SegFormer-B4's."""
+        """GPU seconds to score or evaluate one image with SegFormer-B4."""
         return self.figures["seconds_per_scored_image"]
 
 
@@ -100,18 +106,18 @@ class Card:
 
     @property
     def name(self) -> str:
-        """Of the card."""
+        """What tables call it: the card."""
         return self.numbers["machine"].get("gpu", "CPU")
 
     def image(self, generator: dict, images: float) -> float | None:
-        """Compiled where that pays for so many images and the configuration doesn't forbid it."""
-        eager, compiled = self.images(generator)
+        """GPU seconds of one image, compiled where that pays for so many and the configuration doesn't forbid it."""
+        eager, compiled = self.eager_and_compiled(generator)
         if eager is None or compiled is None or generator.get("compile") is False:
             return eager
         return min(eager, compiled + self.compilation / max(images, 1))
 
-    def images(self, generator: dict) -> list[float | None]:
-        """Of one image, eager and compiled, in proportion to the generator's pixels and steps."""
+    def eager_and_compiled(self, generator: dict) -> list[float | None]:
+        """GPU seconds of one image, eager and compiled, in proportion to the generator's pixels and steps."""
         scale = (generator["image_size"] / SIDE) ** 2 * (generator["steps"] + 1) / CALLS
         keys = (("eager", "image_float16_8"), ("compiled", "image_8"))
         found = [self.numbers.get(part, {}).get(key) for part, key in keys]
@@ -119,7 +125,7 @@ class Card:
 
     @property
     def compilation(self) -> float:
-        """Seconds of the UNet and the decoder together."""
+        """Seconds that compiling the UNet and the decoder takes."""
         found = self.numbers.get("compiled", {})
         return found.get("first_call", 0.0) + found.get("vae_first_call", 0.0)
 
@@ -144,7 +150,7 @@ class Card:
         return self.numbers.get(f"training_{model}", {}).get(f"{key}_iterations_a_second")
 
     def scored(self) -> float | None:
-        """With its filter; SegFormer-B4 in batches of eight, with TF32, as jobs score by default."""
+        """GPU seconds to score one image with SegFormer-B4, its filter included, in batches of eight with TF32."""
         found = self.numbers.get("scoring_tf32_on_batch_8", {})
         return found["seconds"] / found["images"] if "images" in found else None
 
@@ -154,8 +160,8 @@ Source = Paper | Card
 
 def read_sources(
     run: Run, reported: Path, paper: Path, cards: Sequence[Path], card: str, results: Path = Path("results")
-) -> tuple[Source, list[Source], Paper]:
-    """The card that a run is estimated on, all cards, and the authors' figures.
+) -> tuple[Source, list[Source]]:
+    """The card that a run is estimated on, and all cards, the authors' first.
 
     Args:
         run: What is configured.
@@ -172,7 +178,7 @@ def read_sources(
     own = [one.name for path, one in zip(cards, measured, strict=True) if path.parts[0] == "build"]
     name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
     chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
-    return chosen, [authors, *measured], authors
+    return chosen, [authors, *measured]
 
 
 @dataclass(frozen=True)
@@ -214,16 +220,16 @@ class Row:
 
     @property
     def gpu_seconds(self) -> float:
-        """Of the jobs whose time is known."""
+        """GPU seconds of the jobs whose time is known."""
         return sum(time for time in self.times if time is not None) * self.gpus
 
     @property
     def known(self) -> bool:
-        """Whether each job's time is."""
+        """Whether the time of each job is known."""
         return None not in self.times
 
     def wall(self, gpus: int) -> float:
-        """Seconds on so many GPUs."""
+        """Wall time of the jobs on so many GPUs [s]."""
         return makespan([time for time in self.times if time is not None], gpus // max(self.gpus, 1))
 
 
@@ -242,12 +248,16 @@ def makespan(times: Iterable[float], slots: int) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a run on a card; `sources` in the order in which they are asked, none for a run on CPUs."""
+    """The cost of a run on a card, or on CPUs."""
 
     run: Run
-    sources: Sequence[Source]
-    paper: Paper
+    source: Source
     done: Done | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        """Whom to ask for GPU seconds, in this order; nobody for a run on CPUs."""
+        return [self.source, self.source.paper] if self.run["training_gpus"] else []
 
     @cached_property
     def rows(self) -> dict[tuple[str, str], Row]:
@@ -302,7 +312,7 @@ class Estimate:
                 if not seconds and isinstance(card, Card):
                     seconds, source = card.image(self.run["generators"][name], images / each), card.name
             if not seconds:
-                seconds, source = self.paper.seconds, "seconds_per_image of the configuration"
+                seconds, source = self.source.paper.seconds, "seconds_per_image of the configuration"
             times += [images * seconds / each] * each
         return times, source
 
@@ -352,7 +362,7 @@ class Estimate:
         elif rule == "train":
             for one in facts["trainings"]:
                 kept = 1 + models[one["model"]]["validated"]  # weights.pth, best.pth
-                row.bytes += kept * (self.paper.figures["weights"].get(one["model"]) or 0.0)
+                row.bytes += kept * (self.source.paper.figures["weights"].get(one["model"]) or 0.0)
                 row.files += WORK_FILES + 2 * (kept - 1)
 
     def rows_of(self, *rules: str) -> list[Row]:
@@ -365,9 +375,9 @@ class Estimate:
         return hours(sum(row.gpu_seconds for row in rows), all(row.known for row in rows))
 
 
-def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
+def savings(run: Run, source: Source) -> dict[str, float | None]:
     """GPU hours that each measure saves on a card; None where it wasn't measured there."""
-    estimate, measured = Estimate(run, [source], paper), isinstance(source, Card)
+    estimate, measured = Estimate(run, source), isinstance(source, Card)
     unplanned, compiled = 0.0, 0.0
     for dataset, facts in run["datasets"].items():
         for name, images in estimate.images(dataset).items():
@@ -375,7 +385,7 @@ def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
             n_max = max(plan["n_max"] for plan in facts["plans"] if plan["generator"] == name)
             seconds = source.image(generator, images / run["shards"]) or 0.0
             unplanned += (facts["pairs"]["train"] * n_max - images) * seconds
-            if measured and None not in (pair := source.images(generator)):
+            if measured and None not in (pair := source.eager_and_compiled(generator)):
                 compiled += max(images * (pair[0] - pair[1]) - run["shards"] * source.compilation, 0.0)
     saved = {"planning before synthesis: fewer images": unplanned / 3600}
     saved["compiled generators"] = compiled / 3600 if compiled else None
@@ -392,16 +402,16 @@ def savings(run: Run, source: Source, paper: Paper) -> dict[str, float | None]:
     return saved
 
 
-def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, done: Done) -> str:
-    """The tables as text; a run on CPUs has the first alone."""
+def report(run: Run, source: Source, sources: Sequence[Source], done: Done) -> str:
+    """The tables as text, the run on a source and then on all of them; a run on CPUs has the first alone."""
     unit = "GPU" if run["training_gpus"] else "CPU"
-    estimate = Estimate(run, [source, paper] if unit == "GPU" else [], paper, done)
+    estimate = Estimate(run, source, done)
     rows = [["stage, rule", "jobs", f"{unit} hours", "wall time", "disk", "files", f"source of the {unit} hours"]]
     for names, row in estimate.rows.items():
         rows.append([", ".join(filter(None, names)), *_cells([row], run["gpus"]), "; ".join(sorted(row.sources))])
     rows.append(["all, one after another", *_cells(estimate.rows_of(), run["gpus"]), ""])
     on = f", {source.name}" if unit == "GPU" else ""
-    lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *columns(rows)]
+    lines = [f"{', '.join(run['datasets'])} as configured, on {run['gpus']} {unit}s{on}", "", *lines_of(rows)]
     lines += [
         f"{dataset}: number of pairs not known, counted as none; give `pairs` in config/datasets/{dataset}.yaml"
         ", or put its raw data where that file says"
@@ -409,7 +419,7 @@ def report(run: Run, source: Source, others: Sequence[Source], paper: Paper, don
         if not facts["pairs"]["train"]
     ]
     if unit == "GPU":
-        lines += ["", *columns(compared(run, others, paper)), "", *columns(saved(run, others, paper))]
+        lines += ["", *lines_of(compared(run, sources)), "", *lines_of(saved(run, sources))]
     return "\n".join(lines)
 
 
@@ -425,33 +435,24 @@ def _cells(rows: Sequence[Row], gpus: int) -> list[str]:
     ]
 
 
-def compared(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+def compared(run: Run, sources: Sequence[Source]) -> list[list[str]]:
     """The whole run on each card, nothing of it done."""
     rows = [["the whole run on", "synthesis", "trainings", "all GPU hours", f"wall time on {run['gpus']}"]]
     for source in sources:
-        one = Estimate(run, [source, paper], paper)
+        one = Estimate(run, source)
         wall = sum(row.wall(run["gpus"]) for row in one.rows_of())
         rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(wall)])
     return rows
 
 
-def saved(run: Run, sources: Sequence[Source], paper: Paper) -> list[list[str]]:
+def saved(run: Run, sources: Sequence[Source]) -> list[list[str]]:
     """What each measure saves on each card."""
-    found = {source.name: savings(run, source, paper) for source in sources}
+    found = {source.name: savings(run, source) for source in sources}
     rows = [["saves [GPU hours]", *found]]
     for measure in next(iter(found.values())):
         each = [one[measure] for one in found.values()]
         rows.append([measure, *("–" if one is None else hours(3600 * one) for one in each)])
     return rows
-
-
-def columns(rows: list[list[str]]) -> list[str]:
-    """Rows as lines with columns of one width; the first and a last column of text to the left."""
-    padded = []
-    for place, column in enumerate(zip(*rows, strict=True)):
-        pad = str.ljust if place == 0 or column[0].startswith("source") else str.rjust
-        padded.append([pad(cell, max(map(len, column))) for cell in column])
-    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def hours(seconds: float, complete: bool = True) -> str:

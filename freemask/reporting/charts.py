@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from freemask.reporting.figures import GREY, INK, REGIME_COLORS, name_rows, new_figure, regime_colors
-from freemask.reporting.layout import images
+from freemask.reporting.layout import name_of
 from freemask.segmentation.outputs import read_scalars, read_validations
 
 JOINT, REAL = REGIME_COLORS["joint", 2], REGIME_COLORS["real", 1]
@@ -47,11 +47,6 @@ def svg(figure: Figure, name: str, title: str) -> str:
     size = f"width:100%;max-width:{width:.0f}px;min-width:{narrowest:.0f}px"
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" style="{size}" ', 1)
-
-
-def name_of(regime: str, schedule: float, balance: str = "exact") -> str:
-    """What a training trains on, e.g. 'real, 2x'."""
-    return f"{images(regime, balance)}, {schedule:g}x"
 
 
 def dumbbells(summary: pd.DataFrame) -> Figure:

@@ -1,10 +1,44 @@
 """Which masks a sheet or page shows."""
 
-import numpy as np
+from pathlib import Path
+from typing import NamedTuple
 
-from freemask.data.masks import LabelCounts
+import numpy as np
+import pandas as pd
+
+from freemask.data.masks import LabelCounts, read_masks
+from freemask.tables import read_table
 
 SHOWN = 0.01  # minimum share of a mask's labelled pixels for a class to count as shown
+
+
+class Shown(NamedTuple):
+    """A mask to show with its real image (paths), its raw labels, and rows of a synthetic set, ascending seeds."""
+
+    mask_id: str
+    mask: str
+    real: str
+    labels: np.ndarray
+    synthetic: pd.DataFrame
+
+
+def choose_images(masks: Path, index: Path, synthetic: Path, rows: int, columns: int) -> list[Shown]:
+    """Choose `rows` masks (see `choose_masks`), and `columns` synthetic images of each; fewer if no mask has so many.
+
+    masks, index, synthetic: Tables of resize_masks, of the training split, and of the synthetic set.
+    """
+    table, counts = read_masks(masks)
+    names = ["image", "mask", "margin", "stamp", "filter", "alpha", "mask_id", "seed", "filtered"]
+    train = read_table(synthetic, names, only=True)
+    images = train.groupby("mask_id").size().reindex(table.mask_id, fill_value=0).to_numpy()
+    columns = min(columns, int(images.max()))
+    real = read_table(index, ["mask_id", "image"], only=True).set_index("mask_id").image
+    shown = []
+    for position in choose_masks(counts, images >= columns, rows):
+        mask_id, mask = table.mask_id[position], table["mask"][position]
+        own = train[train.mask_id == mask_id].sort_values("seed").head(columns)
+        shown.append(Shown(mask_id, mask, real[mask_id], counts.label[counts.row == position], own))
+    return shown
 
 
 def choose_masks(counts: LabelCounts, usable: np.ndarray, rows: int) -> list[int]:

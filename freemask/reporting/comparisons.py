@@ -76,8 +76,7 @@ def class_table(data: Dataset) -> pd.DataFrame:
     """
     over = ["control", "gain_over_control"] if data.facts["control"] else []
     found = data.table("most_improved.tsv", ["label", "name", "real", "joint", "gain", "seeds", *over])
-    names = {"before": "control", "joint": "improved", "first": "gain_first"}
-    merged = over_control(found).rename(columns=names).rename(columns={"real": "first"})
+    merged = over_control(found).rename(columns={"before": "control", "joint": "improved", "real": "first"})
     loss = read_table(data.folder / "class_loss.tsv", ["label", "pixels", "class_loss"])
     merged = merged.merge(loss[["label", "pixels", "class_loss"]], on="label", how="left")
     shares = read_table(data.folder / "synthetic" / data.facts["contact_sheet"] / "classes.tsv", ["label", "share"])

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from freemask.data.check import Offender, Report, equal_images
+from freemask.data.colors import hexadecimal
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.data.masks import LabelCounts, Pairs, resize_nearest
@@ -165,16 +166,10 @@ def _of_split(split: Split, train: Split) -> list[tuple[str, str]]:
 def class_rows(splits: list[Split], space: LabelSpace) -> list[dict[str, Any]]:
     """A row for each class, most frequent first: its share of each split's labelled pixels, and its images."""
     shares = [split.report.pixels / max(split.report.pixels[list(space.ids)].sum(), 1) for split in splits]
-    rows = [
-        {
-            "label": label,
-            "name": name,
-            "word": word,
-            "color": "#{:02x}{:02x}{:02x}".format(*color),
-            "splits": [(share[label], split.report.images[label]) for share, split in zip(shares, splits, strict=True)],
-        }
-        for label, name, word, color in zip(space.ids, space.names, space.words, space.colors, strict=True)
-    ]
+    rows = space.to_json()["classes"]
+    for row in rows:
+        label, each = row["label"], zip(shares, splits, strict=True)
+        row["splits"] = [(share[label], split.report.images[label]) for share, split in each]
     return sorted(rows, key=lambda row: -row["splits"][0][0])
 
 
@@ -242,5 +237,5 @@ def render(splits: list[Split], space: LabelSpace, title: str, number: int) -> s
         classes=classes,
         largest=max((share for row in classes for share, _ in row["splits"]), default=1) or 1,
         shown=shown,
-        ignored="#{:02x}{:02x}{:02x}".format(*space.ignored_color),
+        ignored=hexadecimal(space.ignored_color),
     )

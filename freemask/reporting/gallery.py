@@ -1,17 +1,17 @@
 """Rows of pictures of the page: masks with what is synthesized from them, and predictions with their errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from freemask.data.label_space import LabelSpace
-from freemask.data.masks import read_masks
 from freemask.filtering.sets import mask_filters, read_filtered
 from freemask.images import read_image, read_mask
 from freemask.reporting import pictures
-from freemask.reporting.choice import choose_masks
+from freemask.reporting.choice import choose_images
 from freemask.reporting.pictures import Picture
 from freemask.segmentation.outputs import spread
 from freemask.tables import read_table
@@ -36,24 +36,17 @@ def synthetic_rows(folder: Path, synthetic_set: str, label_space: LabelSpace) ->
         synthetic_set: Name of a synthetic set.
         label_space: The data set's.
     """
-    table, counts = read_masks(folder / "masks.tsv")
-    columns = ["image", "mask", "margin", "stamp", "filter", "alpha", "mask_id", "seed", "filtered"]
-    train = read_table(folder / "synthetic" / synthetic_set / "train.tsv", columns, only=True)
-    images = train.groupby("mask_id").size().reindex(table.mask_id, fill_value=0).to_numpy()
-    shown = min(COLUMNS, int(images.max()))
-    chosen = choose_masks(counts, images >= shown, ROWS)
-    real = read_table(folder / "index/train.tsv", ["mask_id", "image"], only=True).set_index("mask_id").image
+    table = folder / "synthetic" / synthetic_set / "train.tsv"
     rows = []
-    for position in chosen:
-        one = table.iloc[position]
-        labels = read_mask(one["mask"])
-        own = train[train.mask_id == one.mask_id].sort_values("seed").head(shown)
+    for shown in choose_images(folder / "masks.tsv", folder / "index/train.tsv", table, ROWS, COLUMNS):
+        labels = read_mask(shown.mask)
         first = [
-            pictures.photo(_squashed(read_image(real[one.mask_id]), labels.shape), "real image"),
+            pictures.photo(_squashed(read_image(shown.real), labels.shape), "real image"),
             pictures.painted(label_space.colorize(labels), "its mask", pictures.region_names(labels, label_space)),
         ]
+        own = shown.synthetic
         synthetic = [_synthetic(labels, own.iloc[[place]], label_space) for place in range(len(own))]
-        rows.append(Row(one.mask_id, "", [first, *synthetic]))
+        rows.append(Row(shown.mask_id, "", [first, *synthetic]))
     return rows
 
 
@@ -61,7 +54,7 @@ def _squashed(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A real image (H, W, 3) at the proportions of its square mask, as the generator and the scorer see it."""
     height, width = picture.shape[:2]
     side = max(min(height, width), min(shape))
-    return np.asarray(pictures.Image.fromarray(picture).resize((side * shape[1] // shape[0], side)))
+    return np.asarray(Image.fromarray(picture).resize((side * shape[1] // shape[0], side)))
 
 
 def _synthetic(labels: np.ndarray, own: pd.DataFrame, label_space: LabelSpace) -> list[Picture]:
@@ -86,7 +79,7 @@ def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelS
     table = read_table(val, ["image", "mask"])
     number = len(next(iter(sides.values())))
     shown = table.iloc[spread(len(table), number, val)]
-    found = []
+    found: list[tuple[Row, float]] = []  # and its gain
     for place, (image, mask) in enumerate(zip(shown["image"], shown["mask"], strict=True)):
         labels = read_mask(mask)
         names = pictures.region_names(labels, label_space)
@@ -101,12 +94,10 @@ def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelS
                 pictures.painted(label_space.colorize(predicted), side, named, f"IoU {scores[-1]:.1f}"),
                 pictures.painted(pictures.errors(labels, predicted, label_space), f"errors of {side}"),
             ])  # fmt: skip
-        found.append((Row(Path(image).name, "", columns), (scores[0], scores[-1])))
-    found.sort(key=lambda one: one[1][0] - one[1][1])
-    return [Row(row.title, _verdict(place, len(found), *ends), row.columns) for place, (row, ends) in enumerate(found)]
-
-
-def _verdict(place: int, number: int, before: float, after: float) -> str:
-    """The gain of one image, and whether it is the best or the worst of those shown."""
-    which = {0: "largest gain: ", number - 1: "smallest gain: "}.get(place, "") if number > 1 else ""
-    return f"{which}{after - before:+.1f} points of mean IoU in this image"
+        gain = scores[-1] - scores[0]
+        found.append((Row(Path(image).name, f"{gain:+.1f} points of mean IoU in this image", columns), gain))
+    rows = [row for row, _ in sorted(found, key=lambda one: -one[1])]
+    if len(rows) > 1:
+        rows[0] = replace(rows[0], note=f"largest gain: {rows[0].note}")
+        rows[-1] = replace(rows[-1], note=f"smallest gain: {rows[-1].note}")
+    return rows

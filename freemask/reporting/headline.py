@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from freemask.reporting.budget import columns
-from freemask.reporting.charts import name_of
 from freemask.reporting.intervals import IMAGES_AND_SEEDS
+from freemask.reporting.layout import lines_of, name_of
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.segmentation.regimes import find_regime
 
@@ -91,7 +90,7 @@ def text(datasets: list[Dataset]) -> str:
             gains = [line[key]["text"] if line[key] else "–" for key in ("gain_2x", "gain")]
             cells = [", ".join(cell["text"] for cell in line["cells"].get(key, [])) or "not run" for key in keys]
             rows.append([f"{title}, {line['name']}", *gains, *cells, str(line["seeds"])])
-    return "\n".join(columns(rows))
+    return "\n".join(lines_of(rows))
 
 
 def dumbbell_table(datasets: list[Dataset], lines: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Result tables for people: Markdown, CSV, LaTeX (booktabs) and HTML; cells are text, **...** is bold."""
+"""Tables for people: Markdown, CSV, LaTeX (booktabs), HTML, a terminal's lines; cells are text, **...** is bold."""
 
 import math
 import re
@@ -71,6 +71,11 @@ def interval(low: float, high: float, over: str) -> str:
 def images(regime: str, balance: str = "exact") -> str:
     """What an experiment is trained on, e.g. 'real + synthetic, repeated'."""
     return find_regime(regime).title + (", repeated" if balance == "repeat" else "")
+
+
+def name_of(regime: str, schedule: float, balance: str = "exact") -> str:
+    """What a training trains on, e.g. 'real, 2x'."""
+    return f"{images(regime, balance)}, {schedule:g}x"
 
 
 def cells(summary: pd.DataFrame) -> pd.DataFrame:
@@ -161,6 +166,15 @@ def _latex_table(table: pd.DataFrame, text: int, caption: str, label: str | None
 
 def _latex(text: str) -> str:
     return re.sub(r"([_%&#])", r"\\\1", text).replace("±", r"$\pm$").replace("–", "--").replace("†", r"$\dagger$")
+
+
+def lines_of(rows: list[list[str]]) -> list[str]:
+    """Rows as lines of a terminal with columns of one width; the first and a last column of text to the left."""
+    padded = []
+    for place, column in enumerate(zip(*rows, strict=True)):
+        pad = str.ljust if place == 0 or column[0].startswith("source") else str.rjust
+        padded.append([pad(cell, max(map(len, column))) for cell in column])
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def page(title: str, *parts: str) -> str:

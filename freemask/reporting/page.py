@@ -8,6 +8,7 @@ from freemask.files import own_id
 from freemask.reporting import charts, gallery
 from freemask.reporting.comparisons import ablation_panels, class_table, confusions, entry_of
 from freemask.reporting.headline import columns_of, dumbbell_table, headline, provenance, verdict
+from freemask.reporting.layout import name_of
 from freemask.reporting.pictures import template
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.reporting.results import reported_logs
@@ -142,7 +143,7 @@ def render(datasets: list[Dataset], reported: dict[str, Any]) -> str:
         verdicts=[verdict(one["data"], one["headline"]) for one in shown],
         provenance=provenance(datasets),
         columns=columns,
-        name_of=charts.name_of,
+        name_of=name_of,
         colors=charts.regime_colors(columns),
         chart=chart,
         authors=any(not pd.isna(line["authors"]["joint"]) for rows in lines.values() for line in rows),

@@ -9,7 +9,7 @@ import pandas as pd
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
 from freemask.files import own_id
-from freemask.reporting import charts
+from freemask.reporting.layout import name_of
 from freemask.reporting.results import trainings
 from freemask.reporting.runs import Run, read_run
 from freemask.segmentation.experiments import read_all_experiments
@@ -54,7 +54,7 @@ class Dataset:
     def what(self, experiment: str) -> str:
         """What an experiment trains on, e.g. 'real, 2x'."""
         row = self.experiments.set_index("experiment").loc[experiment]
-        return charts.name_of(row.regime, row.schedule, row.balance)
+        return name_of(row.regime, row.schedule, row.balance)
 
 
 def read_dataset(name: str, facts: dict[str, Any], results: Path, logs: Path, experiments: Path) -> Dataset:

@@ -320,12 +320,12 @@ def most_improved(real: Classes, joint: Classes, control: Classes | None = None)
 
 def over_control(table: pd.DataFrame) -> pd.DataFrame:
     """The table of `most_improved` as compared with the control: the gain over it is `gain`, its IoU `before`, the gain
-    over real images `first`. Without a control `before` is the IoU of real images, and there is no `first`.
+    over real images `gain_first`. Without a control `before` is the IoU of real images, and there is no `gain_first`.
     """
     if "gain_over_control" not in table:
         return table.assign(before=table.real)
     over_real = table.columns[table.columns.str.match("seeds$|gain(?!_over_control)")]
-    own = table.drop(columns=over_real).assign(first=table.gain)
+    own = table.drop(columns=over_real).assign(gain_first=table.gain)
     own.columns = own.columns.str.replace("gain_over_control", "gain")
     return own.rename(columns={"control": "before", "gain_seeds": "seeds"})
 

@@ -19,7 +19,8 @@ from typing import Any
 from freemask import cli
 from freemask.errors import InputError
 from freemask.files import RUN, read_json, write_atomic
-from freemask.reporting.budget import Done, Estimate, columns, duration, hours, makespan, read_sources
+from freemask.reporting.budget import Done, Estimate, duration, hours, makespan, read_sources
+from freemask.reporting.layout import lines_of
 
 END = 4000  # bytes of a log that are searched for its last bar
 BAR = re.compile(r"(\d+)%\|[^|]*\| *[\d.]+[kMG]?/[\d.]+[kMG]? \[([\d:]+)<([\d:?]+), *([^\]]+)\]")  # of freemask.cli.bar
@@ -71,12 +72,12 @@ class Job:
 
     @property
     def share(self) -> float:
-        """How much of it is done."""
+        """Share of the job that is done, 0 to 1."""
         return 1.0 if self.done else int(self.bar[1]) / 100 if self.bar else 0.0
 
     @property
     def images_a_second(self) -> float:
-        """Of a running synthesis, on average."""
+        """Average speed of a running synthesis."""
         found = list(IMAGES.finditer(self.end)) if self.rule == "synthesize" and self.bar else []
         return int(found[-1][1]) / max(_seconds(self.bar[2]), 1) if found and self.bar else 0.0
 
@@ -123,10 +124,9 @@ class Status:
         self.run: dict[str, Any] = plan["run"]
         self.jobs = [Job(**one, started=self.started) for one in plan["jobs"]]
         cards = [Path(path) for path in plan["cards"]]
-        source, _, paper = read_sources(self.run, Path(plan["reported"]), Path(plan["paper"]), cards, plan["card"])
-        sources = [source, paper] if self.run["training_gpus"] else []
+        source, _ = read_sources(self.run, Path(plan["reported"]), Path(plan["paper"]), cards, plan["card"])
         self.measured = Done(Path("results"), Path("logs"))
-        self.estimate = Estimate(self.run, sources, paper, self.measured)
+        self.estimate = Estimate(self.run, source, self.measured)
 
     @cached_property
     def expected(self) -> dict[Job, float | None]:
@@ -213,12 +213,13 @@ class Status:
         lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
         heading = f"{Path.cwd()}: {self.name} of {started}, {lock}; now {time.strftime('%H:%M:%S')}"
-        lines = [heading, "", *columns(self.table())]
+        lines = [heading, "", *lines_of(self.table())]
         if images := self.images():
             lines += ["", images]
         rows = self.running()
         if len(rows) > 1:
-            lines += ["", *columns(rows[: SHOWN + 1]), *[f"and {len(rows) - 1 - SHOWN} more"] * (len(rows) - 1 > SHOWN)]
+            left = len(rows) - 1 - SHOWN
+            lines += ["", *lines_of(rows[: SHOWN + 1]), *[f"and {left} more"] * (left > 0)]
         return "\n".join(lines)
 
 

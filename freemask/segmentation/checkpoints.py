@@ -75,7 +75,7 @@ class DurableCheckpoints(CheckpointHook):
             files.write_json(Path(self.out_dir, BEST), record)
 
 
-def hand_out_best(work_dir: str | Path, weights: str | Path, steps_per_iteration: int = 1) -> None:
+def hand_out_best(work_dir: str | Path, weights: str | Path, steps_per_iteration: int) -> None:
     """Write the best checkpoint's weights (a state_dict, on the CPU) and beside them its iterations, as JSON.
 
     A training without validation has none: files that an earlier one left under these names are removed.

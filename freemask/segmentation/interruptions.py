@@ -18,11 +18,8 @@ from freemask import files
 from freemask.segmentation.outputs import TIMES
 from freemask.stopping import Stop, ignore_sigterm, kill_loaders
 
-
-@FUNCTIONS.register_module()
-def leave_sigterm_to_parent(worker_id: int) -> None:
-    """Make a data loading process ignore SIGTERM. Requires SaveOnTerminate, which kills these processes at the end."""
-    ignore_sigterm(worker_id)
+# Of data loading processes. Requires SaveOnTerminate, which kills them at the end.
+FUNCTIONS.register_module("leave_sigterm_to_parent", module=ignore_sigterm)
 
 
 @HOOKS.register_module()

@@ -22,7 +22,9 @@ from freemask.errors import InputError
 from freemask.selection.class_loss import read_class_loss
 from freemask.selection.hardness import images_at_rank
 
-PRESENCE = 1e-3  # minimum share of a mask's labelled pixels for a class to count as held (class_balanced)
+# Minimum share of a mask's labelled pixels for a class to count as held (class_balanced), so that a few stray pixels
+# don't. Below 1/256 every mask holds a class: its most frequent one.
+PRESENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def class_balanced(masks: Masks, n_max: int) -> np.ndarray:
     return images_at_rank(np.argsort(np.lexsort((masks.rank, priority))) + 1, n_max)
 
 
-def class_priority(counts: LabelCounts, class_loss: np.ndarray, presence: float = PRESENCE) -> np.ndarray:
+def class_priority(counts: LabelCounts, class_loss: np.ndarray) -> np.ndarray:
     """Priority of a mask by its rarest and hardest class: max over the classes c that it holds of h_c / sqrt(F_c).
 
     F_c is the share of all masks that hold c. 1 / sqrt(F_c) is, up to a constant, the repeat factor of LVIS
@@ -97,14 +99,10 @@ def class_priority(counts: LabelCounts, class_loss: np.ndarray, presence: float 
     Args:
         counts: Label counts of N masks, each with labelled pixels.
         class_loss: (256,), class-wise mean loss of each raw label [nats].
-        presence: Minimum share of a mask's labelled pixels for a class to count as held, so that a few stray pixels
-            don't; 0 or more, less than 1/256.
     Returns: (N,) float64 [nats].
     """
-    if not 0 <= presence < 1 / 256:  # below 1/256 every mask holds a class: its most frequent one
-        raise ValueError(f"presence is {presence}, want 0 or more and less than 1/256")
     labelled = counts.sum_by_mask(counts.pixels)
-    held = (counts.pixels > 0) & (counts.pixels >= presence * labelled[counts.row])
+    held = (counts.pixels > 0) & (counts.pixels >= PRESENCE * labelled[counts.row])
     row, label = counts.row[held], counts.label[held]
     frequency = np.bincount(label, minlength=256) / max(counts.masks, 1)
     priority = np.full(counts.masks, -np.inf)

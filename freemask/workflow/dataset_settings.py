@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from freemask.data.colors import of_hexadecimal
+from freemask.data.colors import hexadecimal, of_hexadecimal
 from freemask.data.label_space import LabelSpace
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError, check_known
@@ -87,8 +87,9 @@ def _color_masks(facts: dict, path: Path) -> MaskFormat:
     for color, _ in owners:
         equal = [name for other, name in owners if other == color]
         if len(equal) > 1:
-            shown = "#{:02x}{:02x}{:02x}".format(*color)
-            raise InputError(f"{path}: masks_are: colors, but {' and '.join(equal)} are all {shown}; give each its own")
+            raise InputError(
+                f"{path}: masks_are: colors, but {' and '.join(equal)} are all {hexadecimal(color)}; give each its own"
+            )
     return MaskFormat.of_colors(space, of_hexadecimal(ignored) if ignored else None)
 
 

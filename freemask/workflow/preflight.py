@@ -185,15 +185,15 @@ def downloads(findings: Findings, addresses: list[str]) -> None:
         )
 
 
-def rows(table: Path) -> int:
-    """Rows of a table; 0 where there is none."""
+def count_rows(table: Path) -> int:
+    """Number of rows of a table; 0 where there is none."""
     if not table.is_file():
         return 0
     with open(table, "rb") as file:
         return max(sum(1 for _ in file) - 1, 0)
 
 
-def files(folder: Path, suffix: str) -> int:
+def count_files(folder: Path, suffix: str) -> int:
     """Number of files with a suffix in a folder and its subfolders; 0 where there is none."""
     return sum(name.endswith(suffix) for _, _, names in os.walk(folder) for name in names)
 
@@ -207,8 +207,8 @@ def missing_images(folder: Path, masks: int, plans: dict[str, dict]) -> int:
 
     largest: dict[str, int] = {}
     for name, plan in plans.items():
-        planned = rows(folder / "plans" / f"{Path(name).name}.tsv") or images_of(plan, masks)
-        made = sum(rows(shard) for shard in (folder / name).glob("*.tsv"))
+        planned = count_rows(folder / "plans" / f"{Path(name).name}.tsv") or images_of(plan, masks)
+        made = sum(count_rows(shard) for shard in (folder / name).glob("*.tsv"))
         generator = str(Path(name).parent)
         largest[generator] = max(largest.get(generator, 0), planned - made)
     return sum(largest.values())

@@ -8,8 +8,8 @@ def pairs_of(dataset):
     share = facts.get("validation_share", 0)
     shares = {"train": 1 - share, "val": share or 1, "test": 1}
     for split, folder in facts["masks"].items():
-        listed = preflight.rows(Path(f"results/{dataset}/index/{split}.tsv"))
-        files = preflight.files(Path(facts["root"]) / folder, facts["mask_suffix"])
+        listed = preflight.count_rows(Path(f"results/{dataset}/index/{split}.tsv"))
+        files = preflight.count_files(Path(facts["root"]) / folder, facts["mask_suffix"])
         found[split] = listed or round(files * shares[split]) or known.get(split, 0)
     return found
 
@@ -107,7 +107,7 @@ def cost_of_dataset(dataset):
         "fold_losses": len((fold_numbers(dataset) | {folds.folds_of_run(config)}) - {1}),
         "plans": [
             config["plans"][plan]
-            | {"generator": generator, "images": preflight.rows(Path(f"results/{dataset}/plans/{plan}.tsv"))}
+            | {"generator": generator, "images": preflight.count_rows(Path(f"results/{dataset}/plans/{plan}.tsv"))}
             for generator, plan in dict.fromkeys(plans)
         ],
         "trainings": [

@@ -99,6 +99,16 @@ def imported(wildcards):
     return IMPORTED.get((wildcards.dataset, wildcards.experiment, int(wildcards.train_seed)))
 
 
+def last_weights(wildcards, input):
+    """The weights of a training, or imported ones, as options of `evaluate`."""
+    return [option("--weights", input.weights), f"--checkpoint {'imported' if imported(wildcards) else 'last'}"]
+
+
+def best_weights(wildcards, input):
+    """best.pth, which a training that validates leaves beside weights.pth, as options of `evaluate`."""
+    return [option("--weights", Path(input.weights).with_name("best.pth")), "--checkpoint best"]
+
+
 def imported_file(wildcards):
     """The checkpoint or log. A fetched file is marked ancient, so fetching it again reruns nothing."""
     source = imported(wildcards)

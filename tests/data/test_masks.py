@@ -272,6 +272,7 @@ def test_counts_leave_out_the_ignored_label_and_parse_back():
     counts = LabelCounts.parse(["2:1 7:3", "", "1:4"])
     assert counts.row.tolist() == [0, 0, 2] and counts.label.tolist() == [2, 7, 1]
     assert counts.sum_by_mask(counts.pixels).tolist() == [4, 0, 4]
+    assert counts.sum_by_label([1, 2, 3]) == {1: 4, 2: 1, 3: 0}
     for broken in ("2:1 7", "2;1", "2:x", "300:1", "2:-1", ":5 3"):
         with pytest.raises(InputError, match="counts aren't"):
             LabelCounts.parse(["1:1", broken])

@@ -12,7 +12,7 @@ from freemask.data.label_space import LabelSpace
 from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
 from freemask.reporting import charts, figures, pictures, sheets
-from freemask.reporting.choice import choose_masks
+from freemask.reporting.choice import Shown, choose_masks
 from freemask.reporting.results import over_control
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
@@ -247,8 +247,8 @@ def test_the_sheet_shows_the_mask_after_the_filter(world):
     space = LabelSpace.read(world / "label_space.json")
     for row in table.index[:4]:
         own = table.iloc[[row]]
-        mask = own["mask"].iloc[0]
-        _, plain, filtered, _ = load("plot_contact_sheet").tiles(mask, own.image.iloc[0], own, space)
+        shown = Shown("", own["mask"].iloc[0], own.image.iloc[0], np.array([]), own)
+        _, plain, filtered, _ = load("plot_contact_sheet").tiles(shown, space)
         labelled = (plain != space.ignored_color).any(-1).sum()
         white = ((filtered == space.filtered_color).all(-1) & (plain != filtered).any(-1)).sum()
         assert white / labelled == pytest.approx(own.filtered.iloc[0]) and white > 0

@@ -171,8 +171,6 @@ def test_stray_pixels_claim_nothing():
     counts = LabelCounts.parse(["1:9999 7:1", "1:9990 7:10"])
     priority = class_priority(counts, losses(_1=0.1, _7=0.9))
     np.testing.assert_allclose(priority, [0.1, 0.9 / np.sqrt(0.5)])
-    with pytest.raises(ValueError, match="presence"):
-        class_priority(counts, losses(_1=0.1, _7=0.9), presence=0.5)
 
 
 def test_rows_are_masks_with_their_first_seeds():

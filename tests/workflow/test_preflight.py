@@ -127,7 +127,7 @@ def test_files_of_subfolders_count(tmp_path):
     for name in ("a.png", "aachen/b.png", "aachen/b.json", "bochum/c_labelIds.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert preflight.files(tmp_path, ".png") == 3 and preflight.files(tmp_path / "missing", ".png") == 0
+    assert preflight.count_files(tmp_path, ".png") == 3 and preflight.count_files(tmp_path / "missing", ".png") == 0
 
 
 def test_images_yet_to_make(tmp_path):

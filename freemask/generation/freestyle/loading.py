@@ -121,10 +121,10 @@ def _refuse_other_weights(folder: Path) -> None:
         )
 
 
-def save_pipeline(pipeline: FreestylePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Save a pipeline folder, in half precision by default."""
+def save_pipeline(pipeline: FreestylePipeline, folder: Path) -> None:
+    """Save a pipeline folder, in half precision."""
     for name in ("vae", "text_encoder", "unet"):
-        module = copy.deepcopy(getattr(pipeline, name)).to("cpu", dtype)
+        module = copy.deepcopy(getattr(pipeline, name)).to("cpu", torch.float16)
         module.save_pretrained(folder / name)
     save_rest(pipeline, folder)
 
