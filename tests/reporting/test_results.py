@@ -229,16 +229,16 @@ def test_intervals_and_bold_by_hand(folder):
 
 
 def test_three_seeds_are_marked():
-    """The deviation over seeds is in the interval: gains 1, 2 and 6 give ends at 1 and 6."""
+    """The chance of seeds is in the interval: gains 2, 3 and 4 have the mean 3 and 4.3027 / sqrt(3) on each side."""
     miou = {("real", seed): 40.0 for seed in range(3)} | {
-        ("joint", seed): 40.0 + gain for seed, gain in enumerate((1, 2, 6))
+        ("joint", seed): 40.0 + gain for seed, gain in enumerate((2, 3, 4))
     }
     resampled = {name: {seed: np.full(1000, miou[name, seed]) for seed in range(3)} for name in ("real", "joint")}
     table = summarize(miou, resampled).loc["joint"]
-    assert (table.gain_over_real_low, table.gain_over_real_high) == (1, 6)
+    assert (table.gain_over_real_low, table.gain_over_real_high) == pytest.approx((0.516, 5.484), abs=1e-3)
     cell = layout.interval(table.gain_over_real_low, table.gain_over_real_high, table.gain_over_real_interval)
-    assert cell == "[+1.00, +6.00]†" and table.clearly_best
-    assert "also over train seeds" in layout.note_on_intervals(pd.DataFrame([[cell]]))
+    assert cell == "[+0.52, +5.48]†" and table.clearly_best
+    assert "Student's interval over train seeds" in layout.note_on_intervals(pd.DataFrame([[cell]]))
 
 
 def test_the_best_checkpoint_stands_beside_the_last(folder):
