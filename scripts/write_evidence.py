@@ -44,6 +44,7 @@ def write_evidence(
     from freemask.data.masks import read_masks
     from freemask.files import write_atomic
     from freemask.reporting import evidence, figures
+    from freemask.reporting.differences import read_differences
     from freemask.reporting.results import rare_labels
     from freemask.segmentation.experiments import read_experiments
     from freemask.selection.estimates import job_seconds
@@ -66,7 +67,7 @@ def write_evidence(
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
     text = evidence.render(
         facts,
-        evidence.beside(found, read_table(another_world, found.columns.tolist())) if another_world else found,
+        evidence.beside(found, read_differences(another_world)) if another_world else found,
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 
 from freemask.cli import commit
 from freemask.files import read_json
+from freemask.reporting.differences import RARE, WHOLE
 from freemask.reporting.figures import GREY, INK, name_rows, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
 from freemask.reporting.pictures import template
 from freemask.reporting.results import Classes, compare, read_classes
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
-WHOLE, RARE = ("difference", "low", "high"), ("rare", "rare_low", "rare_high")  # columns: a number and its interval
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}
 
 
@@ -111,7 +111,7 @@ def _difference(of: Arm, over: Arm, rare: np.ndarray) -> dict[str, Any]:
 def beside(found: pd.DataFrame, another_world: pd.DataFrame) -> pd.DataFrame:
     """The same differences measured on another world, and the means of both, beside those of this one.
 
-    Args: both made by `differences`.
+    Args: found: made by `differences`; another_world: read by `read_differences`.
     Returns: found with the other's difference, low, high, rare, rare_low, rare_high, result, each with the prefix
         other_, and the means with the prefix both_; NaN where the other world has none.
     """

@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from freemask.errors import InputError, check_known
+from freemask.files import RUN
 from freemask.filtering.margins import parse_alpha
 from freemask.generation.schedulers import WHOLE_INTERVALS
+from freemask.reporting.differences import read_differences
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
 from freemask.segmentation.regimes import find_regime
-from freemask.tables import read_table
 from freemask.workflow import imported, named_runs
 from freemask.workflow.dataset_settings import check_dataset, read_dataset
 from freemask.workflow.places import place
@@ -108,10 +109,10 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
         check_known("evidence.advice", "difference", " over ".join(advice["difference"][:2]), asked)
     if other := evidence.get("another_world"):
         where = f"evidence.another_world: {other}"
-        if other in {f"results/{dataset}/evidence/differences.tsv" for dataset in config["datasets"]}:
+        run = f"{RUN}{config['run']}" if "run" in config else ""
+        if other in {f"results/{dataset}{run}/evidence/differences.tsv" for dataset in config["datasets"]}:
             raise InputError(f"{where} is written by this run; give another one's, or null")
-        values = ["difference", "low", "high", "rare", "rare_low", "rare_high", "result"]
-        table = read_table(place(other), ["of", "over", "seeds", *values])
+        table = read_differences(place(other))
         if not set(asked) & set((table.of + " over " + table.over)[table.seeds > 0]):
             raise InputError(f"{where}: no difference that is asked for; give the differences.tsv of a finished run")
     for name in evidence["sheets"]:

@@ -457,6 +457,14 @@ def test_what_evidence_needs_is_there(clone, key, value, wanted):
     assert wanted in message(clone)
 
 
+def test_a_named_run_may_show_the_unnamed_one_but_not_itself(clone):
+    change(clone / CONFIG, "run", value="b")
+    for folder, wanted in (("miniworld", "no such table"), ("miniworld@b", "is written by this run")):
+        other = f"results/{folder}/evidence/differences.tsv"
+        change(clone / CONFIG, "evidence", value=EVIDENCE | {"another_world": other})
+        assert wanted in message(clone)
+
+
 @pytest.mark.parametrize(("of", "seeds", "accepted"), [("joint", 3, True), ("joint", 0, False), ("other", 3, False)])
 def test_another_world_was_asked_the_same(clone, tmp_path, of, seeds, accepted):
     table = tmp_path / "other.tsv"
