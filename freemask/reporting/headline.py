@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from freemask.reporting.intervals import IMAGES_AND_SEEDS
-from freemask.reporting.layout import lines_of, name_of
+from freemask.reporting.layout import lines_of, name_of, number
 from freemask.reporting.recorded import Dataset, card_id
 from freemask.segmentation.regimes import find_regime
 
@@ -27,7 +27,7 @@ def gain_cell(row: pd.Series, key: str) -> dict[str, Any] | None:
         dagger = "†" if row[f"{key}_interval"] == IMAGES_AND_SEEDS else ""
         spread, sure = f"{low:+.2f} to {high:+.2f}{dagger}", bool(low > 0 or high < 0)
     return {
-        "text": f"{row[key]:+.2f}".replace("-0.00", "+0.00"),
+        "text": number(row[key], sign=True),
         "spread": spread,
         "value": row[key],
         "sure": sure,

@@ -57,7 +57,7 @@ def number(mean: float, std: float = math.nan, sign: bool = False) -> str:
     """'45.21 ± 0.30', '45.21' without a deviation, '–' without a mean; with a plus sign for gains."""
     if math.isnan(mean):
         return "–"
-    text = f"{mean:+.2f}" if sign else f"{mean:.2f}"
+    text = f"{mean:+z.2f}" if sign else f"{mean:.2f}"
     return text if math.isnan(std) else f"{text} ± {std:.2f}"
 
 

@@ -280,6 +280,7 @@ def test_text_of_numbers():
     assert layout.number(math.nan) == "–"
     assert layout.number(1.005, 0.3, sign=True) == "+1.00 ± 0.30"
     assert layout.number(-2.0, sign=True) == "-2.00"
+    assert layout.number(-0.004, sign=True) == "+0.00"
 
 
 def test_reported_numbers_of_the_repository_can_be_read():
