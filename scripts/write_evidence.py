@@ -57,7 +57,8 @@ def write_evidence(
     rare = classes.label.isin(rare_labels(pixels)).to_numpy()
     found = evidence.differences(facts["questions"], arms, rare)
     write_table(differences, found)
-    for question, own in found[found.seeds > 0].groupby("question", sort=False):
+    shown = evidence.beside(found, read_differences(another_world)) if another_world else found
+    for question, own in shown[shown.seeds > 0].groupby("question", sort=False):
         figures.save(evidence.forest(own), [page.with_name(f"{question}.png")])
     of, over = (arms.get(arm) for arm in facts["classes"])
     both = of and over and of.miou.keys() & over.miou.keys()
@@ -67,7 +68,7 @@ def write_evidence(
     columns = ["kind", "pixels", "filtered", "share", "of_filtered"]
     text = evidence.render(
         facts,
-        evidence.beside(found, read_differences(another_world)) if another_world else found,
+        shown,
         rows,
         {
             "rare_names": ", ".join(classes.name[rare]),

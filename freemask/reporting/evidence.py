@@ -4,6 +4,7 @@ An arm is an experiment. Arms share train seeds, real images and masks, so a dif
 interval covers the chance of validation images and of train seeds (freemask.reporting.intervals).
 """
 
+import math
 import os
 import platform
 import re
@@ -157,17 +158,19 @@ def class_gains(of: Arm, over: Arm, classes: pd.DataFrame) -> pd.DataFrame:
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """One line per difference: mean and interval, of all classes and (fainter) of the rare group."""
+    """One line per difference: mean and interval, of all classes and, fainter, the rare ones; another world's mean."""
     figure, axes = _around_zero(0.62 * len(table))
     for place, row in enumerate(table.itertuples()):
         _line(axes, place, (row.difference, row.low, row.high), width=5, alpha=1.0)
         _line(axes, place + 0.26, (row.rare, row.rare_low, row.rare_high), width=3, alpha=0.45)
+        axes.plot(getattr(row, "other_difference", math.nan), place, "D", color=INK, fillstyle="none", markersize=8)
         axes.annotate(
             f"{row.difference:+.1f}", (row.difference, place), (0, 8), textcoords="offset points", ha="center"
         )
     axes.set_yticks(range(len(table)), table.of + " over " + table.over)
     axes.set_ylim(len(table) - 0.3, -0.7)
-    axes.set_xlabel("difference of mIoU [points], 95 % interval; fainter: the rare classes' mean IoU")
+    other = "; diamond: another world" if "other_difference" in table else ""
+    axes.set_xlabel(f"difference of mIoU [points], 95 % interval; fainter: the rare classes' mean IoU{other}")
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -254,24 +257,18 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
 
 
 def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) -> dict[str, Any]:
-    """An advice with the differences that were measured, and which of them don't support it."""
+    """An advice with its difference, the mean of both worlds if there are two, and whether that supports it."""
     of, over, wanted = difference
     rows = found[(found.of == of) & (found.over == over) & (found.seeds > 0)]
     if rows.empty:
-        return {"text": text, "number": f"{of} over {over}: not run", "doubts": []}
+        return {"text": text, "number": f"{of} over {over}: not run", "supported": True}
     row = rows.iloc[0]
-    number = f"{of} over {over}: {_points(row)}, {row.seeds} seeds"
-    doubts = ["This run doesn't support it."] if row.result != wanted else []
-    if "other_result" in found:
-        if pd.isna(row.other_result):
-            return {"text": text, "number": f"{number}; another world: not run", "doubts": doubts}
-        number += f"; another world: {_points(row, 'other_')}"
-        if row.other_result != wanted:
-            doubts.append("Open in another world." if row.other_result == OPEN else "Another world contradicts it.")
-    return {"text": text, "number": number, "doubts": doubts}
+    both = not pd.isna(row.get("both_difference", math.nan))
+    number = f"{of} over {over}: {_points(row, 'both_' if both else '')}, " + ("both worlds" if both else "this world")
+    return {"text": text, "number": number, "supported": row["both_result" if both else "result"] == wanted}
 
 
-def _points(row: pd.Series, prefix: str = "") -> str:
+def _points(row: pd.Series, prefix: str) -> str:
     """A difference and that of the rare classes, with intervals."""
     mean, rare = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(row[prefix + name] for name in part)) for part in (WHOLE, RARE))
     return f"{mean} points, rare {rare}"

@@ -26,7 +26,7 @@ def test_questions_to_a_finished_run(rerun):
     result = table.result[0]
     for text, wanted in ADVICE.items():
         line = next(line for line in page.splitlines() if line.startswith(f"- {text} (joint over real: "))
-        assert line.endswith("**This run doesn't support it.**") == (wanted != result)
+        assert line.endswith("**Not supported.**") == (wanted != result)
     assert "{{" not in page and "nother world |" not in page
     assert all((folder / path).stat().st_size > 1000 for path in ("gain.png", "kinds/filtered.png"))
     assert table.result.tolist()[1] == "not run" and table.seeds.tolist() == [1, 0]
@@ -37,16 +37,17 @@ def test_questions_to_a_finished_run(rerun):
     assert quality.images.to_dict() == {"real images": 4, "miniature": len(planned_images(rerun))}
     assert "Nothing to be done" in snakemake(rerun, "-n", "evidence")
 
-    other = table.assign(difference=-3.0, low=-4.0, high=-2.0, result=["below", "not run"])
+    other = table.assign(difference=-300.0, low=-400.0, high=-200.0, result=["below", "not run"])
     other.to_csv(rerun / "other.tsv", sep="\t", index=False)
     tiny_run.change(rerun / tiny_run.CONFIG, "evidence", "another_world", value="other.tsv")
     assert rules(planned(snakemake(rerun, "evidence"))) == {"evidence": 1, "write_evidence": 1}
     lines = (folder / "evidence.md").read_text().splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith("| arm |"))
     answers = lines[first : first + 4]
-    assert [line.count("|") for line in answers] == [12] * 4
-    assert "| above | -3.00 [-4.00, -2.00], below; rare " in answers[2] and answers[3].endswith("| not run |")
-    doubted = [line.split(" (")[0] for line in lines if line.endswith("**Another world contradicts it.**")]
+    assert [line.count("|") for line in answers] == [13] * 4
+    assert "| above | -300.00 [-400.00, -200.00], below; rare " in answers[2]
+    assert answers[3].endswith("| not run | not run |")
+    doubted = [line.split(" (")[0] for line in lines if line.endswith(", both worlds) **Not supported.**")]
     assert doubted == ["- Train jointly.", "- Toss a coin."]
 
 
