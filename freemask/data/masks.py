@@ -119,6 +119,8 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], i
             key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
         if len(key.encode()) > LONGEST_ID:
             raise InputError(f"{path}: an id of {len(key.encode())} bytes, of which {LONGEST_ID} can be used; rename it")
+        if key == "nan":
+            raise InputError(f"{path}: tables read the id 'nan' as an empty cell; rename it")
         if key in found:
             hint = ", or write `ids_from: path` into the data set's file" if ids_from == "name" else ""
             raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one{hint}")

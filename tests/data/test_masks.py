@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
                                            (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character"),
                                            ("a\x85b.jpg".encode(), "a control"), ("a\u2028b.jpg".encode(), "a control"),
-                                           (b"x" * 151 + b".jpg", "an id of 151 bytes")])
+                                           (b"x" * 151 + b".jpg", "an id of 151 bytes"), (b"nan.jpg", "rename it")])
 def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
     touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
     (tmp_path / "a" / os.fsdecode(name)).touch()
