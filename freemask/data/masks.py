@@ -257,7 +257,7 @@ def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> t
         label_space: Labels that the mask may hold.
         side: Side of the target [pixels].
     Returns: Counts and SHA-256 of the target, and "". For a mask that can't be used: "", "", and what is wrong with it,
-        so that a run can list all of them.
+        so that a run can list all of them. For one without a labelled pixel at that size, which isn't written: "" each.
     """
     source, target = paths
     try:
@@ -266,8 +266,10 @@ def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> t
     except InputError as error:
         return "", "", str(error)
     resized = resize_nearest(mask, side)
+    if not (counts := count_labels(resized, label_space.ignored)):
+        return "", "", ""
     write_mask(target, resized)
-    return count_labels(resized, label_space.ignored), sha256(target), ""
+    return counts, sha256(target), ""
 
 
 def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:

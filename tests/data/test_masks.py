@@ -301,6 +301,20 @@ def test_resized_masks_and_counts(folders, threads):
     assert images.read_mask(table["mask"][1]).tolist() == [[0, 7], [0, 7]]
 
 
+def test_a_mask_whose_labels_vanish_in_its_square_is_left_out_with_a_warning(folders, capsys):
+    """The check accepts it, and hardness, after the scorer's training, would refuse it; of a window nobody can."""
+    add(folders, "a", [[0, 0], [0, 1], [0, 0], [0, 0]])  # its rows 0 and 2 are taken
+    index(folders)
+    with pytest.raises(InputError, match="no mask is left; give a larger mask_size"):
+        resize(folders)
+    add(folders, "b", [[1, 0]])
+    index(folders)
+    table = resize(folders)
+    assert table.mask_id.tolist() == ["b"] and table.counts.tolist() == ["1:2"]
+    said = "1 of 2 masks have no labelled pixel at 2x2, so no image is made of them: a\n"
+    assert capsys.readouterr().err.endswith(f"warning: {folders / 'masks.tsv'}: {said}")
+
+
 def test_resizing_again_writes_nothing_again_and_repairs_damage(folders):
     add(folders, "a", [[1, 2]])
     add(folders, "b", [[2, 7]])
