@@ -7,6 +7,7 @@ import pandas as pd
 
 from freemask.errors import InputError, check_known
 from freemask.filtering.margins import parse_alpha
+from freemask.generation.prompt import read_parts
 from freemask.generation.schedulers import WHOLE_INTERVALS
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
 from freemask.segmentation.regimes import find_regime
@@ -119,11 +120,12 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
 
 
 def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:
-    """A generator's size, source, method and steps."""
-    if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
+    """A generator's size, source, method, steps and parts of prompts."""
+    facts = datasets.get(generator["dataset"])  # None: of a data set that this run doesn't use
+    if facts and generator["image_size"] != facts["mask_size"]:
         raise InputError(
             f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
-            f"{datasets[generator['dataset']]['mask_size']}; make them agree"
+            f"{facts['mask_size']}; make them agree"
         )
     wanted = "training" if generator["source"] == "train" else "path"
     if wanted not in generator:
@@ -140,6 +142,11 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
             f"generators.{name}.steps = {generator['steps']}: {generator['scheduler']} wants a divisor of the 1000"
             " noise levels, e.g. 20, 25, 40, 50"
         )
+    if facts:
+        try:
+            read_parts(generator.get("prompt_parts", []), facts["label_space"].words_by_label())
+        except InputError as error:
+            raise InputError(f"generators.{name}.prompt_parts: {error}") from None
     if "sha256" in generator and generator.get("address", "").startswith("hf://"):
         raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
 
