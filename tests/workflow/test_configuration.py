@@ -179,6 +179,16 @@ def test_wrong_keys(clone, case):
     assert len(text) < 600
 
 
+def test_ids_may_be_numbers(clone):
+    """Neither 7 for 07 nor, in a column with empty cells, 2024.0 for 2024."""
+    for path, name, number in ((MODELS, "tiny", "07"), (CONFIG, "filtered", "2024")):
+        replace(clone / path, rf"\b{name}\b", f"'{number}'")
+        replace(clone / EXPERIMENTS, rf"\t{name}\t", f"\t{number}\t")
+    replace(clone / EXPERIMENTS, "^joint-unfiltered.*\n", "")
+    *_, experiments = read(clone)
+    assert experiments.model.tolist() == ["07"] * 4 and experiments.synthetic_set.tolist() == ["", *["2024"] * 3]
+
+
 REAL = "real\tminiworld\ttiny\treal\t1\t\t0"
 # pattern in a table, what replaces it, what the message must hold
 WRONG_LINES = {
@@ -210,6 +220,7 @@ WRONG_LINES = {
     "schedule 1.5": (EXPERIMENTS, "\treal\t1\t", "\treal\t1.5\t", ["line 2", "schedule = 1.5", "Multiple"]),
     "seed -1": (EXPERIMENTS, "^(real.*)0$", r"\g<1>-1", ["line 2", "train_seeds = '-1'", "commas"]),
     "no seed": (EXPERIMENTS, "^(real.*)0$", r"\g<1>", ["line 2", "train_seeds = ''", "commas"]),
+    "no seed on a later line": (EXPERIMENTS, "^(joint\t.*)0$", r"\g<1>", ["line 5", "train_seeds = ''", "commas"]),
     "no seed in common": (EXPERIMENTS, "^(joint\t.*)0$", r"\g<1>1", ["report.miniworld", "'joint'", "seed"]),
     "column missing": (EXPERIMENTS, "^experiment\t", "name\t", ["tiny_experiments.tsv", "'experiment'", "name"]),
     "no rows": (EXPERIMENTS, "(?s)\n.*", "\n", ["tiny_experiments.tsv", "no experiment", "miniworld"]),
