@@ -69,6 +69,21 @@ def test_a_generator_training_is_checked_before_it_runs(clone, training, wanted)
     assert wanted in message(clone)
 
 
+@pytest.mark.parametrize(("source", "scale"), [({}, 4), ({"source": "checkpoint", "path": "none.ckpt"}, 8)])
+def test_images_are_whole_latents(clone, source, scale):
+    """Of the shipped pipeline, whose autoencoder halves twice, and of Stable Diffusion's, which halves three times."""
+    change(
+        clone / CONFIG, "generators", "miniature", value=read_yaml(clone / CONFIG)["generators"]["miniature"] | source
+    )
+    for side in (3 * scale, 3 * scale + scale // 2):
+        change(clone / FACTS, "mask_size", value=side)
+        change(clone / CONFIG, "generators", "miniature", "image_size", value=side)
+        if side % scale:
+            assert f"image_size = {side}: its autoencoder wants a multiple of {scale}" in message(clone)
+        else:
+            read(clone)
+
+
 @pytest.mark.parametrize("content", ["title: Café\n".encode("latin-1"), b"\xff\xfet\x00"])
 def test_a_yaml_file_that_is_not_utf8_is_named(clone, content):
     (clone / FACTS).write_bytes(content)
