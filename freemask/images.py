@@ -15,7 +15,8 @@ from freemask.errors import InputError
 from freemask.files import digest
 
 # what Pillow raises for damaged files
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error)
+DAMAGED += (Image.DecompressionBombError,)
 NO_MASK = "mask; check the data set's root and its masks pattern"
 ORIENTATION = 0x0112  # EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF tag

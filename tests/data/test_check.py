@@ -271,7 +271,7 @@ def test_a_tiff_of_other_bands_is_told_from_a_damaged_one(tmp_path):
     assert "three colour bands" in read_file("image", path).remedy
 
 
-def tiff(path: Path, bands: int, bits: int) -> None:
+def tiff(path: Path, bands: int, bits: int, next_page: int = 0) -> None:
     """Write a plain TIFF of 8 x 8 pixels, grey or RGB and further bands."""
     tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 2 if bands > 2 else 1), (273, 300), (277, bands), (278, 8)]
     entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
@@ -279,7 +279,7 @@ def tiff(path: Path, bands: int, bits: int) -> None:
         entries[2] = struct.pack("<HHII", 258, 3, bands, 200)
         if bands > 3:  # of no kind
             entries.append(struct.pack("<HHII", 338, 3, bands - 3, 0 if bands < 6 else 250))
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + bytes(4)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + struct.pack("<I", next_page)
     head = head.ljust(200, b"\0") + struct.pack(f"<{bands}H", *[bits] * bands)
     path.write_bytes(head.ljust(300, b"\0") + bytes(range(64)) * bands)
 
@@ -292,6 +292,14 @@ def test_tiffs_that_opencv_cannot_read_are_refused(tmp_path, bands, bits):
     read, what = cv2.imread(str(path)), read_file("image", str(path)).what
     assert (read is None) == (bands > 4 or bits < 8) == what.startswith("a TIFF of more than 4 bands")
     assert read is None or (images.read_image(path) == read[..., ::-1]).all()
+
+
+def test_a_mask_whose_next_page_is_damaged_is_an_offender(tmp_path):
+    """Pillow raises a TypeError where it looks for more pages."""
+    tiff(path := tmp_path / "a.tif", 1, 8)
+    assert not read_file("mask", str(path)).what
+    tiff(path, 1, 8, next_page=150)  # zeros
+    assert read_file("mask", str(path)).what.startswith("truncated or damaged")
 
 
 def test_a_bmp_of_five_bits_a_channel_is_refused(tmp_path):
