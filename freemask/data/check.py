@@ -24,7 +24,7 @@ from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
 from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.files import sha256
-from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
+from freemask.images import DAMAGED, ORIENTATION, UNOPENED, decode, depth, shown_size, trouble
 from freemask.parallel import map_files, some
 from freemask.tables import write_table
 
@@ -186,9 +186,12 @@ def _check_file(kind: str, path: str, cached: Checked | None) -> Checked:
             return Checked(kind, path, 0, 0, "", Content(what="not a file", remedy="take it out of the folder"))
         if cached and (cached.size, cached.changed) == (status.st_size, status.st_mtime_ns):
             return cached
-        return Checked(kind, path, status.st_size, status.st_mtime_ns, sha256(path), read_file(kind, path))
+        digest, content = sha256(path), read_file(kind, path)
     except OSError:
-        return Checked(kind, path, 0, 0, "", read_file(kind, path))
+        digest, content = "", read_file(kind, path)
+    if not digest or content.what.startswith(UNOPENED):  # of a file server, e.g.: it may be over at the next look
+        return Checked(kind, path, 0, 0, "", content)
+    return Checked(kind, path, status.st_size, status.st_mtime_ns, digest, content)
 
 
 def read_file(kind: str, path: str) -> Content:
