@@ -15,7 +15,9 @@ from freemask.errors import InputError
 from freemask.files import digest
 
 # what Pillow raises for damaged files
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error)
+DAMAGED += (Image.DecompressionBombError,)
+UNOPENED = "can't be opened"
 NO_MASK = "mask; check the data set's root and its masks pattern"
 ORIENTATION = 0x0112  # EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF tag
@@ -25,7 +27,7 @@ TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 def trouble(error: Exception) -> tuple[str, str]:
     """What is wrong with a file whose reading raised one of DAMAGED, and what to do."""
     if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
-        return f"can't be opened ({error.strerror})", "make it readable, e.g. chmod a+r, or look after its disk"
+        return f"{UNOPENED} ({error.strerror})", "make it readable, e.g. chmod a+r, or look after its disk"
     return f"truncated or damaged ({error})", "fetch or export it again"
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.files import unread, write_atomic
 
-TEXT = ["mask_id", "name", "word", "experiment", "filter", "counts", "image", "mask", "margin"]  # columns read as text
+TEXT = ["mask_id", "name", "word", "filter", "counts", "image", "mask", "margin"]  # columns read as text
+TEXT += ["experiment", "dataset", "model", "regime", "synthetic_set", "train_seeds"]
 TEXT += ["stamp", "digest", "sha256", "image_sha256", "mask_sha256"]
 ROWS = "rows"  # column of counted tables: their number of rows, on each row
 

@@ -181,6 +181,11 @@ def options(name, values):
     return f"{name} {shlex.join(map(str, values))}" if values else ""
 
 
+def literal(text):
+    """A parameter of the user's words: {braces} in it are no wildcards."""
+    return lambda wildcards: text
+
+
 def dataset_setting(key):
     """A setting of the data set, e.g. mask_size; of one by splits that of the split in the wildcards."""
 

@@ -137,16 +137,18 @@ for dataset, facts in DATASETS.items():
             "../envs/cpu.yaml"
         threads: config["threads"]
         params:
-            title=facts["title"],
-            splits=json.dumps(
-                {
-                    split: [f"{facts['root']}/{facts[kind][split]}" for kind in ("images", "masks")]
-                    for split in facts["images"]
-                }
+            title=literal(facts["title"]),
+            splits=literal(
+                json.dumps(
+                    {
+                        split: [f"{facts['root']}/{facts[kind][split]}" for kind in ("images", "masks")]
+                        for split in facts["images"]
+                    }
+                )
             ),
-            image_suffix=facts["image_suffix"],
-            mask_suffix=facts["mask_suffix"],
-            ignored_suffixes=ignored_suffixes(dataset),
+            image_suffix=literal(facts["image_suffix"]),
+            mask_suffix=literal(facts["mask_suffix"]),
+            ignored_suffixes=literal(ignored_suffixes(dataset)),
             ids_from=facts.get("ids_from", "name"),
             share=option("--validation-share", facts.get("validation_share", "")),
             mask_format=json.dumps(facts["mask_format"].to_json()),
@@ -176,9 +178,9 @@ for dataset, facts in DATASETS.items():
             "../envs/cpu.yaml"
         params:
             dataset=dataset,
-            root=facts["root"],
-            archives=json.dumps(facts["archives"]),
-            folders=list(dict.fromkeys([*facts["images"].values(), *facts["masks"].values()])),
+            root=literal(facts["root"]),
+            archives=literal(json.dumps(facts["archives"])),
+            folders=literal(list(dict.fromkeys([*facts["images"].values(), *facts["masks"].values()]))),
         shell:
             f"python {SCRIPTS}/fetch_dataset.py"
             " --dataset {params.dataset} --root {params.root:q}"

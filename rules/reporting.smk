@@ -179,7 +179,7 @@ rule paper:
         "../envs/cpu.yaml"
     params:
         experiments=config["experiments"],
-        comparisons=json.dumps({dataset: comparison_of(dataset) for dataset in DATASETS}),
+        comparisons=literal(json.dumps({dataset: comparison_of(dataset) for dataset in DATASETS})),
         sets=json.dumps({name: varied_settings(name) for name in config["synthetic_sets"]}),
         reported=REPORTED,
     shell:
@@ -305,7 +305,7 @@ rule write_report:
     params:
         code=code_of("write_report"),
         templates=list(map(sha256, TEMPLATES)),  # no inputs: their paths differ between checkouts
-        facts=json.dumps(page_facts()),
+        facts=literal(json.dumps(page_facts())),
     shell:
         f"python {SCRIPTS}/write_report.py"
         " --facts {params.facts:q} --experiments {input.experiments:q} --results results --logs logs"

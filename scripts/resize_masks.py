@@ -18,8 +18,8 @@ def resize_masks(
     """Resize masks to squares by nearest neighbour, in raw labels, and count their labels [pixels].
 
     Writes one PNG per mask and a table of mask_id, mask (path), counts ("label:pixels ...", labels ascending, without
-    the ignored one) and mask_sha256. A label outside the class table is an error. A PNG that already holds the right
-    bytes isn't written again.
+    the ignored one) and mask_sha256. A label outside the class table is an error. Masks whose few labelled pixels the
+    square doesn't show are left out, with a warning. A PNG that already holds the right bytes isn't written again.
 
     Args:
         index: Table of the training split from index_dataset.
@@ -32,7 +32,7 @@ def resize_masks(
     from freemask.data.label_space import LabelSpace
     from freemask.data.masks import mask_path, resize_file
     from freemask.errors import InputError
-    from freemask.parallel import LISTED, map_files
+    from freemask.parallel import LISTED, map_files, some
     from freemask.tables import read_table, write_table
 
     table = read_table(index, ["mask_id", "mask"])[["mask_id", "mask"]]
@@ -46,7 +46,15 @@ def resize_masks(
     table["mask"] = targets
     table["counts"] = [counts for counts, _, _ in made]
     table["mask_sha256"] = [digest for _, digest, _ in made]
-    write_table(masks, table, counted=True)
+    empty = table.counts == ""
+    if empty.any():
+        cli.tell(
+            f"warning: {masks}: {empty.sum()} of {len(table)} masks have no labelled pixel at {mask_size}x{mask_size}, "
+            f"so no image is made of them: {some(table.mask_id[empty].tolist())}"
+        )
+    if empty.all():
+        raise InputError(f"{masks}: no mask is left; give a larger mask_size, or label more pixels")
+    write_table(masks, table[~empty], counted=True)
 
 
 if __name__ == "__main__":

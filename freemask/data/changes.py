@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from freemask.data.check import Checked, read_file
 from freemask.files import digest, read_json, sha256, write_atomic
@@ -67,8 +68,8 @@ def compare(record: Path | None, paths: Sequence[str], state: Path) -> Changes:
         old_size, old_changed, old_digest, *values = known[path]  # earlier records lack the values of masks
         if (size, changed) == (old_size, old_changed):
             continue
-        content = sha256(path) if size == old_size else ""
-        if content == old_digest:
+        content = _digest(path) if size == old_size or not old_digest else ""  # none: it couldn't be read
+        if content and content == old_digest:
             equal[path] = [size, changed, old_digest, *values]
         elif values and _holds(path, values[0]):
             equal[path] = [size, changed, content or sha256(path), *values]
@@ -83,6 +84,14 @@ def compare(record: Path | None, paths: Sequence[str], state: Path) -> Changes:
     return changes
 
 
+def _digest(path: str) -> str:
+    """SHA-256 of a file; empty if it can't be read."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
+
+
 def _holds(path: str, values: str) -> bool:
     """Whether a mask holds the values of a record, kind:digest; empty for an image."""
     kind, _, known = values.partition(":")
@@ -95,16 +104,17 @@ def _write_state(path: Path, text: str) -> None:
 
 
 def _stat(paths: Sequence[str]) -> Iterable[tuple[int, int]]:
-    """Size and time of change of each file; (-1, 0) if there is none (a broken link)."""
+    """Size and time of change of each file; (0, 0), as a record has it, if there is none (a broken link, a pipe)."""
 
     def stat(chunk: Sequence[str]) -> list[tuple[int, int]]:
         found = []
         for path in chunk:
             try:
                 status = os.stat(path)
-                found.append((status.st_size, status.st_mtime_ns))
             except OSError:
-                found.append((-1, 0))
+                status = None
+            is_file = status and S_ISREG(status.st_mode)
+            found.append((status.st_size, status.st_mtime_ns) if is_file else (0, 0))
         return found
 
     with ThreadPoolExecutor(THREADS) as pool:

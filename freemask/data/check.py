@@ -24,13 +24,14 @@ from freemask.data.mask_format import UNSMOOTHED, MaskFormat, count_colors
 from freemask.data.sizes import Size
 from freemask.errors import InputError
 from freemask.files import sha256
-from freemask.images import DAMAGED, ORIENTATION, decode, depth, shown_size, trouble
+from freemask.images import DAMAGED, ORIENTATION, UNOPENED, decode, depth, shown_size, trouble
 from freemask.parallel import map_files, some
 from freemask.tables import write_table
 
-CACHE_VERSION = "freemask check 6"  # first line of a cache; change it if `read_file` finds something else in a file
+CACHE_VERSION = "freemask check 7"  # first line of a cache; change it if `read_file` finds something else in a file
 SHOWN = 10  # offenders in the error message; the table lists all
 AGAIN = "fetch or export it again"
+THREE_BANDS = "save its three colour bands, or its labels, with 8 bits a channel as PNG"
 SEVERAL = 3  # labels of a mask that no two images have by chance
 SAME = {  # images of a split that stand elsewhere as well: "train", ..., and by their masks
     "same": "stand more than once",
@@ -43,6 +44,7 @@ SAME = {  # images of a split that stand elsewhere as well: "train", ..., and by
 MOST_COLORS = 1024  # of a mask; photographs and smoothed edges have more
 WHITE_IS_ZERO = 0  # of the TIFF tag below
 PHOTOMETRIC = 262
+BANDS = 277
 
 # Images that Pillow and OpenCV, with which mmsegmentation reads, decode to the same pixels.
 IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")  # MPO: photographs of some telephones
@@ -184,9 +186,12 @@ def _check_file(kind: str, path: str, cached: Checked | None) -> Checked:
             return Checked(kind, path, 0, 0, "", Content(what="not a file", remedy="take it out of the folder"))
         if cached and (cached.size, cached.changed) == (status.st_size, status.st_mtime_ns):
             return cached
-        return Checked(kind, path, status.st_size, status.st_mtime_ns, sha256(path), read_file(kind, path))
+        digest, content = sha256(path), read_file(kind, path)
     except OSError:
-        return Checked(kind, path, 0, 0, "", read_file(kind, path))
+        digest, content = "", read_file(kind, path)
+    if not digest or content.what.startswith(UNOPENED):  # of a file server, e.g.: it may be over at the next look
+        return Checked(kind, path, 0, 0, "", content)
+    return Checked(kind, path, status.st_size, status.st_mtime_ns, digest, content)
 
 
 def read_file(kind: str, path: str) -> Content:
@@ -215,7 +220,7 @@ def _unknown(path: str) -> str:
     """What to do about a file that Pillow can't read."""
     with open(path, "rb") as file:
         tiff = file.read(4) in TIFF_STARTS
-    return "save its three colour bands, or its labels, with 8 bits a channel as PNG" if tiff else AGAIN
+    return THREE_BANDS if tiff else AGAIN
 
 
 def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
@@ -226,6 +231,10 @@ def _image_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
         return "more than 8 bits a channel", "save it with 8 bits a channel"
     if image.mode not in IMAGE_MODES:
         return f"colours as {image.mode}", "save it in RGB"
+    if image.format == "BMP" and image.tile[0].args[0] in ("BGR;15", "BGR;16"):  # OpenCV makes other bytes of 5 bits
+        return "16 bits a pixel", "save it with 8 bits a channel"
+    if image.format == "TIFF" and (image.tag_v2.get(BANDS, 1) > 4 or 1 < depth(image, path) < 8):
+        return "a TIFF of more than 4 bands, or of 2 or 4 bits, which OpenCV can't read", THREE_BANDS
     turned, seen = image.getexif().get(ORIENTATION, 1), Image.Exif()
     seen.load(image.info.get("exif", b""))
     if turned != seen.get(ORIENTATION, 1):

@@ -119,6 +119,8 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], i
             key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
         if len(key.encode()) > LONGEST_ID:
             raise InputError(f"{path}: an id of {len(key.encode())} bytes, of which {LONGEST_ID} can be used; rename it")
+        if key == "nan":
+            raise InputError(f"{path}: tables read the id 'nan' as an empty cell; rename it")
         if key in found:
             hint = ", or write `ids_from: path` into the data set's file" if ids_from == "name" else ""
             raise InputError(f"{what} id {key!r} stands for {found[key]} and for {path}; rename one{hint}")
@@ -262,7 +264,7 @@ def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> t
         label_space: Labels that the mask may hold.
         side: Side of the target [pixels].
     Returns: Counts and SHA-256 of the target, and "". For a mask that can't be used: "", "", and what is wrong with it,
-        so that a run can list all of them.
+        so that a run can list all of them. For one without a labelled pixel at that size, which isn't written: "" each.
     """
     source, target = paths
     try:
@@ -271,8 +273,10 @@ def resize_file(paths: tuple[str, str], label_space: LabelSpace, side: int) -> t
     except InputError as error:
         return "", "", str(error)
     resized = resize_nearest(mask, side)
+    if not (counts := count_labels(resized, label_space.ignored)):
+        return "", "", ""
     write_mask(target, resized)
-    return count_labels(resized, label_space.ignored), sha256(target), ""
+    return counts, sha256(target), ""
 
 
 def read_masks(path: str | Path) -> tuple[pd.DataFrame, LabelCounts]:

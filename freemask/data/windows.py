@@ -14,7 +14,7 @@ import pandas as pd
 
 from freemask.data.mask_format import MaskFormat
 from freemask.errors import InputError
-from freemask.files import sha256, subfolder, write_changed
+from freemask.files import LONGEST_ID, sha256, subfolder, write_changed
 from freemask.images import png_bytes, read_image
 from freemask.parallel import map_files
 
@@ -62,8 +62,11 @@ def cut(
 
     Args: table: mask_id, image, mask of checked pairs; evaluated: whether each pixel is labelled in one window only.
     Returns: COLUMNS of the windows, without those that have no labelled pixel.
-    Raises: InputError if none has one.
+    Raises: InputError if none has one, or for an image whose windows would have too long names.
     """
+    for mask_id, image in zip(table["mask_id"], table["image"], strict=True):
+        if len(NAME.format(image=mask_id, y=0, x=0).encode()) > LONGEST_ID:
+            raise InputError(f"{image}: ids of its windows would have more than {LONGEST_ID} bytes; rename it")
     folder = folder / f"{windows.size}-{windows.overlap}"
     work = partial(_cut_pair, mask_format=mask_format, windows=windows, evaluated=evaluated, folder=folder)
     pairs = list(table[["mask_id", "image", "mask"]].itertuples(index=False, name=None))

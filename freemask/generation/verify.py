@@ -23,16 +23,19 @@ from freemask.tables import read_table
 
 # tables below results/{dataset}, and the columns that name files made there
 TABLES = {
-    "index/*.tsv": ("mask",),  # where masks are written as labels
+    "index/*.tsv": ("image", "mask"),  # where masks are written as labels, or images are cut into windows
     "masks.tsv": ("mask",),
     "synthesis/*/*/*.tsv": ("image",),
     "margins/*/*/*.tsv": ("image", "mask", "margin"),
     "filtered/*/*/*/*.tsv": ("image", "mask", "margin"),
     "synthetic/*/train.tsv": ("image", "mask", "margin"),
 }
-LABELS = "source"  # a column of an index whose masks are written as labels
 OTHERS = ("*.tsv", "[!v]*/*.tsv", "synthetic/*/*.tsv")  # tables that name no files but must be whole; not verify/
-DIGESTS = {"index": ("mask", "mask_sha256"), "masks.tsv": ("mask", "mask_sha256"), "synthesis": ("image", "sha256")}
+DIGESTS = {
+    "index": [("image", "image_sha256"), ("mask", "mask_sha256")],
+    "masks.tsv": [("mask", "mask_sha256")],
+    "synthesis": [("image", "sha256")],
+}
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,11 @@ class Finding:
 
 
 def tables(folder: Path, broken: Container[str] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Tables below results/{dataset} that name made files, but for broken ones, and the columns that do."""
+    """Tables below results/{dataset} that may name made files, but for broken ones, and the columns that do."""
     for pattern, columns in TABLES.items():
         for path in sorted(folder.glob(pattern)):
-            if not path.name.endswith(".classes.tsv") and str(path) not in broken and _names_made(path):
+            if not path.name.endswith(".classes.tsv") and str(path) not in broken:
                 yield path, columns
-
-
-def _names_made(table: Path) -> bool:
-    """Whether a table names made files; an index may name the data set's own masks, which check_dataset checks."""
-    if table.parent.name != "index":
-        return True
-    with open(table, encoding="utf-8") as file:
-        return LABELS in file.readline().rstrip("\n").split("\t")
 
 
 def broken_tables(folder: Path) -> Iterator[Finding]:
@@ -113,8 +108,10 @@ def _made(table: Path, folder: Path) -> Iterator[Item]:
     """The files that the rule of a table made."""
     top, generator, *_ = (*table.relative_to(folder).parts, "")
     if top in DIGESTS:
-        for path, digest in _rows(table, *DIGESTS[top]):
-            yield Item(path, sha256=digest)
+        made = (f"{folder}/labels/", f"{folder}/windows/") if top == "index" else ""  # check_dataset checks raw data
+        for path, digest in chain.from_iterable(_rows(table, *columns) for columns in DIGESTS[top]):
+            if path.startswith(made):
+                yield Item(path, sha256=digest)
     elif top == "margins":
         settings = folder / "synthesis" / generator / "images" / "settings.json"
         side = int(read_json(settings)["image_size"]) if settings.exists() else 0

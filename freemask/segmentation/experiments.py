@@ -27,8 +27,8 @@ def read_all_experiments(path: str | Path, check_row: Callable[[dict, str], None
     table = read_table(path, COLUMNS)
     for column, default in OPTIONAL_COLUMNS.items():
         table[column] = table[column].astype(object).fillna(default) if column in table else default
-    for column in ("synthetic_set", "train_seeds"):  # one of numbers only, or of nothing, isn't read as text
-        table[column] = table[column].astype(object).fillna("").astype(str)
+    for column in ("synthetic_set", "train_seeds"):
+        table[column] = table[column].astype(object).fillna("")
     for number, row in enumerate(table.to_dict("records"), start=2):
         if check_row:
             check_row(row, f"{path}, line {number}")

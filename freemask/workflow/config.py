@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 
 from freemask.errors import InputError, check_known
-from freemask.files import RUN
+from freemask.files import RUN, read_json
 from freemask.filtering.margins import parse_alpha
+from freemask.generation.generators import GENERATORS
+from freemask.generation.prompt import read_parts
 from freemask.generation.schedulers import WHOLE_INTERVALS
 from freemask.reporting.differences import read_differences
 from freemask.segmentation.experiments import check_training, precision, pretraining_of, read_all_experiments
@@ -120,12 +122,8 @@ def _check_evidence(evidence: dict, config: dict, experiments: pd.DataFrame) -> 
 
 
 def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> None:
-    """A generator's size, source, method and steps."""
-    if generator["dataset"] in datasets and generator["image_size"] != datasets[generator["dataset"]]["mask_size"]:
-        raise InputError(
-            f"generators.{name}.image_size = {generator['image_size']}, but {generator['dataset']} has mask_size "
-            f"{datasets[generator['dataset']]['mask_size']}; make them agree"
-        )
+    """A generator's images, source, method and steps."""
+    _check_images(f"generators.{name}", generator, datasets.get(generator["dataset"]))
     wanted = "training" if generator["source"] == "train" else "path"
     if wanted not in generator:
         raise InputError(f"generators.{name}: source {generator['source']} needs the key {wanted!r}; add it")
@@ -143,6 +141,38 @@ def _check_generator(name: str, generator: dict, datasets: dict[str, dict]) -> N
         )
     if "sha256" in generator and generator.get("address", "").startswith("hf://"):
         raise InputError(f"generators.{name}.sha256: the commit in {generator['address']} pins it; leave sha256 out")
+
+
+def _check_images(where: str, generator: dict, facts: dict | None) -> None:
+    """A generator's size of images and parts of prompts; facts: of its data set, None if this run doesn't use it."""
+    side, dataset = generator["image_size"], generator["dataset"]
+    if facts and side != facts["mask_size"]:
+        raise InputError(
+            f"{where}.image_size = {side}, but {dataset} has mask_size {facts['mask_size']}; make them agree"
+        )
+    if side % (scale := _pixels_per_latent(generator)):
+        raise InputError(
+            f"{where}.image_size = {side}: its autoencoder wants a multiple of {scale}; change it and {dataset}'s "
+            "mask_size"
+        )
+    if facts:
+        try:
+            read_parts(generator.get("prompt_parts", []), facts["label_space"].words_by_label())
+        except InputError as error:
+            raise InputError(f"{where}.prompt_parts: {error}") from None
+
+
+def _pixels_per_latent(generator: dict) -> int:
+    """Pixels of a side that become one latent: what a pipeline's autoencoder says, 8 of what is trained or converted.
+
+    1, so any side, where that isn't known: of a plug-in, and of a pipeline that isn't there yet.
+    """
+    if generator.get("method", "freestyle") not in GENERATORS:
+        return 1
+    if generator["source"] != "pipeline":
+        return 8
+    vae = place(generator.get("path", "")) / "vae/config.json"
+    return 2 ** (len(read_json(vae).get("block_out_channels", [0])) - 1) if vae.exists() else 1
 
 
 def _check_generator_training(where: str, generator: dict, datasets: dict[str, dict]) -> None:

@@ -123,6 +123,19 @@ def test_a_link_that_leads_nowhere_any_more_is_a_change(files):
     assert str(compare(RECORD, PATHS, STATE)) == "1 changed (a.png)"
 
 
+@pytest.mark.parametrize("make", [lambda path: os.symlink("nowhere", path), os.mkfifo])
+def test_a_file_that_could_not_be_read_is_noticed_when_it_can(files, make):
+    """Its record has no digest, and neither has a file of another size before it is read. A pipe isn't opened."""
+    lost = Checked("image", "a.png", 0, 0, "", Content())
+    write_record(RECORD, [(lost, state_of("b.png"))], STATE)
+    Path("a.png").unlink()
+    make("a.png")
+    assert not str(compare(RECORD, PATHS[:2], STATE)) and STATE.read_text() == FIRST
+    Path("a.png").unlink()
+    Path("a.png").write_text("put back")
+    assert str(compare(RECORD, PATHS[:2], STATE)) == "1 changed (a.png)" and STATE.read_text() != FIRST
+
+
 def test_equal_images_of_one_split_and_of_two():
     index = pd.DataFrame({"image": ["a", "b", "c"], "image_sha256": ["1", "2", "1"]})
     train = pd.DataFrame({"image": ["x", "y", "z"], "image_sha256": ["2", "2", "3"]})

@@ -271,6 +271,45 @@ def test_a_tiff_of_other_bands_is_told_from_a_damaged_one(tmp_path):
     assert "three colour bands" in read_file("image", path).remedy
 
 
+def tiff(path: Path, bands: int, bits: int, next_page: int = 0) -> None:
+    """Write a plain TIFF of 8 x 8 pixels, grey or RGB and further bands."""
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 2 if bands > 2 else 1), (273, 300), (277, bands), (278, 8)]
+    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
+    if bands > 2:
+        entries[2] = struct.pack("<HHII", 258, 3, bands, 200)
+        if bands > 3:  # of no kind
+            entries.append(struct.pack("<HHII", 338, 3, bands - 3, 0 if bands < 6 else 250))
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + struct.pack("<I", next_page)
+    head = head.ljust(200, b"\0") + struct.pack(f"<{bands}H", *[bits] * bands)
+    path.write_bytes(head.ljust(300, b"\0") + bytes(range(64)) * bands)
+
+
+@pytest.mark.parametrize(("bands", "bits"), [(1, 8), (1, 4), (1, 2), (3, 8), (4, 8), (5, 8), (6, 8)])
+def test_tiffs_that_opencv_cannot_read_are_refused(tmp_path, bands, bits):
+    """Pillow reads red, green and blue of satellites' five bands, and grey of 4 bits."""
+    tiff(path := tmp_path / "a.tif", bands, bits)
+    assert images.read_image(path).shape == (8, 8, 3)
+    read, what = cv2.imread(str(path)), read_file("image", str(path)).what
+    assert (read is None) == (bands > 4 or bits < 8) == what.startswith("a TIFF of more than 4 bands")
+    assert read is None or (images.read_image(path) == read[..., ::-1]).all()
+
+
+def test_a_mask_whose_next_page_is_damaged_is_an_offender(tmp_path):
+    """Pillow raises a TypeError where it looks for more pages."""
+    tiff(path := tmp_path / "a.tif", 1, 8)
+    assert not read_file("mask", str(path)).what
+    tiff(path, 1, 8, next_page=150)  # zeros
+    assert read_file("mask", str(path)).what.startswith("truncated or damaged")
+
+
+def test_a_bmp_of_five_bits_a_channel_is_refused(tmp_path):
+    """Pillow stretches 31 to 255, OpenCV makes it 248."""
+    header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 62, 0, 54, 40, 2, 2, 1, 16, 0, 8, 0, 0, 0, 0)
+    (path := tmp_path / "a.bmp").write_bytes(header + b"\xff\x7f" * 4)
+    assert images.read_image(path).min() == 255 != cv2.imread(str(path)).max()
+    assert read_file("image", str(path)).what == "16 bits a pixel"
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_a_channel_are_refused(tmp_path, suffix):
     """Pillow opens such a file as RGB and gives a byte of each value."""
@@ -288,13 +327,14 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged(data, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return opened(path, *others)
 
-    with monkeypatch.context() as closed:
-        closed.setattr(Image, "open", refuse)
-        closed.setattr(library, "sha256", lambda path: refuse(path) and "")
-        with pytest.raises(InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"):
-            check()
-        with pytest.raises(InputError, match="Permission denied.*make it readable"):
-            images.read_mask("masks/07.png")
+    for digest in (lambda path: refuse(path) and "", library.sha256):  # the second one: a file server that stumbles
+        with monkeypatch.context() as closed:
+            closed.setattr(Image, "open", refuse)
+            closed.setattr(library, "sha256", digest)
+            with pytest.raises(InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"):
+                check()
+            with pytest.raises(InputError, match="Permission denied.*make it readable"):
+                images.read_mask("masks/07.png")
     check()  # not remembered: permissions change no time
 
 

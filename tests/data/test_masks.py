@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
                                            (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character"),
                                            ("a\x85b.jpg".encode(), "a control"), ("a\u2028b.jpg".encode(), "a control"),
-                                           (b"x" * 151 + b".jpg", "an id of 151 bytes")])
+                                           (b"x" * 151 + b".jpg", "an id of 151 bytes"), (b"nan.jpg", "rename it")])
 def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
     touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
     (tmp_path / "a" / os.fsdecode(name)).touch()
@@ -300,6 +300,20 @@ def test_resized_masks_and_counts(folders, threads):
     assert table.mask_sha256.tolist() == [files.sha256(path) for path in table["mask"]]
     assert images.read_mask(table["mask"][0]).tolist() == [[1, 0], [7, 2]]
     assert images.read_mask(table["mask"][1]).tolist() == [[0, 7], [0, 7]]
+
+
+def test_a_mask_whose_labels_vanish_in_its_square_is_left_out_with_a_warning(folders, capsys):
+    """The check accepts it, and hardness, after the scorer's training, would refuse it; of a window nobody can."""
+    add(folders, "a", [[0, 0], [0, 1], [0, 0], [0, 0]])  # its rows 0 and 2 are taken
+    index(folders)
+    with pytest.raises(InputError, match="no mask is left; give a larger mask_size"):
+        resize(folders)
+    add(folders, "b", [[1, 0]])
+    index(folders)
+    table = resize(folders)
+    assert table.mask_id.tolist() == ["b"] and table.counts.tolist() == ["1:2"]
+    said = "1 of 2 masks have no labelled pixel at 2x2, so no image is made of them: a\n"
+    assert capsys.readouterr().err.endswith(f"warning: {folders / 'masks.tsv'}: {said}")
 
 
 def test_resizing_again_writes_nothing_again_and_repairs_damage(folders):

@@ -11,6 +11,7 @@ from command_line import run_script
 
 from freemask import files, images, tables
 from freemask.data.windows import Span, Windows, spans
+from freemask.errors import InputError
 
 LABELS = json.dumps({"values": [[label, label] for label in range(251)], "ignored": 0, "colors": False})
 WINDOWS = '{"size": 32, "overlap": 8}'
@@ -85,6 +86,14 @@ def test_a_second_cut_writes_nothing_and_drops_what_has_no_label(tile):
     before = {path: path.stat().st_mtime_ns for path in (tile / "windows").rglob("*.png")}
     index(tile, "train")
     assert {path: path.stat().st_mtime_ns for path in (tile / "windows").rglob("*.png")} == before
+
+
+def test_an_id_that_is_too_long_for_its_windows_is_refused(tile):
+    """Plans refuse longer ids, after the scorer's training."""
+    for end in (".png", "_rgb.png"):
+        (tile / f"raw/large{end}").rename(tile / f"raw/{'x' * 136}{end}")
+    with pytest.raises(InputError, match="ids of its windows would have more than 150 bytes; rename it"):
+        index(tile, "train")
 
 
 def test_a_large_tile_takes_little_memory(tmp_path):

@@ -59,7 +59,7 @@ def test_folds_stand_in_the_card_the_page_and_the_table_of_ablations():
     rules, folds = load_rules("config/evidence.yaml"), {"folds-5": 5, "filtered": None, "unfiltered": None}
     settings = rules["export_synthetic_set"].params.settings
     cards = {name: json.loads(settings(SimpleNamespace(synthetic_set=name)))["filter"] for name in folds}
-    facts = json.loads(rules["write_report"].params.facts)["evidence"]["sets"]
+    facts = json.loads(rules["write_report"].params.facts(None))["evidence"]["sets"]
     for found in (cards, facts):
         assert {name: found[name].get("folds") for name in folds} == folds
     varied = json.loads(rules["paper"].params.sets)

@@ -162,6 +162,20 @@ def test_a_damaged_mask_that_was_written_as_labels(world, capfd):
     assert "make the tables among them: snakemake results/toy/index/val.tsv" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_windows_of_images_are_made_files_as_well(world, kind):
+    paths = {name: str(FOLDER / f"windows/val/32-8/{name}s/00/m.png") for name in ("image", "mask")}
+    for path in paths.values():
+        files.write_atomic(path, images.png_bytes(np.full((4, 4), 3, np.uint8)))
+    digests = {f"{name}_sha256": files.sha256(path) for name, path in paths.items()}
+    write_table(FOLDER / "index/val.tsv", pd.DataFrame([{"mask_id": "m", **paths, **digests}]))
+    assert len(verify()) == 0
+    Path(paths[kind]).unlink()
+    table = verify()
+    assert table.to_numpy().tolist() == [[paths[kind], "missing", "results/toy/index/val.tsv"]]
+    assert not (FOLDER / "index/val.tsv").exists()
+
+
 def test_two_damaged_images_and_one_missing_are_made_again_and_no_others(world, capfd):
     before = contents(SYNTHESIS)
     flipped, cut, gone = (image(mask_id, 42) for mask_id in ("m0", "m2", "m4"))

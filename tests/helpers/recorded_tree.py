@@ -48,7 +48,7 @@ def make(folder: Path, images: int | None = None, ablations: int = 0, side: int 
         ablations: Number of ablations of each data set that are made.
         side: Of pictures [pixels].
     """
-    facts = json.loads(load_rules()["write_report"].params.facts)
+    facts = json.loads(load_rules()["write_report"].params.facts(None))
     for dataset, own in facts.items():
         random = np.random.default_rng(len(dataset))
         results = recorded.write(folder, dataset, images, ablations)

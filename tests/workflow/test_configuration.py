@@ -69,6 +69,21 @@ def test_a_generator_training_is_checked_before_it_runs(clone, training, wanted)
     assert wanted in message(clone)
 
 
+@pytest.mark.parametrize(("source", "scale"), [({}, 4), ({"source": "checkpoint", "path": "none.ckpt"}, 8)])
+def test_images_are_whole_latents(clone, source, scale):
+    """Of the shipped pipeline, whose autoencoder halves twice, and of Stable Diffusion's, which halves three times."""
+    change(
+        clone / CONFIG, "generators", "miniature", value=read_yaml(clone / CONFIG)["generators"]["miniature"] | source
+    )
+    for side in (3 * scale, 3 * scale + scale // 2):
+        change(clone / FACTS, "mask_size", value=side)
+        change(clone / CONFIG, "generators", "miniature", "image_size", value=side)
+        if side % scale:
+            assert f"image_size = {side}: its autoencoder wants a multiple of {scale}" in message(clone)
+        else:
+            read(clone)
+
+
 @pytest.mark.parametrize("content", ["title: Café\n".encode("latin-1"), b"\xff\xfet\x00"])
 def test_a_yaml_file_that_is_not_utf8_is_named(clone, content):
     (clone / FACTS).write_bytes(content)
@@ -122,6 +137,9 @@ WRONG_KEYS = {
                                       ["synthetic_sets.filtered", "'miniature'", "ade20k", "miniworld"]),
     "sizes that differ": (CONFIG, ["generators", "miniature", "image_size"], 128,
                           ["generators.miniature.image_size = 128", "mask_size 64", "agree"]),
+    "prompt of an unknown label": (CONFIG, ["generators", "miniature", "prompt_parts"], [{"text": "red", "label": 250}],
+                                   ["generators.miniature.prompt_parts", "label 250", "class table"]),
+    "prompt of nothing": (CONFIG, ["generators", "miniature", "prompt_parts"], [{"text": " "}], ["want text"]),
     "scorer that isn't there": (CONFIG, ["scorers", "miniworld", "experiment"], "none",
                                 ["scorers.miniworld", "'none'", "real, synthetic"]),
     "scorer that isn't real": (CONFIG, ["scorers", "miniworld", "experiment"], "joint",
@@ -176,6 +194,16 @@ def test_wrong_keys(clone, case):
     assert len(text) < 600
 
 
+def test_ids_may_be_numbers(clone):
+    """Neither 7 for 07 nor, in a column with empty cells, 2024.0 for 2024."""
+    for path, name, number in ((MODELS, "tiny", "07"), (CONFIG, "filtered", "2024")):
+        replace(clone / path, rf"\b{name}\b", f"'{number}'")
+        replace(clone / EXPERIMENTS, rf"\t{name}\t", f"\t{number}\t")
+    replace(clone / EXPERIMENTS, "^joint-unfiltered.*\n", "")
+    *_, experiments = read(clone)
+    assert experiments.model.tolist() == ["07"] * 4 and experiments.synthetic_set.tolist() == ["", *["2024"] * 3]
+
+
 REAL = "real\tminiworld\ttiny\treal\t1\t\t0"
 # pattern in a table, what replaces it, what the message must hold
 WRONG_LINES = {
@@ -207,6 +235,7 @@ WRONG_LINES = {
     "schedule 1.5": (EXPERIMENTS, "\treal\t1\t", "\treal\t1.5\t", ["line 2", "schedule = 1.5", "Multiple"]),
     "seed -1": (EXPERIMENTS, "^(real.*)0$", r"\g<1>-1", ["line 2", "train_seeds = '-1'", "commas"]),
     "no seed": (EXPERIMENTS, "^(real.*)0$", r"\g<1>", ["line 2", "train_seeds = ''", "commas"]),
+    "no seed on a later line": (EXPERIMENTS, "^(joint\t.*)0$", r"\g<1>", ["line 5", "train_seeds = ''", "commas"]),
     "no seed in common": (EXPERIMENTS, "^(joint\t.*)0$", r"\g<1>1", ["report.miniworld", "'joint'", "seed"]),
     "column missing": (EXPERIMENTS, "^experiment\t", "name\t", ["tiny_experiments.tsv", "'experiment'", "name"]),
     "no rows": (EXPERIMENTS, "(?s)\n.*", "\n", ["tiny_experiments.tsv", "no experiment", "miniworld"]),

@@ -75,6 +75,15 @@ def test_equal_images_of_train_and_val_are_in_a_table(indexed):
     assert table.to_numpy().tolist() == [["data/road/val/rgb/b.jpg", "data/road/train/rgb/deep/2.jpg", "train"]]
 
 
+def test_braces_in_the_users_words_are_no_wildcards(copy):
+    archives = [{"url": "https://example.org/{a}.zip", "unpack_to": "more"}]
+    facts = FACTS | {"title": "Road {a}", "root": "data/{road}", "archives": archives}
+    (copy / "config/datasets/road.yaml").write_text(yaml.safe_dump(facts))
+    (copy / "data/road").rename(copy / "data/{road}")
+    printed = snakemake(copy, "-n", "-p", "look_road", "fetch_road", "paper", "results/report/report.html")
+    assert "--title 'Road {a}'" in printed and "--root 'data/{road}'" in printed and "/{a}.zip" in printed
+
+
 def test_another_time_is_no_change_and_another_byte_is(copy):
     for path in (copy / "data").rglob("*"):
         os.utime(path)  # as a copy has them; also the folders'
