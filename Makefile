@@ -8,6 +8,9 @@ CONFIG ?= config/demo.yaml
 REPORT := results/report/report.html
 REPORT_RULES := write_report result_tables training_cost most_improved list_warnings
 
+# Snakemake ends in a traceback if one is missing.
+$(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG: no such file: $(file))))
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:

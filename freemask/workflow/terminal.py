@@ -3,11 +3,13 @@
 Snakemake's own lines stay in .snakemake/log; -p or --verbose shows them on the terminal as well.
 """
 
+import difflib
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +29,45 @@ HIDDEN = re.compile(
     "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
     r"RuleException:\nCalledProcessError|Adding .*\(.*\)\.$|Loading (script|wrapper) code"
 )
+UNKNOWN = re.compile(r"MissingRuleException.*:\nNo rule to produce (.*) \(if you use")
 
 
 def install(workflow: Any) -> None:
     """Replace what Snakemake's own handler writes to the terminal; `workflow` is Snakemake's.
 
-    A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster stay as they are.
+    A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster keep Snakemake's
+    lines, but for those that `explain` replaces.
     """
     asked = workflow.output_settings
     os.environ.pop(RESULTS_SHOWN, None)  # a job's Snakemake on a cluster inherits it
-    if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
-        return
     for handler in logging.getLogger("snakemake.logging").handlers:
         if handler.name == "DefaultStreamHandler":
+            handler.addFilter(partial(explain, workflow))
+            if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
+                continue
             lines = Lines(workflow, handler.formatter)
             handler.addFilter(lines.shows)
             handler.setFormatter(lines)
             os.environ[RESULTS_SHOWN] = "1"
+
+
+def explain(workflow: Any, record: logging.LogRecord) -> bool:
+    """Replace what Snakemake says of an unknown target, or of a report (--allowed-rules) before its run is finished.
+
+    Returns: True, since a filter that shows a record does.
+    """
+    message = str(record.msg)
+    if unknown := UNKNOWN.match(message):
+        similar = difflib.get_close_matches(unknown[1], [rule.name for rule in workflow.rules])
+        meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
+        record.msg = f"error: {unknown[1]}: no such target.{meant} snakemake --list-target-rules shows all targets"
+    elif message.startswith("MissingInputException") and workflow.dag_settings.allowed_rules:
+        first, *more = sorted(re.findall(r"^ {8}(\S.*)", message, re.MULTILINE))
+        record.msg = (
+            "error: only finished results are read here; finish the run first. Missing: "
+            f"{first}{f' and {len(more)} more' if more else ''}"
+        )
+    return True
 
 
 class Lines(DefaultFormatter):
@@ -63,6 +87,8 @@ class Lines(DefaultFormatter):
             self.jobs[record.jobid] = record.__dict__
         elif event == LogEvent.JOB_FINISHED:
             self.finished.append(record.job_id)
+        if event == LogEvent.RUN_INFO and not self.workflow.dryrun:  # `status` knows nothing of e.g. `cost`
+            return any(job.output for job in self.workflow.dag.needrun_jobs(exclude_finished=False))
         return self.workflow.dryrun or event in SHOWN or (event is None and not HIDDEN.match(str(record.msg)))
 
     def format(self, record: logging.LogRecord) -> str:

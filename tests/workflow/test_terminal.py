@@ -24,6 +24,10 @@ rule score:
     log: "logs/{name}.log"
     shell: "python score.py --name {wildcards.name} --log {log}; touch {output}"
 
+rule look:
+    log: "logs/look.log"
+    shell: "touch {log}"
+
 rule train:
     input: "score-b.txt"
     output: "train.txt"
@@ -73,6 +77,25 @@ def test_a_refused_submission_says_why(toy, tmp_path):
     )
     assert lines[lines.index("Error in score a") + 2] == lines[-1] == "Slurm refuses the job: no such GPU"
     assert not any("Logfile" in line for line in lines)
+
+
+def test_an_unknown_target_says_which_one_was_meant(toy):
+    for arguments in (["trian"], ["-n", "trian"], ["-p", "-R", "trian"]):
+        said = "error: trian: no such target. Did you mean train? snakemake --list-target-rules shows all targets"
+        lines = toy(*arguments)
+        assert lines[-1] == said and not any("Exception" in line for line in lines)
+
+
+def test_a_report_before_its_run_says_so(toy):
+    said = "error: only finished results are read here; finish the run first. Missing: score-"
+    assert toy("--allowed-rules", "train", "--", "train.txt")[-1] == f"{said}b.txt"
+    assert toy("--allowed-rules", "all", "--", "all")[-1] == f"{said}a.txt and 1 more"
+
+
+def test_only_a_run_that_status_knows_speaks_of_it(toy):
+    assert any(line.startswith("1 steps; python -m freemask.reporting.status") for line in toy("score-a.txt"))
+    assert not any("steps;" in line for line in toy("look"))
+    assert any(line.startswith("Job stats") for line in toy("-n", "look"))
 
 
 def test_a_dry_run_lists_jobs_and_reasons(toy):
