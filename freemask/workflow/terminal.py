@@ -23,7 +23,7 @@ LAST = 20  # lines of the log of a failed job
 FAILURES = 10  # failed jobs that the end of a run names
 PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d(:\d\d)?, ")  # a line of freemask.cli.bar
 STARTED = time.time() - 60  # seconds by which the clock of a file server may be behind
-SHOWN = {LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
+SHOWN = {None, LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
 HIDDEN = re.compile(
     "Building DAG of|Using shell: |(Conda environments|Singularity containers): ignored|Select jobs to |Submitted |"
     "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
@@ -89,7 +89,7 @@ class Lines(DefaultFormatter):
             self.finished.append(record.job_id)
         if event == LogEvent.RUN_INFO and not self.workflow.dryrun:  # `status` knows nothing of e.g. `cost`
             return any(job.output for job in self.workflow.dag.needrun_jobs(exclude_finished=False))
-        return self.workflow.dryrun or event in SHOWN or (event is None and not HIDDEN.match(str(record.msg)))
+        return self.workflow.dryrun or (event in SHOWN and not HIDDEN.match(str(record.msg)))
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of a record; the last one of a run that failed names the failures."""
