@@ -166,6 +166,23 @@ def test_the_shipped_figures():
     assert h200.training("segformer_mit-b4", "ade20k", 1000, "captured") == pytest.approx(8000 / 15.9, rel=1e-2)
 
 
+def test_a_preflight_that_was_passed_by_hand_names_no_card(tmp_path):
+    folder = tmp_path / "world/preflight"
+    folder.mkdir(parents=True)
+    (folder / "submitting.json").touch()
+    (folder / "synthesis.json").write_text('{"gpu": "NVIDIA H200"}')
+    (h200,) = (ROOT / "resources/costs").glob("*.json")
+    source, *_ = budget.read_sources(
+        RUN | {"seconds_per_image": 1},
+        ROOT / "config/reported.yaml",
+        ROOT / "resources/costs/v100.yaml",
+        [h200],
+        "",
+        tmp_path,
+    )
+    assert source.name == "NVIDIA H200"
+
+
 def test_plans_of_one_generator_share_images():
     run = copy.deepcopy(RUN)
     run["datasets"]["world"]["plans"] += [PLAN | {"strategy": "all"}]
