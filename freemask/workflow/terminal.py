@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -29,6 +30,8 @@ HIDDEN = re.compile(
     "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
     r"RuleException:\nCalledProcessError|Adding .*\(.*\)\.$|Loading (script|wrapper) code"
 )
+ENDED = re.compile(r"RuleException:\nCalledProcessError.*Command '(.*)' .* (?:<Signals.(\w+)|status (\d+))", re.DOTALL)
+SIGNALS = {str(128 + one): one.name for one in signal.Signals}  # by the exit status of a shell whose command is killed
 UNKNOWN = re.compile(r"MissingRuleException.*:\nNo rule to produce (.*) \(if you use")
 
 
@@ -79,6 +82,7 @@ class Lines(DefaultFormatter):
         self.jobs: dict[int, dict[str, Any]] = {}  # job id -> what Snakemake said when it started
         self.finished: list[int] = []  # not shown yet
         self.failed: dict[int, str] = {}
+        self.killed: dict[str, str] = {}  # command of a failed job -> the signal that ended it, if one did
 
     def shows(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line; notes the jobs that the others speak of."""
@@ -87,6 +91,8 @@ class Lines(DefaultFormatter):
             self.jobs[record.jobid] = record.__dict__
         elif event == LogEvent.JOB_FINISHED:
             self.finished.append(record.job_id)
+        elif event == LogEvent.ERROR and (ended := ENDED.match(str(record.msg))):
+            self.killed[ended[1]] = ended[2] or SIGNALS.get(ended[3], "")
         if event == LogEvent.RUN_INFO and not self.workflow.dryrun:  # `status` knows nothing of e.g. `cost`
             return any(job.output for job in self.workflow.dag.needrun_jobs(exclude_finished=False))
         return self.workflow.dryrun or (event in SHOWN and not HIDDEN.match(str(record.msg)))
@@ -131,8 +137,10 @@ class Lines(DefaultFormatter):
         if refused:
             self.failed[msg["jobid"]] = f"{job}: {refused}"
             return [f"Error in {job}", *refused.splitlines()]
-        self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'])}" + f"\n  its log: {logs}" * bool(logs)
-        return [f"Error in {job}", *ends(msg["log"])]
+        command = msg["shellcmd"] or "\n"
+        killed = next((by for whole, by in self.killed.items() if command in whole), "")
+        self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'], killed)}" + f"\n  its log: {logs}" * bool(logs)
+        return [f"Error in {job}{f' (killed by {killed})' * bool(killed)}", *ends(msg["log"])]
 
     def _failures(self) -> str:
         head = f"{len(self.failed)} job(s) failed; the same command tries again and keeps what is done:"
@@ -154,11 +162,14 @@ def results(log: str | Path) -> list[str]:
     return [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
 
 
-def cause(logs: Iterable[str]) -> str:
-    """Why a job failed, from its logs: an error for people, else the last line."""
+def cause(logs: Iterable[str], killed: str = "") -> str:
+    """Why a job failed, from its logs: an error for people, else the signal that killed it and the last line."""
     said = [line for log in logs for line in _said(Path(log))]
-    errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-    return next(iter(errors or said[-1:]), "it ended before its script began")
+    if errors := [line.removeprefix("error: ") for line in said if line.startswith("error: ")]:
+        return errors[0]
+    last = said[-1] if said else "it ended before its script began"
+    memory = " (out of memory?)" if killed == "SIGKILL" else ""
+    return f"killed by {killed}{memory}, its last line: {last}" if killed else last
 
 
 def ends(logs: Iterable[str]) -> Iterator[str]:

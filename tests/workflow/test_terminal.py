@@ -24,6 +24,11 @@ rule score:
     log: "logs/{name}.log"
     shell: "python score.py --name {wildcards.name} --log {log}; touch {output}"
 
+rule killed:
+    output: "killed.txt"
+    log: "logs/killed.log"
+    shell: "(echo loading; kill -9 $BASHPID) > {log}; touch {output}"
+
 rule look:
     log: "logs/look.log"
     shell: "touch {log}"
@@ -69,6 +74,12 @@ def test_a_run_says_results_and_last_why_it_failed(toy):
         "  its log: logs/train.log",
     ]
     assert "Error in train" in lines and "loading" in lines and len(lines) < 20
+
+
+def test_a_killed_job_says_so(toy):
+    lines = toy("killed.txt")
+    assert "Error in killed (killed by SIGKILL)" in lines
+    assert lines[-2] == "killed: killed by SIGKILL (out of memory?), its last line: loading"
 
 
 def test_a_refused_submission_says_why(toy, tmp_path):
