@@ -206,7 +206,9 @@ def test_the_report_names_stages_and_cards(tmp_path):
         unknown, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path)
     )
     on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], PAPER, budget.Done(tmp_path, tmp_path))
-    assert "CPU hours" in on_cpu and "Card" not in on_cpu and "not known" in on_cpu
+    assert "CPU hours" in on_cpu and "Card" not in on_cpu
+    assert re.search(r"\nsegmentation, train +\d+ +– +– .* not known", on_cpu), on_cpu
+    assert re.search(r"\nall, one after another +\d+ +> [\d.]+ +> [\d.]+ min ", on_cpu), on_cpu
 
 
 @pytest.mark.parametrize("cores", [None, 3])
