@@ -81,6 +81,7 @@ class Lines(DefaultFormatter):
         self.workflow, self.theirs = workflow, theirs
         self.jobs: dict[int, dict[str, Any]] = {}  # job id -> what Snakemake said when it started
         self.finished: list[int] = []  # not shown yet
+        self.steps = 0  # of this run; with --until or --omit-from, Snakemake counts the others as well
         self.failed: dict[int, str] = {}
         self.killed: dict[str, str] = {}  # command of a failed job -> the signal that ended it, if one did
 
@@ -93,6 +94,8 @@ class Lines(DefaultFormatter):
             self.finished.append(record.job_id)
         elif event == LogEvent.ERROR and (ended := ENDED.match(str(record.msg))):
             self.killed[ended[1]] = ended[2] or SIGNALS.get(ended[3], "")
+        elif event == LogEvent.RUN_INFO:
+            self.steps = record.stats["total"]
         if event == LogEvent.RUN_INFO and not self.workflow.dryrun:  # `status` knows nothing of e.g. `cost`
             return any(job.output for job in self.workflow.dag.needrun_jobs(exclude_finished=False))
         return self.workflow.dryrun or (event in SHOWN and not HIDDEN.match(str(record.msg)))
@@ -107,11 +110,12 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        return f"{msg['stats']['total']} steps; python -m freemask.reporting.status says how far they are"
+        return f"{self.steps} steps; python -m freemask.reporting.status says how far they are"
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""
-        head = f"{time.strftime('%a %H:%M')}  {msg['done']:>{len(str(msg['total']))}} of {msg['total']}  "
+        steps = self.steps or msg["total"]
+        head = f"{time.strftime('%a %H:%M')}  {msg['done']:>{len(str(steps))}} of {steps}  "
         lines = [line for number in self.finished for line in self._result(number, head)]
         for number in self.finished:
             self.failed.pop(number, None)

@@ -76,6 +76,11 @@ def test_a_run_says_results_and_last_why_it_failed(toy):
     assert "Error in train" in lines and "loading" in lines and len(lines) < 20
 
 
+def test_a_part_of_a_run_counts_its_own_steps(toy):
+    lines = toy("--until", "score")
+    assert any(line.startswith("2 steps; ") for line in lines) and any(" 2 of 2  " in line for line in lines)
+
+
 def test_a_killed_job_says_so(toy):
     lines = toy("killed.txt")
     assert "Error in killed (killed by SIGKILL)" in lines
