@@ -94,7 +94,7 @@ format: $(PACKAGES) ## let ruff and snakefmt rewrite the code
 
 .PHONY: clean
 clean: ## delete the demo's data and results
-	rm -rf data/miniworld results/miniworld results/report logs/miniworld benchmarks/results/miniworld
+	rm -rf data/miniworld results/miniworld results/report logs/miniworld logs/report logs/plan.json
 
 .PHONY: distclean
 distclean: clean ## delete the virtual environment and all caches of this clone as well

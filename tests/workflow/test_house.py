@@ -66,3 +66,11 @@ def test_compiled_ops_run():
 def test_make_names_a_missing_configuration():
     done = subprocess.run(["make", "help", "CONFIG=none.yaml"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "CONFIG: no such file: none.yaml" in done.stderr
+
+
+def test_make_clean_leaves_no_plan_to_status(tmp_path):
+    """Its jobs would count as done."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/plan.json").touch()
+    subprocess.run(["make", "-f", ROOT / "Makefile", "clean", "CONFIG="], cwd=tmp_path, check=True)
+    assert not list((tmp_path / "logs").iterdir())
