@@ -8,6 +8,9 @@ CONFIG ?= config/demo.yaml
 REPORT := results/report/report.html
 REPORT_RULES := write_report result_tables training_cost most_improved list_warnings
 
+# Snakemake ends in a traceback if one is missing.
+$(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG: no such file: $(file))))
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -15,16 +18,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 PACKAGES := $(VENV)/packages.stamp
 OPS := $(VENV)/mmcv-ops.stamp
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 # Names the jobs of this clone, so that `demo` finds those that a killed run left behind.
-RUN_MARK := FREEMASK_RUN=$(CURDIR)
+RUN_MARK := 'FREEMASK_RUN=$(subst ','\'',$(CURDIR))'
 SNAKEMAKE := env $(RUN_MARK) $(BIN)/snakemake --configfile $(CONFIG)
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MPLBACKEND := Agg
 # One thread per process: Snakemake spreads the cores over jobs, and sums do not depend on a thread count.
@@ -91,7 +94,7 @@ format: $(PACKAGES) ## let ruff and snakefmt rewrite the code
 
 .PHONY: clean
 clean: ## delete the demo's data and results
-	rm -rf data/miniworld results/miniworld results/report logs/miniworld benchmarks/results/miniworld
+	rm -rf data/miniworld results/miniworld results/report logs/miniworld logs/report logs/plan.json
 
 .PHONY: distclean
 distclean: clean ## delete the virtual environment and all caches of this clone as well
@@ -101,7 +104,7 @@ distclean: clean ## delete the virtual environment and all caches of this clone 
 # folder), then remove the lock. Linux only; on other systems the user removes it (snakemake --unlock).
 define wait_for_jobs
 if [ -d /proc/self ]; then
-    running() { grep -lzxF '$(RUN_MARK)' /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | paste -sd' ' || true; }
+    running() { grep -lzxF $(RUN_MARK) /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | paste -sd' ' || true; }
     if [ -n "$$(running)" ]; then echo "demo: waiting for jobs of an earlier run in this folder (process $$(running))"; fi
     while [ -n "$$(running)" ]; do sleep 2; done
     if [ -n "$$(find .snakemake/locks -type f 2>/dev/null)" ]; then

@@ -32,6 +32,7 @@ from freemask.workflow.places import ROOT, place
 from freemask.workflow.settings import read_yaml
 
 terminal.install(workflow)
+sharing.keep_other_locks()
 
 try:
     sharing.refuse_unwritable(Path.cwd())

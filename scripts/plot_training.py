@@ -10,7 +10,9 @@ from freemask.reporting import charts
 from freemask.reporting.figures import new_figure, save
 
 
-def plot_training(*, work: list[Path], regimes: list[str], models: list[str], figures: list[Path]) -> None:
+def plot_training(
+    *, work: list[Path], regimes: list[str], models: list[str], training_names: list[str], figures: list[Path]
+) -> None:
     """Training loss (running mean), and mIoU of the validations during training if there are any, over iterations: two
     rows per model, a column per regime, a line per training. The loss of joint training is a mean over real and
     synthetic pixels and can't be compared with that of training on real images only.
@@ -19,15 +21,17 @@ def plot_training(*, work: list[Path], regimes: list[str], models: list[str], fi
         work: mmengine's work folder of each training; may be none.
         regimes: Regime and schedule of each training, e.g. "joint 2".
         models: Model of each training.
+        training_names: Experiment and train seed of each training, e.g. "joint seed-0".
         figures: Outputs, .png and .pdf.
     """
-    if not len(regimes) == len(models) == len(work):
-        given = f"{len(regimes)} --regimes and {len(models)} --models"
+    if not len(regimes) == len(models) == len(training_names) == len(work):
+        given = f"{len(regimes)} --regimes, {len(models)} --models and {len(training_names)} --training-names"
         raise InputError(f"{given} for {len(work)} --work; give as many")
     found: charts.Curves = {}
-    for model, regime, folder in sorted(zip(models, regimes, work, strict=True), key=lambda one: models.index(one[0])):
-        name, _, schedule = regime.partition(" ")
-        charts.add_curves(found, model, (name, float(schedule)), folder)
+    rows = zip(models, regimes, training_names, work, strict=True)
+    for model, regime, name, folder in sorted(rows, key=lambda row: models.index(row[0])):
+        kind, _, schedule = regime.partition(" ")
+        charts.add_curves(found, model, (kind, float(schedule)), name.rpartition(" ")[0], folder)
     save(charts.curves(found) if found else draw_nothing(), figures)
 
 

@@ -24,7 +24,7 @@ def preflight_gpu(
 
     Args:
         kind: The environment that this runs in.
-        submitting: What the submitting machine found (preflight).
+        submitting: What the submitting machine found (preflight); nothing is compared with an empty file.
         gpus: training_gpus.
         dtypes: Arithmetic of the jobs.
         compiled_ops: A model needs mmcv's compiled ops.
@@ -37,10 +37,12 @@ def preflight_gpu(
     from freemask.workflow import gpu_checks
     from freemask.workflow import preflight as checks
 
-    findings, noted = checks.Findings(), read_json(submitting)
+    findings = checks.Findings()
     checks.versions(findings)
-    checks.same_versions(findings, noted)
-    checks.same_files(findings, noted)
+    if submitting.stat().st_size:
+        noted = read_json(submitting)
+        checks.same_versions(findings, noted)
+        checks.same_files(findings, noted)
     checks.writable(findings, result.parent)
     checks.local_room(findings, shared=gpus > 0 and kind == "segmentation")
     on_gpu = gpu_checks.check(findings, gpus, dtypes, f"envs/{kind}.yaml")

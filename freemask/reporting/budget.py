@@ -174,7 +174,8 @@ def read_sources(
     authors = read_paper(reported, paper, run["seconds_per_image"])
     steps = {name: model["gpus"] for name, model in run["models"].items()}
     measured = [Card(read_json(path), authors, steps) for path in cards]
-    found = [read_json(path).get("gpu", "") for path in sorted(results.glob("*/preflight/*.json"))]
+    checks = sorted(results.glob("*/preflight/*.json"))
+    found = [read_json(path).get("gpu", "") for path in checks if path.stat().st_size]  # empty: passed by hand
     own = [one.name for path, one in zip(cards, measured, strict=True) if path.parts[0] == "build"]
     name = next((one for one in [*found, *own, card] if one), authors.figures["gpu"])
     chosen = next((one for one in measured if name.lower() in one.name.lower()), authors)
@@ -426,10 +427,11 @@ def report(run: Run, source: Source, sources: Sequence[Source], done: Done) -> s
 def _cells(rows: Sequence[Row], gpus: int) -> list[str]:
     """Jobs, hours, wall time, disk and files of rows together, as text."""
     timed = [row for row in rows if row.times]
+    known = all(row.known for row in timed)
     return [
         f"{sum(row.jobs for row in rows):,}",
-        hours(sum(row.gpu_seconds for row in timed), all(row.known for row in timed)) if timed else "",
-        duration(sum(row.wall(gpus) for row in timed)) if timed else "",
+        hours(sum(row.gpu_seconds for row in timed), known) if timed else "",
+        duration(sum(row.wall(gpus) for row in timed), known) if timed else "",
         _size(sum(row.bytes for row in rows)),
         f"{sum(row.files for row in rows):,.0f}",
     ]
@@ -441,7 +443,8 @@ def compared(run: Run, sources: Sequence[Source]) -> list[list[str]]:
     for source in sources:
         one = Estimate(run, source)
         wall = sum(row.wall(run["gpus"]) for row in one.rows_of())
-        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(wall)])
+        known = all(row.known for row in one.rows_of())
+        rows.append([source.name, one.hours("synthesize"), one.hours("train"), one.hours(), duration(wall, known)])
     return rows
 
 
@@ -459,15 +462,20 @@ def hours(seconds: float, complete: bool = True) -> str:
     """Seconds as hours; with a sign if some aren't known, a dash if none is."""
     value = seconds / 3600
     text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-    return text if complete else f"> {text}" if seconds else "–"
+    return _signed(text, seconds, complete)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as days, hours or minutes."""
+def duration(seconds: float, complete: bool = True) -> str:
+    """Seconds as days, hours or minutes; with a sign if some aren't known, a dash if none is."""
     if math.isinf(seconds):
         return "too few GPUs"
     days = seconds / 86400
-    return f"{days:.1f} d" if days >= 1 else f"{24 * days:.1f} h" if days >= 1 / 24 else f"{1440 * days:.1f} min"
+    text = f"{days:.1f} d" if days >= 1 else f"{24 * days:.1f} h" if days >= 1 / 24 else f"{1440 * days:.1f} min"
+    return _signed(text, seconds, complete)
+
+
+def _signed(text: str, seconds: float, complete: bool) -> str:
+    return text if complete else f"> {text}" if seconds else "–"
 
 
 def _size(count: float) -> str:

@@ -20,6 +20,7 @@ from freemask.segmentation.outputs import read_scalars, read_validations
 
 JOINT, REAL = REGIME_COLORS["joint", 2], REGIME_COLORS["real", 1]
 POINTS = 120  # of a curve
+STYLES = ["-", "--", ":", "-."]  # of lines
 LABELLED = 8  # classes named in the plot of gain against frequency: so many at either end
 
 
@@ -177,21 +178,24 @@ def gain_and_frequency(table: pd.DataFrame, over: str) -> Figure:
     return figure
 
 
-Curves = dict[tuple[str, str], dict[tuple[str, float], list[pd.DataFrame]]]  # see `curves`
+Curves = dict[tuple[str, str], dict[tuple[str, float], list[tuple[str, pd.DataFrame]]]]  # see `curves`
 
 
-def add_curves(found: Curves, model: str, regime: tuple[str, float], work: Path) -> None:
+def add_curves(found: Curves, model: str, regime: tuple[str, float], experiment: str, work: Path) -> None:
     """Add what a training logged in its work folder: its loss, smoothed, and its validations."""
-    found.setdefault((model, "loss"), {}).setdefault(regime, []).append(smooth(read_scalars(work), "loss"))
-    if len(validations := read_validations(work)):
-        found.setdefault((model, "mIoU"), {}).setdefault(regime, []).append(validations)
+    loss, validations = smooth(read_scalars(work), "loss"), read_validations(work)
+    for value, curve in (("loss", loss), ("mIoU", validations)):
+        if value == "loss" or len(curve):
+            found.setdefault((model, value), {}).setdefault(regime, []).append((experiment, curve))
 
 
 def curves(found: Curves) -> Figure:
     """Small multiples: a row per model and value (loss or mIoU), a column per regime, a line per training.
 
+    A panel of several experiments gives each a line style and names them, unless there are more than STYLES.
+
     Args:
-        found: Of each (model, value) the curves of each (regime, schedule): step and the value.
+        found: Of each (model, value) the curves of each (regime, schedule): experiment; step and the value.
     """
     regimes = [*dict.fromkeys(regime for row in found.values() for regime in row)]
     colors = regime_colors(regimes)
@@ -204,8 +208,15 @@ def curves(found: Curves) -> Figure:
     for line, ((model, value), row) in zip(grid, found.items(), strict=True):
         for axes, regime in zip(line, regimes, strict=True):
             drawn = row.get(regime, [])
-            for curve, style in zip(drawn, ["-", "--", ":", "-."] * len(drawn), strict=False):
-                axes.plot(curve.step, curve[value], color=colors[regime], linewidth=1.4, linestyle=style)
+            line_of = {"color": colors[regime], "linewidth": 1.4}
+            names = list(dict.fromkeys(name for name, _ in drawn))
+            style_of = dict(zip(names, STYLES, strict=False)) if 1 < len(names) <= len(STYLES) else {}
+            for name, curve in drawn:
+                axes.plot(curve.step, curve[value], linestyle=style_of.get(name, "-"), **line_of)
+            if style_of:
+                handles = [Line2D([], [], label=name, linestyle=style, **line_of) for name, style in style_of.items()]
+                corner = "upper right" if value == "loss" else "lower right"
+                axes.legend(handles=handles, loc=corner, fontsize=7.5, borderpad=0)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(2))
             axes.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:g}k" if step >= 1000 else f"{step:g}")
             axes.tick_params(labelsize=8.5)
@@ -215,7 +226,7 @@ def curves(found: Curves) -> Figure:
         line[0].set_ylabel(f"{model}\n{value}{' [%]' * (value == 'mIoU')}", fontsize=9)
     for axes, regime in zip(grid[0], regimes, strict=True):
         axes.set_title(name_of(*regime), fontsize=10)
-    figure.supxlabel("iteration; a line style per train seed and synthetic set", fontsize=9, y=0.02)
+    figure.supxlabel("iteration; a line per training", fontsize=9, y=0.02)
     sns.despine(figure)
     return figure
 

@@ -24,7 +24,7 @@ def training_curves(data: Dataset) -> charts.Curves:
         for run in data.runs[row.experiment]:
             work = data.training(row.experiment, run.seed) / "work"
             if any(work.glob("*/vis_data/scalars.json")):  # not imported
-                charts.add_curves(found, row.model, (row.regime, row.schedule), work)
+                charts.add_curves(found, row.model, (row.regime, row.schedule), row.experiment, work)
     return found
 
 

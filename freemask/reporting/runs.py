@@ -3,12 +3,11 @@
 The versions are those of the process that trained or evaluated, never of the one that writes the page.
 """
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from freemask.files import sha256
+from freemask.files import read_json, sha256
 from freemask.segmentation.outputs import TIMES
 
 STARTED = re.compile(r"^(\S+ \S+?)(?:,\d+)? freemask\.cli INFO: freemask (\S+), commit (\S+): (.*)$", re.MULTILINE)
@@ -76,7 +75,7 @@ def read_run(folder: Path, logs: Path, experiment: str, seed: int) -> Run:
         experiment: Name of the experiment.
         seed: Train seed.
     """
-    times = [json.loads(path.read_text()) for path in sorted((folder / "work" / TIMES).glob("*.json"))]
+    times = [read_json(path) for path in sorted((folder / "work" / TIMES).glob("*.json"))]
     digests = [(f"inputs of the training (recorded {one['started']})", one["inputs"]) for one in times[-1:]]
     for name in ("config.py", "metrics.json", "per_class_iou.tsv"):
         if (folder / name).exists():
@@ -85,7 +84,7 @@ def read_run(folder: Path, logs: Path, experiment: str, seed: int) -> Run:
     config = folder / "config.py"
     return Run(
         seed=seed,
-        metrics=json.loads((folder / "metrics.json").read_text()),
+        metrics=read_json(folder / "metrics.json"),
         config=config.read_text() if config.exists() else "",
         digests=digests,
         devices=list(dict.fromkeys(_device(one) for one in times)),

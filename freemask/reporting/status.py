@@ -246,6 +246,8 @@ def status(
         every: Seconds between two pages.
     """
     page = page and page.resolve()
+    if not folder.is_dir():
+        raise InputError(f"--folder {folder}: no such folder")
     os.chdir(folder)
     with contextlib.suppress(KeyboardInterrupt):
         while page:

@@ -6,6 +6,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from snakemake.persistence.file import FilePersistence
+
 from freemask import disks
 from freemask.errors import InputError
 from freemask.files import current_umask
@@ -43,3 +45,17 @@ def unshared(folder: Path) -> str:
             " continue this run; set `umask 002` first"
         )
     return ""
+
+
+def keep_other_locks() -> None:
+    """Let a Snakemake that ends remove its own locks alone.
+
+    Snakemake 9.27 removes all of the folder. After `snakemake cost` beside a run, nothing would refuse a second run.
+    """
+
+    def unlock(self: FilePersistence) -> None:
+        while self._lockfile:
+            Path(self._lockfile.popitem()[1]).unlink(missing_ok=True)
+
+    FilePersistence.unlock = unlock
+    FilePersistence.cleanup_locks = FilePersistence._delete_locks  # --unlock

@@ -3,11 +3,14 @@
 Snakemake's own lines stay in .snakemake/log; -p or --verbose shows them on the terminal as well.
 """
 
+import difflib
 import logging
 import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +24,53 @@ LAST = 20  # lines of the log of a failed job
 FAILURES = 10  # failed jobs that the end of a run names
 PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d(:\d\d)?, ")  # a line of freemask.cli.bar
 STARTED = time.time() - 60  # seconds by which the clock of a file server may be behind
-SHOWN = {LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
+SHOWN = {None, LogEvent.PROGRESS, LogEvent.RUN_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
 HIDDEN = re.compile(
     "Building DAG of|Using shell: |(Conda environments|Singularity containers): ignored|Select jobs to |Submitted |"
     "Complete log|Elapsed time: |Shutting down, |Exiting because a job execution failed|Storing output in|"
     r"RuleException:\nCalledProcessError|Adding .*\(.*\)\.$|Loading (script|wrapper) code"
 )
+ENDED = re.compile(r"RuleException:\nCalledProcessError.*Command '(.*)' .* (?:<Signals.(\w+)|status (\d+))", re.DOTALL)
+SIGNALS = {str(128 + one): one.name for one in signal.Signals}  # by the exit status of a shell whose command is killed
+UNKNOWN = re.compile(r"MissingRuleException.*:\nNo rule to produce (.*) \(if you use")
 
 
 def install(workflow: Any) -> None:
     """Replace what Snakemake's own handler writes to the terminal; `workflow` is Snakemake's.
 
-    A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster stay as they are.
+    A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster keep Snakemake's
+    lines, but for those that `explain` replaces.
     """
     asked = workflow.output_settings
     os.environ.pop(RESULTS_SHOWN, None)  # a job's Snakemake on a cluster inherits it
-    if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
-        return
     for handler in logging.getLogger("snakemake.logging").handlers:
         if handler.name == "DefaultStreamHandler":
+            handler.addFilter(partial(explain, workflow))
+            if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
+                continue
             lines = Lines(workflow, handler.formatter)
             handler.addFilter(lines.shows)
             handler.setFormatter(lines)
             os.environ[RESULTS_SHOWN] = "1"
+
+
+def explain(workflow: Any, record: logging.LogRecord) -> bool:
+    """Replace what Snakemake says of an unknown target, or of a report (--allowed-rules) before its run is finished.
+
+    Returns: True, since a filter that shows a record does.
+    """
+    message = str(record.msg)
+    if unknown := UNKNOWN.match(message):
+        similar = difflib.get_close_matches(unknown[1], [rule.name for rule in workflow.rules])
+        meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
+        record.msg = f"error: {unknown[1]}: no such target.{meant} snakemake --list-target-rules shows all targets"
+    elif message.startswith("MissingInputException") and workflow.dag_settings.allowed_rules:
+        first, *more = sorted(re.findall(r"^ {8}(\S.*)", message, re.MULTILINE))
+        record.msg = (
+            "error: only finished results are read here; finish the run first. Missing: "
+            f"{first}{f' and {len(more)} more' if more else ''}"
+        )
+    return True
 
 
 class Lines(DefaultFormatter):
@@ -54,7 +81,9 @@ class Lines(DefaultFormatter):
         self.workflow, self.theirs = workflow, theirs
         self.jobs: dict[int, dict[str, Any]] = {}  # job id -> what Snakemake said when it started
         self.finished: list[int] = []  # not shown yet
+        self.steps = 0  # of this run; with --until or --omit-from, Snakemake counts the others as well
         self.failed: dict[int, str] = {}
+        self.killed: dict[str, str] = {}  # command of a failed job -> the signal that ended it, if one did
 
     def shows(self, record: logging.LogRecord) -> bool:
         """Whether a record makes a line; notes the jobs that the others speak of."""
@@ -63,7 +92,13 @@ class Lines(DefaultFormatter):
             self.jobs[record.jobid] = record.__dict__
         elif event == LogEvent.JOB_FINISHED:
             self.finished.append(record.job_id)
-        return self.workflow.dryrun or event in SHOWN or (event is None and not HIDDEN.match(str(record.msg)))
+        elif event == LogEvent.ERROR and (ended := ENDED.match(str(record.msg))):
+            self.killed[ended[1]] = ended[2] or SIGNALS.get(ended[3], "")
+        elif event == LogEvent.RUN_INFO:
+            self.steps = record.stats["total"]
+            if not self.workflow.dryrun:  # `status` knows nothing of e.g. `cost`
+                return any(job.output for job in self.workflow.dag.needrun_jobs(exclude_finished=False))
+        return self.workflow.dryrun or (event in SHOWN and not HIDDEN.match(str(record.msg)))
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of a record; the last one of a run that failed names the failures."""
@@ -75,11 +110,12 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        return f"{msg['stats']['total']} steps; python -m freemask.reporting.status says how far they are"
+        return f"{self.steps} steps; python -m freemask.reporting.status says how far they are"
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""
-        head = f"{time.strftime('%a %H:%M')}  {msg['done']:>{len(str(msg['total']))}} of {msg['total']}  "
+        steps = self.steps or msg["total"]
+        head = f"{time.strftime('%a %H:%M')}  {msg['done']:>{len(str(steps))}} of {steps}  "
         lines = [line for number in self.finished for line in self._result(number, head)]
         for number in self.finished:
             self.failed.pop(number, None)
@@ -105,8 +141,10 @@ class Lines(DefaultFormatter):
         if refused:
             self.failed[msg["jobid"]] = f"{job}: {refused}"
             return [f"Error in {job}", *refused.splitlines()]
-        self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'])}" + f"\n  its log: {logs}" * bool(logs)
-        return [f"Error in {job}", *ends(msg["log"])]
+        command = msg["shellcmd"] or "\n"
+        killed = next((by for whole, by in self.killed.items() if command in whole), "")
+        self.failed[msg["jobid"]] = f"{job}: {cause(msg['log'], killed)}" + f"\n  its log: {logs}" * bool(logs)
+        return [f"Error in {job}{f' (killed by {killed})' * bool(killed)}", *ends(msg["log"])]
 
     def _failures(self) -> str:
         head = f"{len(self.failed)} job(s) failed; the same command tries again and keeps what is done:"
@@ -128,11 +166,14 @@ def results(log: str | Path) -> list[str]:
     return [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
 
 
-def cause(logs: Iterable[str]) -> str:
-    """Why a job failed, from its logs: an error for people, else the last line."""
+def cause(logs: Iterable[str], killed: str = "") -> str:
+    """Why a job failed, from its logs: an error for people, else the signal that killed it and the last line."""
     said = [line for log in logs for line in _said(Path(log))]
-    errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-    return next(iter(errors or said[-1:]), "it ended before its script began")
+    if errors := [line.removeprefix("error: ") for line in said if line.startswith("error: ")]:
+        return errors[0]
+    last = said[-1] if said else "it ended before its script began"
+    memory = " (out of memory?)" if killed == "SIGKILL" else ""
+    return f"killed by {killed}{memory}, its last line: {last}" if killed else last
 
 
 def ends(logs: Iterable[str]) -> Iterator[str]:

@@ -168,6 +168,23 @@ def test_the_shipped_figures():
     assert h200.training("segformer_mit-b4", "ade20k", 1000, "captured") == pytest.approx(8000 / 15.9, rel=1e-2)
 
 
+def test_a_preflight_that_was_passed_by_hand_names_no_card(tmp_path):
+    folder = tmp_path / "world/preflight"
+    folder.mkdir(parents=True)
+    (folder / "submitting.json").touch()
+    (folder / "synthesis.json").write_text('{"gpu": "NVIDIA H200"}')
+    (h200,) = (ROOT / "resources/costs").glob("*.json")
+    source, *_ = budget.read_sources(
+        RUN | {"seconds_per_image": 1},
+        ROOT / "config/reported.yaml",
+        ROOT / "resources/costs/v100.yaml",
+        [h200],
+        "",
+        tmp_path,
+    )
+    assert source.name == "NVIDIA H200"
+
+
 def test_plans_of_one_generator_share_images():
     run = copy.deepcopy(RUN)
     run["datasets"]["world"]["plans"] += [PLAN | {"strategy": "all"}]
@@ -189,7 +206,9 @@ def test_the_report_names_stages_and_cards(tmp_path):
     unknown["datasets"]["world"]["pairs"] = {"train": 0, "val": 0}
     assert "\nworld: number of pairs not known" in budget.report(unknown, CARD, [CARD], budget.Done(tmp_path, tmp_path))
     on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], budget.Done(tmp_path, tmp_path))
-    assert "CPU hours" in on_cpu and "Card" not in on_cpu and "not known" in on_cpu
+    assert "CPU hours" in on_cpu and "Card" not in on_cpu
+    assert re.search(r"\nsegmentation, train +\d+ +– +– .* not known", on_cpu), on_cpu
+    assert re.search(r"\nall, one after another +\d+ +> [\d.]+ +> [\d.]+ min ", on_cpu), on_cpu
 
 
 @pytest.mark.parametrize("cores", [None, 3])

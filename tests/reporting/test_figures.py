@@ -62,9 +62,10 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
     curve = read_scalars(tmp_path)
     assert curve.step.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(curve.loss, [1 / 3, 2 / 3, 3 / 2, 2])  # the resumed run's step 3 counts
-    run_script("plot_training", work=tmp_path, regimes="real 1", models="small", figures=tmp_path / "a.png")
-    with pytest.raises(InputError, match="1 --regimes and 2 --models for 1 --work"):
-        run_script("plot_training", work=tmp_path, regimes="real 1", models=["a", "b"], figures=tmp_path / "b.png")
+    training = {"work": tmp_path, "regimes": "real 1", "training_names": "real seed-0", "figures": tmp_path / "a.png"}
+    run_script("plot_training", models="small", **training)
+    with pytest.raises(InputError, match="1 --regimes, 2 --models and 1 --training-names for 1 --work"):
+        run_script("plot_training", models=["a", "b"], **training)
     assert toy_chain.is_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no scalars.json"):
         read_scalars(tmp_path / "20260101_000000")
@@ -73,16 +74,22 @@ def test_training_curves_follow_a_resumed_run(tmp_path):
 def test_training_curves_have_a_panel_per_model_value_and_regime():
     loss, validations = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}), pd.DataFrame({"step": [2], "mIoU": [40.0]})
     found = {
-        ("a", "loss"): {("real", 1): [loss, loss], ("joint", 2): [loss]},
-        ("a", "mIoU"): {("joint", 2): [validations]},
+        ("a", "loss"): {("real", 1): [("real", loss)] * 2, ("joint", 2): [("j", loss), ("k", loss), ("j", loss)]},
+        ("a", "mIoU"): {("joint", 2): [("j", validations)]},
     }
     figure = charts.curves(found)
-    assert [len(axes.lines) for axes in figure.axes] == [2, 1, 0, 1]
+    assert [len(axes.lines) for axes in figure.axes] == [2, 3, 0, 1]
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["a\nloss", "a\nmIoU [%]"]
-    real, joint = figure.axes[0].lines, figure.axes[1].lines
-    assert [line.get_linestyle() for line in real] == ["-", "--"]  # train seeds
-    assert {line.get_color() for line in real} == {figures.REGIME_COLORS["real", 1]}
-    assert joint[0].get_color() == figures.REGIME_COLORS["joint", 2]
+    real, joint = figure.axes[:2]
+    assert {line.get_color() for line in real.lines} == {figures.REGIME_COLORS["real", 1]}
+    assert joint.lines[0].get_color() == figures.REGIME_COLORS["joint", 2]
+    assert [[line.get_linestyle() for line in axes.lines] for axes in (real, joint)] == [["-"] * 2, ["-", "--", "-"]]
+    styles = zip(joint.get_legend().get_texts(), joint.get_legend().get_lines(), strict=True)
+    assert [(text.get_text(), line.get_linestyle()) for text, line in styles] == [("j", "-"), ("k", "--")]
+    assert real.get_legend() is None  # one experiment
+    found["a", "loss"]["joint", 2] = [(name, loss) for name in "abcde"]  # more than there are styles
+    joint = charts.curves(found).axes[1]
+    assert joint.get_legend() is None and {line.get_linestyle() for line in joint.lines} == {"-"}
 
 
 def test_confusion_by_hand(tmp_path):

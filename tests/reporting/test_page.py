@@ -18,6 +18,7 @@ from command_line import run_script
 
 from freemask import files
 from freemask.data.label_space import LabelSpace
+from freemask.errors import InputError
 from freemask.reporting import charts, comparisons, headline, pictures, recorded, runs
 from rules import ROOT
 
@@ -276,6 +277,12 @@ def test_what_a_log_says_of_its_job(tmp_path):
     assert runs.read_step("t", log).command.startswith("scripts/<b>.py")
     log.write_text("2026-01-02 03:04:05,678 freemask.cli INFO: packages: torch 1.2, mmcv 2.1\n")
     assert runs.read_step("t", log).versions == [("torch", "1.2"), ("mmcv", "2.1")]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(InputError, match="metrics.json: not valid JSON"):
+        runs.read_run(tmp_path, tmp_path, "joint", 0)
 
 
 def test_iou_of_an_image_by_hand():

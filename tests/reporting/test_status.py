@@ -94,6 +94,8 @@ def test_a_folder_without_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no run was started here \(no logs/plan.json\)"):
         status.status(folder=tmp_path)
+    with pytest.raises(InputError, match="--folder nowhere: no such folder"):
+        status.status(folder=Path("nowhere"))
 
 
 def test_named_runs_have_plans_of_their_own(run, capsys):

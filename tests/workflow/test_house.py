@@ -1,6 +1,7 @@
-"""The house: pins that agree, one version number, compiled ops where the tests promise them."""
+"""The house: pins that agree, one version number, compiled ops where the tests promise them; make."""
 
 import re
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -60,3 +61,16 @@ def test_compiled_ops_run():
 
     square, shifted = torch.tensor([[0.5, 0.5, 1, 1, 0.0]]), torch.tensor([[1.0, 0.5, 1, 1, 0.0]])
     assert box_iou_rotated(square, shifted).item() == pytest.approx(1 / 3)
+
+
+def test_make_names_a_missing_configuration():
+    done = subprocess.run(["make", "help", "CONFIG=none.yaml"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "CONFIG: no such file: none.yaml" in done.stderr
+
+
+def test_make_clean_leaves_no_plan_to_status(tmp_path):
+    """Its jobs would count as done."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/plan.json").touch()
+    subprocess.run(["make", "-f", ROOT / "Makefile", "clean", "CONFIG="], cwd=tmp_path, check=True)
+    assert not list((tmp_path / "logs").iterdir())

@@ -30,7 +30,7 @@ MOMENTS = [
 @pytest.fixture
 def clone(tmp_path):
     """A clone in which `make demo` finds its virtual environment made; leaves no process behind."""
-    folder = tiny_run.copy_repository(tmp_path / "clone")
+    folder = tiny_run.copy_repository(tmp_path / "Anna's clone")
     tiny_run.configure(folder)
     rows = folder / "config/tiny_experiments.tsv"  # the two that are killed; the others take as long again
     rows.write_text("".join(re.findall(r"^(?:experiment|real|joint)\t.*\n", rows.read_text(), flags=re.MULTILINE)))

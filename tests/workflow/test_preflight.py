@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_run
 import torch
+from command_line import run_script
 
 from freemask.errors import InputError
 from freemask.workflow import gpu_checks, preflight, site
@@ -245,6 +246,15 @@ def test_a_run_on_the_cpu_passes(no_card):
     findings = Findings()
     assert not gpu_checks.check(findings, 0, ["float32", "float16", "bfloat16"], "envs/synthesis.yaml")
     assert not findings.lines() and findings.facts["gpu"] == "none"
+
+
+def test_an_empty_file_lets_a_run_continue(no_card, tmp_path):
+    (tmp_path / "submitting.json").touch()
+    run_script(
+        "preflight_gpu", kind="synthesis", submitting=tmp_path / "submitting.json", gpus=0, dtypes="float32",
+        result=tmp_path / "synthesis.json",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "synthesis.json").read_text())["gpu"] == "none"
 
 
 def test_wrong_or_failing_arithmetic(monkeypatch):

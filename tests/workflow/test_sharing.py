@@ -2,13 +2,30 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tiny_run import environment
 
 from freemask.errors import InputError
 from freemask.workflow import sharing
+from rules import ROOT
+
+SNAKEFILE = """
+from freemask.workflow import sharing
+
+sharing.keep_other_locks()
+
+rule cost:
+    shell: "ls .snakemake/locks"
+
+rule made:
+    output: "made"
+    shell: "ls .snakemake/locks > {output}"
+"""
 
 
 @pytest.fixture
@@ -57,3 +74,19 @@ def test_a_shared_folder_wants_a_umask_that_shares(tmp_path, mode, umask, warned
         assert ("set `umask 002` first" in sharing.unshared(tmp_path)) == warned
     finally:
         os.umask(before)
+
+
+def test_a_run_that_ends_keeps_the_lock_of_another(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    other = tmp_path / ".snakemake/locks/0.output.lock"
+    other.parent.mkdir(parents=True)
+    other.write_text("other\n")
+
+    def snakemake(*arguments):
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+        subprocess.run(command, cwd=tmp_path, env=environment(ROOT), check=True, capture_output=True)
+        return [path.name for path in other.parent.glob("*")]
+
+    assert snakemake("cost") == snakemake("made") == [other.name]
+    assert "1.output.lock" in (tmp_path / "made").read_text()
+    assert snakemake("--unlock") == []

@@ -24,6 +24,15 @@ rule score:
     log: "logs/{name}.log"
     shell: "python score.py --name {wildcards.name} --log {log}; touch {output}"
 
+rule killed:
+    output: "killed.txt"
+    log: "logs/killed.log"
+    shell: "(echo loading; kill -9 $BASHPID) > {log}; touch {output}"
+
+rule look:
+    log: "logs/look.log"
+    shell: "touch {log}"
+
 rule train:
     input: "score-b.txt"
     output: "train.txt"
@@ -57,13 +66,25 @@ def test_a_run_says_results_and_last_why_it_failed(toy):
     lines = toy("--keep-going")
     said = [line.partition(" of 4  ")[2] for line in lines if " of 4  " in line]
     assert sorted(said) == ["a: mIoU 39.7", "b: mIoU 39.7", *["warning: car: IoU 0"] * 2]
-    assert not any("and more" in line or "jobid" in line or "Select jobs" in line for line in lines)
+    hidden = ("and more", "jobid", "Select jobs", "CalledProcessError")
+    assert not [line for line in lines if any(part in line for part in hidden)]
     assert lines[-3:] == [
         "1 job(s) failed; the same command tries again and keeps what is done:",
         "train: weights.ckpt: no such file; fetch it",
         "  its log: logs/train.log",
     ]
     assert "Error in train" in lines and "loading" in lines and len(lines) < 20
+
+
+def test_a_part_of_a_run_counts_its_own_steps(toy):
+    lines = toy("--until", "score")
+    assert any(line.startswith("2 steps; ") for line in lines) and any(" 2 of 2  " in line for line in lines)
+
+
+def test_a_killed_job_says_so(toy):
+    lines = toy("killed.txt")
+    assert "Error in killed (killed by SIGKILL)" in lines
+    assert lines[-2] == "killed: killed by SIGKILL (out of memory?), its last line: loading"
 
 
 def test_a_refused_submission_says_why(toy, tmp_path):
@@ -73,6 +94,25 @@ def test_a_refused_submission_says_why(toy, tmp_path):
     )
     assert lines[lines.index("Error in score a") + 2] == lines[-1] == "Slurm refuses the job: no such GPU"
     assert not any("Logfile" in line for line in lines)
+
+
+def test_an_unknown_target_says_which_one_was_meant(toy):
+    for arguments in (["trian"], ["-n", "trian"], ["-p", "-R", "trian"]):
+        said = "error: trian: no such target. Did you mean train? snakemake --list-target-rules shows all targets"
+        lines = toy(*arguments)
+        assert lines[-1] == said and not any("Exception" in line for line in lines)
+
+
+def test_a_report_before_its_run_says_so(toy):
+    said = "error: only finished results are read here; finish the run first. Missing: score-"
+    assert toy("--allowed-rules", "train", "--", "train.txt")[-1] == f"{said}b.txt"
+    assert toy("--allowed-rules", "all", "--", "all")[-1] == f"{said}a.txt and 1 more"
+
+
+def test_only_a_run_that_status_knows_speaks_of_it(toy):
+    assert any(line.startswith("1 steps; python -m freemask.reporting.status") for line in toy("score-a.txt"))
+    assert not any("steps;" in line for line in toy("look"))
+    assert any(line.startswith("Job stats") for line in toy("-n", "look"))
 
 
 def test_a_dry_run_lists_jobs_and_reasons(toy):
