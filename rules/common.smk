@@ -18,6 +18,7 @@ from snakemake.io import IOFile
 
 from freemask import watchdog
 from freemask.data.mask_format import MaskFormat
+from freemask.data.masks import files_of
 from freemask import plugins
 from freemask.errors import InputError
 from freemask.files import RUN, own_id, write_json

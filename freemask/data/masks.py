@@ -72,7 +72,7 @@ def raw_files(
     return [
         path
         for folder, suffix in ((images, image_suffix), (masks, mask_suffix))
-        for _, path in _files(folder, suffix, ends[suffix])
+        for _, path in files_of(folder, suffix, ends[suffix])
     ]
 
 
@@ -83,7 +83,7 @@ def _ignored_ends(image_suffix: str, mask_suffix: str, ignored: Sequence[str]) -
     return {suffix: [*ignored, *(end for end in longer if end != suffix)] for suffix in suffixes}
 
 
-def _files(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
+def files_of(folder: Path, suffix: str, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Name without suffix, and path, of each file below a folder that ends in the suffix, sorted."""
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith(OF_SYSTEMS))
@@ -113,7 +113,7 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], i
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of {what}s; check the data set's root and its {what}s pattern")
     found: dict[str, str] = {}
-    for key, path in _files(folder, suffix, ignored):
+    for key, path in files_of(folder, suffix, ignored):
         _check_name(path)
         if ids_from == "path":  # an id is also the name of files, so it holds no slash
             key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])

@@ -270,5 +270,5 @@ def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) ->
 
 def _points(row: pd.Series, prefix: str) -> str:
     """A difference and that of the rare classes, with intervals."""
-    mean, rare = ("{:+z.1f} [{:+z.1f}, {:+z.1f}]".format(*(row[prefix + name] for name in part)) for part in (WHOLE, RARE))
-    return f"{mean} points, rare {rare}"
+    form = "{:+z.1f} [{:+z.1f}, {:+z.1f}] points, rare {:+z.1f} [{:+z.1f}, {:+z.1f}]"
+    return form.format(*(row[prefix + name] for name in (*WHOLE, *RARE)))

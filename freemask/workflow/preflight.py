@@ -193,11 +193,6 @@ def count_rows(table: Path) -> int:
         return max(sum(1 for _ in file) - 1, 0)
 
 
-def count_files(folder: Path, suffix: str) -> int:
-    """Number of files with a suffix in a folder and its subfolders; 0 where there is none."""
-    return sum(name.endswith(suffix) for _, _, names in os.walk(folder) for name in names)
-
-
 def missing_images(folder: Path, masks: int, plans: dict[str, dict]) -> int:
     """Images that synthesis has yet to make. Plans of one generator share images; the largest counts.
 

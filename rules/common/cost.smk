@@ -9,8 +9,9 @@ def pairs_of(dataset):
     shares = {"train": 1 - share, "val": share or 1, "test": 1}
     for split, folder in facts["masks"].items():
         listed = preflight.count_rows(Path(f"results/{dataset}/index/{split}.tsv"))
-        files = preflight.count_files(Path(facts["root"]) / folder, facts["mask_suffix"])
-        found[split] = listed or round(files * shares[split]) or known.get(split, 0)
+        raw = Path(facts["root"]) / folder
+        files = files_of(raw, facts["mask_suffix"], facts.get("ignored_suffixes", [])) if raw.is_dir() else ()
+        found[split] = listed or round(sum(1 for _ in files) * shares[split]) or known.get(split, 0)
     return found
 
 

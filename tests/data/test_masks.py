@@ -12,7 +12,7 @@ from PIL import Image
 
 from freemask import files, images, tables
 from freemask.data.label_space import LabelSpace
-from freemask.data.masks import LabelCounts, count_labels, match_files, resize_nearest, write_mask
+from freemask.data.masks import LabelCounts, count_labels, files_of, match_files, resize_nearest, write_mask
 from freemask.errors import InputError
 
 CLASSES = "label\tname\tword\tcolor\n1\tsky\tsky\t#80c0ff\n2\troad\troad\t#808080\n7\tship\tship\t#c02020\n"
@@ -247,6 +247,13 @@ def test_images_and_masks_in_different_subfolders_do_not_pair(tmp_path):
     assert [key for key, *_ in pairs] == ["1"] and [what for _, what, _ in unpaired] == [
         "image without a mask", "mask without an image",
     ]  # fmt: skip
+
+
+def test_files_of_subfolders_and_other_cases_count(tmp_path):
+    for name in ("a.png", "aachen/b.PNG", "aachen/b.json", "aachen/b_color.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [name for name, _ in files_of(tmp_path, ".png", ["_color.png"])] == ["a", "b"]
 
 
 def test_nearest_by_hand():

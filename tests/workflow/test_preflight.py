@@ -124,13 +124,6 @@ def test_temporary_files_and_shared_memory(monkeypatch):
     assert "/dev/shm: 64 MB" in shared and "--shm-size" in shared
 
 
-def test_files_of_subfolders_count(tmp_path):
-    for name in ("a.png", "aachen/b.png", "aachen/b.json", "bochum/c_labelIds.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert preflight.count_files(tmp_path, ".png") == 3 and preflight.count_files(tmp_path / "missing", ".png") == 0
-
-
 def test_images_yet_to_make(tmp_path):
     """By hand: the plan of a has 5 rows, 2 are made; b isn't planned: 10 masks of 3 images; generators add up."""
     for name, lines in {"plans/a.tsv": 6, "synthesis/g/a/1-of-2.tsv": 3}.items():
