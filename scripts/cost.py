@@ -30,7 +30,8 @@ def cost(
         results: Folder of results.
         logs: Folder of logs.
     """
-    from freemask.reporting.budget import Done, read_sources, report
+    from freemask.reporting.budget import report
+    from freemask.reporting.gpu_seconds import Done, read_sources
 
     chosen, sources = read_sources(run, reported, paper, cards or [], card, results)
     cli.tell(report(run, chosen, sources, Done(results, logs)))

@@ -19,7 +19,8 @@ from typing import Any
 from freemask import cli
 from freemask.errors import InputError
 from freemask.files import RUN, read_json, write_atomic
-from freemask.reporting.budget import Done, Estimate, duration, hours, makespan, read_sources
+from freemask.reporting.budget import Estimate, duration, hours, makespan
+from freemask.reporting.gpu_seconds import Done, read_sources
 from freemask.reporting.layout import lines_of
 
 END = 4000  # bytes of a log that are searched for its last bar

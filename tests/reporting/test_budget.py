@@ -12,7 +12,7 @@ import yaml
 from test_cost import segment
 
 from freemask import files
-from freemask.reporting import budget
+from freemask.reporting import budget, gpu_seconds
 from rules import load_rules
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +65,8 @@ RUN = {
     },
 }
 IMAGES = 289  # min(1 + round(4 p / 100), 4) over p = 1..100: 12 * 1 + 25 * 2 + 25 * 3 + 38 * 4
-PAPER = budget.Paper(FIGURES, 6.0)
-CARD = budget.Card(NUMBERS, PAPER, {"small_a": 8, "small_b": 8, "large_c": 8})
+PAPER = gpu_seconds.Paper(FIGURES, 6.0)
+CARD = gpu_seconds.Card(NUMBERS, PAPER, {"small_a": 8, "small_b": 8, "large_c": 8})
 
 
 def row(estimate, stage, rule=""):
@@ -130,7 +130,7 @@ def test_the_runs_own_times_come_first(tmp_path):
     files.write_atomic(f"{shard}.log", b"synthesize 1-of-2: 10 images made, 0 were there\n")
     files.write_atomic(f"{shard}.benchmark.tsv", b"s\th:m:s\n30.0\t0:00:30\n")
     files.write_atomic(tmp_path / "logs/world/class_loss/1-of-1.benchmark.tsv", b"s\th:m:s\n7.0\t0:00:07\n")
-    estimate = budget.Estimate(RUN, CARD, budget.Done(tmp_path / "results", tmp_path / "logs"))
+    estimate = budget.Estimate(RUN, CARD, gpu_seconds.Done(tmp_path / "results", tmp_path / "logs"))
     train = row(estimate, "segmentation", "train")
     assert train.times == [100, 200] and train.sources == {"measured in this run"}
     assert row(estimate, "generation", "synthesize").gpu_seconds == pytest.approx(IMAGES * 3.0)
@@ -154,7 +154,7 @@ def test_what_is_saved():
 
 def test_the_shipped_figures():
     """Swin-T has no hours on ADE20K: twice those of COCO-Stuff for twice the updates. Rates: docs/benchmarks.md."""
-    authors = budget.read_paper(ROOT / "config/reported.yaml", ROOT / "resources/costs/v100.yaml", 5.8)
+    authors = gpu_seconds.read_paper(ROOT / "config/reported.yaml", ROOT / "resources/costs/v100.yaml", 5.8)
     assert authors.training("mask2former_swin-t", "ade20k", 320_000, "merged") == pytest.approx(8 * 33.0 * 3600)
     assert authors.training("segformer_mit-b4", "ade20k", 160_000, "merged") == pytest.approx(8 * 33.3 * 3600 / 2)
     assert authors.training("segformer_mit-b4", "cocostuff164k", 80_000, "merged") == pytest.approx(8 * 17.2 * 1800)
@@ -162,7 +162,7 @@ def test_the_shipped_figures():
     assert authors.training("segmenter_vit-s", "cocostuff164k", 160_000, "merged") == pytest.approx(4 * 7.0 * 3600)
     models = yaml.safe_load((ROOT / "config/models.yaml").read_text())
     assert authors.figures["weights"].keys() == models.keys() - {"segformer_mini"}
-    h200 = budget.Card(files.read_json(ROOT / "resources/costs/h200.json"), authors, dict.fromkeys(models, 8))
+    h200 = gpu_seconds.Card(files.read_json(ROOT / "resources/costs/h200.json"), authors, dict.fromkeys(models, 8))
     assert h200.name == "NVIDIA H200" and h200.scored() == pytest.approx(2.16 / 128)
     assert h200.eager_and_compiled(GENERATOR) == pytest.approx((0.331, 0.235), abs=1e-3)
     assert h200.training("segformer_mit-b4", "ade20k", 1000, "captured") == pytest.approx(8000 / 15.9, rel=1e-2)
@@ -174,7 +174,7 @@ def test_a_preflight_that_was_passed_by_hand_names_no_card(tmp_path):
     (folder / "submitting.json").touch()
     (folder / "synthesis.json").write_text('{"gpu": "NVIDIA H200"}')
     (h200,) = (ROOT / "resources/costs").glob("*.json")
-    source, *_ = budget.read_sources(
+    source, *_ = gpu_seconds.read_sources(
         RUN | {"seconds_per_image": 1},
         ROOT / "config/reported.yaml",
         ROOT / "resources/costs/v100.yaml",
@@ -199,13 +199,15 @@ def test_jobs_are_packed_onto_gpus():
 
 
 def test_the_report_names_stages_and_cards(tmp_path):
-    text = budget.report(RUN, CARD, [PAPER, CARD], budget.Done(tmp_path, tmp_path))
+    text = budget.report(RUN, CARD, [PAPER, CARD], gpu_seconds.Done(tmp_path, tmp_path))
     assert text.startswith("world as configured, on 4 GPUs, Card\n")
     assert re.search(r"\ngeneration, synthesize +2 +0\.03 +1\.0 min +68\.2 MB +551  Card\n", text), text
     unknown = copy.deepcopy(RUN)
     unknown["datasets"]["world"]["pairs"] = {"train": 0, "val": 0}
-    assert "\nworld: number of pairs not known" in budget.report(unknown, CARD, [CARD], budget.Done(tmp_path, tmp_path))
-    on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], budget.Done(tmp_path, tmp_path))
+    assert "\nworld: number of pairs not known" in budget.report(
+        unknown, CARD, [CARD], gpu_seconds.Done(tmp_path, tmp_path)
+    )
+    on_cpu = budget.report(RUN | {"training_gpus": 0}, CARD, [CARD], gpu_seconds.Done(tmp_path, tmp_path))
     assert "CPU hours" in on_cpu and "Card" not in on_cpu
     assert re.search(r"\nsegmentation, train +\d+ +– +– .* not known", on_cpu), on_cpu
     assert re.search(r"\nall, one after another +\d+ +> [\d.]+ +> [\d.]+ min ", on_cpu), on_cpu
