@@ -36,8 +36,9 @@ def most_improved(
     """
     from freemask.data.label_space import LabelSpace
     from freemask.files import own_id
-    from freemask.reporting import results
+    from freemask.reporting import class_gains
     from freemask.reporting.intervals import SameImages
+    from freemask.reporting.reported import read_all_reported
     from freemask.tables import write_table
 
     if not (len(real) == len(joint) == len(train_seeds) == len(set(train_seeds))):
@@ -46,13 +47,13 @@ def most_improved(
         raise InputError(f"--control-seeds {control_seeds}: want one --control table for each seed")
     images = SameImages()
     before, after = (
-        results.read_classes(dict(zip(train_seeds, paths, strict=True)), images) for paths in (real, joint)
+        class_gains.read_classes(dict(zip(train_seeds, paths, strict=True)), images) for paths in (real, joint)
     )
-    other = results.read_classes(dict(zip(control_seeds or [], control, strict=True)), images) if control else None
-    table = results.most_improved(before, after, other)
+    other = class_gains.read_classes(dict(zip(control_seeds or [], control, strict=True)), images) if control else None
+    table = class_gains.most_improved(before, after, other)
     if label_space:
         table = LabelSpace.read(label_space).named(table)
-    if reported and (gains := results.read_all_reported(reported).get(f"most_improved_{own_id(dataset)}")):
+    if reported and (gains := read_all_reported(reported).get(f"most_improved_{own_id(dataset)}")):
         table["reported_gain"] = table.name.map({row["class"]: row["gain"] for row in gains})
     write_table(most_improved, table)
 

@@ -23,7 +23,7 @@ def paper(
     """
     from freemask.files import write_atomic
     from freemask.reporting import layout, paper
-    from freemask.reporting.results import read_all_reported
+    from freemask.reporting.reported import read_all_reported
 
     studies = [
         paper.read_study(experiments, dataset, results / dataset / "training", compared)

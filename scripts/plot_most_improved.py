@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from freemask import cli
 from freemask.errors import InputError
+from freemask.reporting.class_gains import over_control
 from freemask.reporting.figures import GREY, INK, REGIME_COLORS, new_figure, save
-from freemask.reporting.results import over_control
 from freemask.tables import read_table
 
 NAMED = 8  # classes without an IoU that the figure names

@@ -46,7 +46,8 @@ def result_tables(
     from freemask.data.label_space import LabelSpace
     from freemask.data.masks import read_masks
     from freemask.files import own_id, write_atomic
-    from freemask.reporting import layout, results
+    from freemask.reporting import class_gains, layout, results
+    from freemask.reporting.reported import add_reported, describe_synthetic_only, read_all_reported
     from freemask.segmentation.experiments import read_experiments
     from freemask.tables import write_table
 
@@ -56,12 +57,12 @@ def result_tables(
     metrics, ious = results.read_results(training, rows, rare, best or [], test or [])
     how = results.describe_evaluations(metrics)
     summary = results.summarize(rows, metrics, results.resample_mious(training, rows))
-    remarks = [results.describe_absent(ious)]
+    remarks = [class_gains.describe_absent(ious)]
     if reported:
-        authors = results.read_all_reported(reported)
-        summary = results.add_reported(summary, authors.get(own_id(dataset), []), reported_set)
-        remarks.append(results.describe_synthetic_only(authors.get("synthetic_only", {}), own_id(dataset)))
-    classes = space.named(results.class_means(ious))
+        authors = read_all_reported(reported)
+        summary = add_reported(summary, authors.get(own_id(dataset), []), reported_set)
+        remarks.append(describe_synthetic_only(authors.get("synthetic_only", {}), own_id(dataset)))
+    classes = space.named(class_gains.class_means(ious))
     note = layout.note(summary, how, remarks)
     shown = classes.drop(columns="label").rename(columns={"name": "Class"})
     more = ["<h2>IoU of each class [%], mean over train seeds</h2>", layout.html_table(shown)]

@@ -20,7 +20,7 @@ def training_cost(
     """
     from freemask.files import write_atomic
     from freemask.reporting.cost import add_reported, page, summarize
-    from freemask.reporting.results import read_all_reported
+    from freemask.reporting.reported import read_all_reported
     from freemask.segmentation.experiments import read_experiments
     from freemask.segmentation.outputs import read_segments
     from freemask.tables import write_table

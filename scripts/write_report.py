@@ -29,7 +29,7 @@ def write_report(
     from freemask.reporting import headline
     from freemask.reporting.page import render
     from freemask.reporting.recorded import read_dataset
-    from freemask.reporting.results import read_all_reported
+    from freemask.reporting.reported import read_all_reported
 
     datasets = [read_dataset(name, own, results, logs, experiments) for name, own in facts.items()]
     write_atomic(report, render(datasets, read_all_reported(reported)).encode())

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freemask.reporting.class_gains import over_control
 from freemask.reporting.layout import number
 from freemask.reporting.recorded import Dataset, card_id
-from freemask.reporting.results import over_control
 from freemask.segmentation.outputs import read_confusion
 from freemask.tables import read_table
 

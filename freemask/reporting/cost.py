@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from freemask.reporting import layout
-from freemask.reporting.results import reported_logs
+from freemask.reporting.reported import reported_logs
 
 NOTE = (
     "Time that trainings held their GPUs, summed over train seeds, validations during training included; evaluation,"

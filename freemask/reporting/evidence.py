@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 
 from freemask.cli import commit
 from freemask.files import read_json
+from freemask.reporting.class_gains import Classes, compare, read_classes
 from freemask.reporting.differences import RARE, WHOLE
 from freemask.reporting.figures import GREY, INK, name_rows, new_figure
 from freemask.reporting.intervals import RESAMPLES, SEEDS, SameImages, gain_interval
 from freemask.reporting.pictures import template
-from freemask.reporting.results import Classes, compare, read_classes
 
 ABOVE, BELOW, OPEN, NOT_RUN = "above", "below", "open", "not run"  # a difference's interval against 0
 COLORS = {ABOVE: "#029e73", BELOW: "#d55e00", OPEN: GREY}

@@ -11,7 +11,7 @@ from freemask.reporting.headline import columns_of, dumbbell_table, headline, pr
 from freemask.reporting.layout import name_of
 from freemask.reporting.pictures import template
 from freemask.reporting.recorded import Dataset, card_id
-from freemask.reporting.results import reported_logs
+from freemask.reporting.reported import reported_logs
 from freemask.tables import read_table
 
 LOST = 5  # classes with the largest losses in the chart of gains

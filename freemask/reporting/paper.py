@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from freemask.files import own_id
-from freemask.reporting import cost, results
+from freemask.reporting import class_gains, cost, results
 from freemask.reporting.intervals import NOT_KEPT, SameImages, gain_interval
 from freemask.reporting.layout import interval, note_on_intervals, number, validation_images
+from freemask.reporting.reported import reported_logs
 from freemask.segmentation.experiments import read_all_experiments
 from freemask.segmentation.outputs import read_segments
 
@@ -256,7 +257,7 @@ def class_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
 
 
 def compare_classes(study: Study) -> pd.DataFrame | None:
-    """The table of `results.most_improved` over the seeds evaluated so far, by rank from 1; None without any."""
+    """The table of `most_improved` over the seeds evaluated so far, by rank from 1; None without any."""
     seeds = {
         role: set(study.evaluated.train_seeds.get(study.compared[role], ()))
         for role in ("baseline", "improved", "control")
@@ -267,14 +268,14 @@ def compare_classes(study: Study) -> pd.DataFrame | None:
         return None
     images = SameImages()
 
-    def read(role: str, chosen: set[int]) -> results.Classes:
+    def read(role: str, chosen: set[int]) -> class_gains.Classes:
         folder = study.training / study.compared[role]
         paths = {seed: folder / f"seed-{seed}/per_class_iou.tsv" for seed in sorted(chosen)}
-        return results.read_classes(paths, images)
+        return class_gains.read_classes(paths, images)
 
     control_seeds = seeds.get("control", set()) & seeds["improved"]
     control = read("control", control_seeds) if control_seeds else None
-    table = results.most_improved(read("baseline", shared), read("improved", shared), control)
+    table = class_gains.most_improved(read("baseline", shared), read("improved", shared), control)
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 
@@ -299,7 +300,7 @@ def cost_table(studies: list[Study], reported: dict[str, Any]) -> pd.DataFrame:
     """Hours of one joint training of each model, mean over train seeds; the authors' beside them."""
     lines = []
     for study in studies:
-        logs = results.reported_logs(reported, study.dataset)
+        logs = reported_logs(reported, study.dataset)
         for model in study.models:
             name = study.find(model, "joint", 2)
             line = {"Data set": study.title, "Model": model} | _cost_cells(study, name)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from freemask import files, tables
 from freemask.data.label_space import LabelSpace
-from freemask.reporting.results import read_all_reported
+from freemask.reporting.reported import read_all_reported
 from freemask.segmentation.areas import NAME, Areas, write_areas
 from freemask.segmentation.experiments import read_all_experiments
 from freemask.segmentation.outputs import write_confusion, write_ious

@@ -13,7 +13,7 @@ from freemask.data.masks import LabelCounts
 from freemask.errors import InputError
 from freemask.reporting import charts, figures, pictures, sheets
 from freemask.reporting.choice import Shown, choose_masks
-from freemask.reporting.results import over_control
+from freemask.reporting.class_gains import over_control
 from freemask.segmentation.outputs import read_confusion, read_scalars, spread, write_confusion
 
 SPACE = LabelSpace((1, 2), ("sky", "ship"), ("sky", "ship"), ((10, 20, 30), (200, 100, 0)), ignored=0)

@@ -12,8 +12,8 @@ from command_line import run_script
 from freemask import files, tables
 from freemask.data.label_space import LabelSpace
 from freemask.errors import InputError
-from freemask.reporting import layout, results
-from freemask.reporting.results import read_all_reported
+from freemask.reporting import class_gains, layout, results
+from freemask.reporting.reported import read_all_reported
 from freemask.segmentation import areas
 from freemask.segmentation.experiments import read_experiments
 
@@ -307,9 +307,9 @@ def test_a_class_without_an_iou_in_a_seed_is_compared_over_the_same_seeds():
     table = pd.DataFrame({"label": [1, 2], "name": ["sky", "road"], "iou": [-10.0, 7.0]})
     real = {0: table.assign(iou=[50.0, 7]), 1: table}
     joint = {0: table.assign(iou=[60.0, 7]), 1: table.assign(iou=[math.nan, 7])}
-    compared = results.most_improved(results.Classes(real), results.Classes(joint))
+    compared = class_gains.most_improved(class_gains.Classes(real), class_gains.Classes(joint))
     assert compared[["real", "joint", "gain", "seeds"]].to_numpy().tolist() == [[50, 60, 10, 1], [7, 7, 0, 2]]
-    means = results.class_means({"real": [*real.values()], "joint": [*joint.values()]})
+    means = class_gains.class_means({"real": [*real.values()], "joint": [*joint.values()]})
     assert means["fewer seeds"].tolist() == ["joint", ""]
 
 
@@ -318,9 +318,9 @@ def test_bad_results_are_refused(folder):
         improve(folder, train_seeds=[0])
     other = pd.DataFrame({"label": [1], "name": ["sky"], "iou": [1.0]})
     with pytest.raises(InputError, match="different classes"):
-        results.most_improved(results.Classes({0: other}), results.Classes({0: other.assign(label=2)}))
+        class_gains.most_improved(class_gains.Classes({0: other}), class_gains.Classes({0: other.assign(label=2)}))
     with pytest.raises(InputError, match="seeds differ"):
-        results.most_improved(results.Classes({0: other}), results.Classes({1: other}))
+        class_gains.most_improved(class_gains.Classes({0: other}), class_gains.Classes({1: other}))
     metrics = folder / "training" / "joint" / "seed-1" / "metrics.json"
     metrics.write_text('{"mIoU": 4}')
     with pytest.raises(InputError, match=r"seed-1.metrics.json: mAcc is missing"):
