@@ -96,11 +96,13 @@ def test_a_refused_submission_says_why(toy, tmp_path):
     assert not any("Logfile" in line for line in lines)
 
 
-def test_an_unknown_target_says_which_one_was_meant(toy):
+def test_an_unknown_target_says_which_one_was_meant(toy, tmp_path):
     for arguments in (["trian"], ["-n", "trian"], ["-p", "-R", "trian"]):
         said = "error: trian: no such target. Did you mean train? snakemake --list-target-rules shows all targets"
         lines = toy(*arguments)
         assert lines[-1] == said and not any("Exception" in line for line in lines)
+    logs = [path.read_text() for path in (tmp_path / ".snakemake/log").iterdir()]
+    assert logs and all("MissingRuleException" in log for log in logs)  # Snakemake's own lines stay there
 
 
 def test_a_report_before_its_run_says_so(toy):
