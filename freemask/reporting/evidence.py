@@ -269,6 +269,6 @@ def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) ->
 
 
 def _points(row: pd.Series, prefix: str) -> str:
-    """A difference and that of the rare classes, with intervals."""
-    form = "{:+z.1f} [{:+z.1f}, {:+z.1f}] points, rare {:+z.1f} [{:+z.1f}, {:+z.1f}]"
+    """A difference and that of the rare classes, with intervals; the sign of an end says on which side of 0 it lies."""
+    form = "{:+z.1f} [{:+.1f}, {:+.1f}] points, rare {:+z.1f} [{:+.1f}, {:+.1f}]"
     return form.format(*(row[prefix + name] for name in (*WHOLE, *RARE)))
