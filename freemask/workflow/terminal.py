@@ -114,7 +114,8 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        return f"{self.steps} steps; python -m freemask.reporting.status says how far they are"
+        told = "" if self.workflow.modules else "; python -m freemask.reporting.status says how far they are"
+        return f"{self.steps} steps{told}"  # a module's onstart, which writes the plan for `status`, doesn't run
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""

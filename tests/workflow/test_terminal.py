@@ -117,6 +117,12 @@ def test_only_a_run_that_status_knows_speaks_of_it(toy):
     assert any(line.startswith("Job stats") for line in toy("-n", "look"))
 
 
+def test_a_larger_workflow_is_not_sent_to_status(toy, tmp_path):
+    (tmp_path / "Snakefile").rename(tmp_path / "toy.smk")
+    (tmp_path / "Snakefile").write_text('module toy:\n    snakefile: "toy.smk"\nuse rule * from toy as toy_*\n')
+    assert "1 steps" in toy("score-a.txt")
+
+
 def test_a_dry_run_lists_jobs_and_reasons(toy):
     lines = toy("-n")
     assert "    reason: Missing output files: score-a.txt" in lines and "rule train:" in lines
