@@ -1,9 +1,9 @@
 """Raw data that changed after they were indexed: noticed by size and time of change, and then by content.
 
 An index leaves a record of the files that it read. Later, files are compared with it. Only a file of the same size and
-another time of change is read, since a copy or a touch changes nothing. A mask that was saved again with the same labels
-is no change either. What was noticed becomes a `state`, a small file that is rewritten only where it differs. An index
-depends on it.
+another time of change is read, since a copy or a touch changes nothing. A mask that was saved again with the same
+labels is no change either. What was noticed becomes a `state`, a small file that is rewritten only where it differs. An
+index depends on it.
 """
 
 import json

@@ -267,6 +267,11 @@ def _mask_problem(image: Image.Image, path: str, colors: bool) -> tuple[str, str
         return f"{depth(image, path)} bits a channel (mode {image.mode})", "save the mask with 8 bits a channel"
     if colors:
         return None if image.mode in IMAGE_MODES else (f"colours as {image.mode}", "save the mask in RGB")
+    return _labels_problem(image, path)
+
+
+def _labels_problem(image: Image.Image, path: str) -> tuple[str, str] | None:
+    """Why labels can't be read from a mask of 8 bits a channel or less, and the remedy."""
     if image.mode in ("RGB", "RGBA"):
         remedy = "write `masks_are: colors` into the data set's file to have its colours read, or export 8-bit labels"
         return f"colours (mode {image.mode}), not labels", remedy
@@ -335,9 +340,9 @@ def equal_images(
 
 
 def duplicates(index: pd.DataFrame, report: Report, others: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Images that stand in a split twice or in another one, see equal_images; " (mask)" behind the split: by their masks.
+    """Images that stand in a split twice or in another one, see equal_images; " (mask)" after a split: by their masks.
 
-    The same image in two files of other bytes, e.g. as PNG and as JPEG, is known by its mask, if that has SEVERAL labels.
+    The same image in two files of other bytes, e.g. as PNG and as JPEG, is known by its mask, if it has SEVERAL labels.
 
     Args: index: image, image_sha256 and mask_sha256 of the split; others: the same of other splits.
     """

@@ -239,7 +239,9 @@ def fetch_folder(address: str, folder: Path) -> None:
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=chosen)
         for path in filter(digests.get, chosen):
             try:
-                files.check_sha256(folder / path, digests[path], "the hub says so, and it was damaged on the way: run again")
+                files.check_sha256(
+                    folder / path, digests[path], "the hub says so, and it was damaged on the way: run again"
+                )
             except InputError:
                 (folder / path).unlink()
                 raise

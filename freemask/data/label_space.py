@@ -80,8 +80,8 @@ class LabelSpace:
             ignored: Raw label that means "ignored", 0..255. None: the lowest one that no class has.
             classes: What messages call the table.
         Raises: InputError for no class at all, a repeated label, a label outside 0..255 (the ignored one as well), the
-            ignored label used as a class, no label left for ignored pixels, an empty name or word, or a color that isn't
-            #rrggbb.
+            ignored label used as a class, no label left for ignored pixels, an empty name or word, or a color that
+            isn't #rrggbb.
         """
         if ignored is None:
             free = set(range(256)) - {_label(label, classes) for label in table.label}

@@ -118,7 +118,9 @@ def _paths_by_id(folder: Path, suffix: str, what: str, ignored: Sequence[str], i
         if ids_from == "path":  # an id is also the name of files, so it holds no slash
             key = "__".join([*Path(path).relative_to(folder).parts[:-1], key])
         if len(key.encode()) > LONGEST_ID:
-            raise InputError(f"{path}: an id of {len(key.encode())} bytes, of which {LONGEST_ID} can be used; rename it")
+            raise InputError(
+                f"{path}: an id of {len(key.encode())} bytes, of which {LONGEST_ID} can be used; rename it"
+            )
         if key == "nan":
             raise InputError(f"{path}: tables read the id 'nan' as an empty cell; rename it")
         if key in found:
@@ -137,7 +139,8 @@ def _check_name(path: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{shown}: a file name that isn't UTF-8; rename it, or all of a folder: convmv -f latin1 -t utf8 -r --notest"
+            f"{shown}: a file name that isn't UTF-8; rename it, or all of a folder:"
+            " convmv -f latin1 -t utf8 -r --notest"
         ) from None
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in path):
         raise InputError(f"{shown!r}: a file name with a control character; rename it")
@@ -155,9 +158,7 @@ def _join_accents(image_paths: dict[str, str], mask_paths: dict[str, str]) -> No
             mask_paths[key] = mask_paths.pop(found)
 
 
-def _other_files(
-    folder: Path, paths: dict[str, str], partners: dict[str, str], suffix: str, setting: str
-) -> Unpaired:
+def _other_files(folder: Path, paths: dict[str, str], partners: dict[str, str], suffix: str, setting: str) -> Unpaired:
     """A finding for each further kind of file, <id><word><suffix> with the id of a partner; taken out of `paths`.
 
     Partners of such files alone are taken out of `partners`: the finding is theirs as well.
@@ -171,7 +172,8 @@ def _other_files(
     for end, keys in sorted(kinds.items()):
         leave = f"name them in the data set's file, ignored_suffixes: [{end}], to leave them out"
         if any(start in paths for start in keys.values()):
-            what = f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids, which look like another convention"
+            beside = f"{len(keys)} files <id>{end} beside files <id>{suffix} of the same ids"
+            what = f"{beside}, which look like another convention"
             found.append((str(folder), what, f"{leave}; if they are the right ones, give {end} as the suffix"))
         else:
             what = f"{len(keys)} files <id>{end}, and no <id>{suffix} of the same ids"
@@ -238,7 +240,6 @@ class LabelCounts:
     def sum_by_mask(self, values: np.ndarray) -> np.ndarray:
         """Sum values (E,), one per entry, over each mask's entries: (N,) float64."""
         return np.bincount(self.row, weights=values, minlength=self.masks)
-
 
     def sum_by_label(self, labels: Iterable[int]) -> dict[int, int]:
         """Pixels of these labels in all masks together."""

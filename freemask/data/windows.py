@@ -1,8 +1,8 @@
 """Large images, cut into windows before anything else reads them.
 
-Trainings see windows that overlap. Images that are evaluated are covered by windows as well, but each of their pixels is
-labelled in one window only, the one in which it lies deepest; elsewhere it is ignored. So a score over all windows is
-that of sliding windows over the whole images, and needs the memory of a window.
+Trainings see windows that overlap. Images that are evaluated are covered by windows as well, but each of their pixels
+is labelled in one window only, the one in which it lies deepest; elsewhere it is ignored. So a score over all windows
+is that of sliding windows over the whole images, and needs the memory of a window.
 """
 
 from functools import partial
@@ -88,7 +88,9 @@ def _cut_pair(
             mask = labels[y.begin : y.end, x.begin : x.end].copy()
             if evaluated:
                 inner = np.zeros(mask.shape, bool)
-                inner[y.core_begin - y.begin : y.core_end - y.begin, x.core_begin - x.begin : x.core_end - x.begin] = True
+                inner[y.core_begin - y.begin : y.core_end - y.begin, x.core_begin - x.begin : x.core_end - x.begin] = (
+                    True
+                )
                 mask[~inner] = mask_format.ignored
             if (mask == mask_format.ignored).all():
                 continue

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,19 +257,22 @@ def render(facts: dict[str, Any], found: pd.DataFrame, experiments: pd.DataFrame
     )
 
 
-def _advice(found: pd.DataFrame, text: str, difference: tuple[str, str, str]) -> dict[str, Any]:
+def _advice(found: pd.DataFrame, text: str, difference: Sequence[str]) -> dict[str, Any]:
     """An advice with its difference, the mean of both worlds if there are two, and whether that supports it."""
-    of, over, wanted = difference
+    of, over, wanted, *wanted_of_rare = difference
     rows = found[(found.of == of) & (found.over == over) & (found.seeds > 0)]
     if rows.empty:
         return {"text": text, "number": f"{of} over {over}: not run", "supported": True}
     row = rows.iloc[0]
     both = not pd.isna(row.get("both_difference", math.nan))
-    number = f"{of} over {over}: {_points(row, 'both_' if both else '')}, " + ("both worlds" if both else "this world")
-    return {"text": text, "number": number, "supported": row["both_result" if both else "result"] == wanted}
+    prefix = "both_" if both else ""
+    number = f"{of} over {over}: {_points(row, prefix)}, " + ("both worlds" if both else "this world")
+    results = [row[f"{prefix}result"], result_of(row[f"{prefix}rare_low"], row[f"{prefix}rare_high"])]
+    supported = results[: 1 + len(wanted_of_rare)] == [wanted, *wanted_of_rare]
+    return {"text": text, "number": number, "supported": supported}
 
 
 def _points(row: pd.Series, prefix: str) -> str:
-    """A difference and that of the rare classes, with intervals."""
-    form = "{:+z.1f} [{:+z.1f}, {:+z.1f}] points, rare {:+z.1f} [{:+z.1f}, {:+z.1f}]"
+    """A difference and that of the rare classes, with intervals; the sign of an end says on which side of 0 it lies."""
+    form = "{:+z.1f} [{:+.1f}, {:+.1f}] points, rare {:+z.1f} [{:+.1f}, {:+.1f}]"
     return form.format(*(row[prefix + name] for name in (*WHOLE, *RARE)))

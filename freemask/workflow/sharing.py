@@ -48,9 +48,10 @@ def unshared(folder: Path) -> str:
 
 
 def keep_other_locks() -> None:
-    """Let a Snakemake that ends remove its own locks alone.
+    """Let a Snakemake that ends remove its own locks alone, and --unlock those of all.
 
-    Snakemake 9.27 removes all of the folder. After `snakemake cost` beside a run, nothing would refuse a second run.
+    Snakemake 9.27 removes every lock of the folder when it ends. `snakemake cost` beside a run would remove the run's,
+    and nothing would refuse a second run.
     """
 
     def unlock(self: FilePersistence) -> None:

@@ -10,7 +10,6 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,38 +38,43 @@ def install(workflow: Any) -> None:
     """Replace what Snakemake's own handler writes to the terminal; `workflow` is Snakemake's.
 
     A dry run, a run with -p or --verbose, another logger and a Snakemake inside a job of a cluster keep Snakemake's
-    lines, but for those that `explain` replaces.
+    lines, but for those that `explanation` replaces.
     """
     asked = workflow.output_settings
     os.environ.pop(RESULTS_SHOWN, None)  # a job's Snakemake on a cluster inherits it
     for handler in logging.getLogger("snakemake.logging").handlers:
         if handler.name == "DefaultStreamHandler":
-            handler.addFilter(partial(explain, workflow))
-            if asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT:
-                continue
-            lines = Lines(workflow, handler.formatter)
-            handler.addFilter(lines.shows)
-            handler.setFormatter(lines)
-            os.environ[RESULTS_SHOWN] = "1"
+            formatter = handler.formatter
+            if not (asked.printshellcmds or asked.verbose or workflow.exec_mode != ExecMode.DEFAULT):
+                formatter = Lines(workflow, formatter)
+                handler.addFilter(formatter.shows)
+                os.environ[RESULTS_SHOWN] = "1"
+            handler.setFormatter(Explained(workflow, formatter))
 
 
-def explain(workflow: Any, record: logging.LogRecord) -> bool:
-    """Replace what Snakemake says of an unknown target, or of a report (--allowed-rules) before its run is finished.
+class Explained(logging.Formatter):
+    """Formats records as `theirs` does, but for messages that have an `explanation`."""
 
-    Returns: True, since a filter that shows a record does.
-    """
-    message = str(record.msg)
+    def __init__(self, workflow: Any, theirs: logging.Formatter) -> None:
+        super().__init__()
+        self.workflow, self.theirs = workflow, theirs
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The explanation of a record's message, or else the record's lines."""
+        return explanation(self.workflow, str(record.msg)) or self.theirs.format(record)
+
+
+def explanation(workflow: Any, message: str) -> str:
+    """Plain words for an unknown target, or for a report (--allowed-rules) before its run is finished; else empty."""
     if unknown := UNKNOWN.match(message):
         similar = difflib.get_close_matches(unknown[1], [rule.name for rule in workflow.rules])
         meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        record.msg = f"error: {unknown[1]}: no such target.{meant} snakemake --list-target-rules shows all targets"
-    elif message.startswith("MissingInputException") and workflow.dag_settings.allowed_rules:
+        return f"error: {unknown[1]}: no such target.{meant} snakemake --list-target-rules shows all targets"
+    if message.startswith("MissingInputException") and workflow.dag_settings.allowed_rules:
         first, *more = sorted(re.findall(r"^ {8}(\S.*)", message, re.MULTILINE))
-        record.msg = (
-            "error: only finished results are read here; finish the run first. Missing: "
-            f"{first}{f' and {len(more)} more' if more else ''}"
-        )
-    return True
+        left = f" and {len(more)} more" if more else ""
+        return f"error: only finished results are read here; finish the run first. Missing: {first}{left}"
+    return ""
 
 
 class Lines(DefaultFormatter):
@@ -110,7 +114,8 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        return f"{self.steps} steps; python -m freemask.reporting.status says how far they are"
+        told = "" if self.workflow.modules else "; python -m freemask.reporting.status says how far they are"
+        return f"{self.steps} steps{told}"  # a module's onstart, which writes the plan for `status`, doesn't run
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""

@@ -130,7 +130,7 @@ CASES = {
     "image without mask": ("index_dataset", "", unlink("masks/m01.png"), "images/m01.jpg"),
     "mask without image": ("index_dataset", "", unlink("images/m01.jpg"), "masks/m01.png"),
     "image without mask, one report": ("index_dataset", REPORT, unlink("masks/m01.png"), "m01.jpg: image without"),
-    "report without a mask format": ("index_dataset", "--offenders out/x.tsv", unlink("masks/m01.png"), "--offenders needs"),
+    "no mask format": ("index_dataset", "--offenders out/x.tsv", unlink("masks/m01.png"), "--offenders needs"),
     "mask without image, one report": ("index_dataset", REPORT, unlink("images/m01.jpg"), "m01.png: mask without"),
     "no folder": ("index_dataset", "--images pictures", None, "pictures: no such folder"),
     "wrong suffix": ("index_dataset", "--mask-suffix _labels.png", None, "masks: holds no mask"),

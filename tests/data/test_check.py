@@ -331,7 +331,9 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged(data, monkeypatch):
         with monkeypatch.context() as closed:
             closed.setattr(Image, "open", refuse)
             closed.setattr(library, "sha256", digest)
-            with pytest.raises(InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"):
+            with pytest.raises(
+                InputError, match=r"masks/07.png: can't be opened \(Permission denied\); make it readable"
+            ):
                 check()
             with pytest.raises(InputError, match="Permission denied.*make it readable"):
                 images.read_mask("masks/07.png")

@@ -144,7 +144,8 @@ def test_settings_that_cannot_be_right(tmp_path, changes, message):
 
 BINARY = {
     "masks_are": None, "ignored_color": None,
-    "classes": [{"label": 0, "name": "ground", "color": "#000000"}, {"label": 255, "name": "flood", "color": "#0000ff"}],
+    "classes": [{"label": 0, "name": "ground", "color": "#000000"},
+                {"label": 255, "name": "flood", "color": "#0000ff"}],
 }  # fmt: skip
 
 

@@ -170,10 +170,18 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
         match_files(tmp_path / "a", tmp_path / "a", ".jpg", ".png")
 
 
-@pytest.mark.parametrize("name, message", [(b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
-                                           (b"a\tb.jpg", "a control character"), (b"a\nb.jpg", "a control character"),
-                                           ("a\x85b.jpg".encode(), "a control"), ("a\u2028b.jpg".encode(), "a control"),
-                                           (b"x" * 151 + b".jpg", "an id of 151 bytes"), (b"nan.jpg", "rename it")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        (b"caf\xe9.jpg", r"a/caf\\udce9.jpg: a file name that isn't UTF-8"),
+        (b"a\tb.jpg", "a control character"),
+        (b"a\nb.jpg", "a control character"),
+        ("a\x85b.jpg".encode(), "a control"),
+        ("a\u2028b.jpg".encode(), "a control"),
+        (b"x" * 151 + b".jpg", "an id of 151 bytes"),
+        (b"nan.jpg", "rename it"),
+    ],
+)
 def test_names_that_tables_cannot_hold_are_refused(tmp_path, name, message):
     touch(tmp_path / "a", "1.png", "2\u3000\u00e4.jpg")  # a space and a letter are fine
     (tmp_path / "a" / os.fsdecode(name)).touch()
@@ -311,7 +319,7 @@ def test_resized_masks_and_counts(folders, threads):
 
 def test_a_mask_whose_labels_vanish_in_its_square_is_left_out_with_a_warning(folders, capsys):
     """The check accepts it, and hardness, after the scorer's training, would refuse it; of a window nobody can."""
-    add(folders, "a", [[0, 0], [0, 1], [0, 0], [0, 0]])  # its rows 0 and 2 are taken
+    add(folders, "a", [[0, 1], [0, 0], [0, 0], [0, 0]])  # its rows 1 and 3 are taken
     index(folders)
     with pytest.raises(InputError, match="no mask is left; give a larger mask_size"):
         resize(folders)

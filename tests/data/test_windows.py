@@ -49,8 +49,8 @@ def tile(tmp_path) -> Path:
 
 def index(tile: Path, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Image and mask of each window."""
-    run_script("index_dataset", images=tile / "raw", masks=tile / "raw", image_suffix="_rgb.png", mask_suffix=".png", split=split,
-               mask_format=LABELS, windows=WINDOWS, windows_dir=tile / "windows" / split,
+    run_script("index_dataset", images=tile / "raw", masks=tile / "raw", image_suffix="_rgb.png", mask_suffix=".png",
+               split=split, mask_format=LABELS, windows=WINDOWS, windows_dir=tile / "windows" / split,
                index=tile / f"{split}.tsv")  # fmt: skip
     table = tables.read_table(tile / f"{split}.tsv", ["mask_id", "image", "mask", "image_sha256", "mask_sha256"])
     assert [files.sha256(path) for path in table["mask"]] == table.mask_sha256.tolist()
@@ -106,7 +106,8 @@ def test_a_large_tile_takes_little_memory(tmp_path):
             "--index", tmp_path / "train.tsv", "--mask-format", LABELS]  # fmt: skip
     code = (
         "import re, runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__');"
-        " print(re.search('VmHWM:[^0-9]*([0-9]+)', open('/proc/self/status').read())[1])"  # ru_maxrss counts the parent's
+        # ru_maxrss counts the parent's
+        " print(re.search('VmHWM:[^0-9]*([0-9]+)', open('/proc/self/status').read())[1])"
     )
     script = Path(__file__).parents[2] / "scripts/index_dataset.py"
     ran = subprocess.run([sys.executable, "-c", code, script, *line], check=True, capture_output=True, text=True)

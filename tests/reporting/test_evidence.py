@@ -64,6 +64,12 @@ def test_another_world_stands_beside_and_supports_an_advice_or_not(arms):
     advice = evidence._advice(both, "?", ("worse", "real", "above"))
     assert advice["number"].endswith(", this world") and not advice["supported"]
     assert not evidence._advice(both, "?", ("joint", "worse", "open"))["supported"]
+    barely = both.iloc[0].copy()
+    barely[["both_difference", "both_low"]] = -0.01
+    advice = evidence._advice(barely.to_frame().T, "?", ("joint", "real", "open"))
+    assert advice["number"].startswith("joint over real: +0.0 [-0.0, +6.0]")
+    of_rare = [evidence._advice(both, "?", ("joint", "real", "above", wanted)) for wanted in ("above", "open")]
+    assert [one["supported"] for one in of_rare] == [True, False]
     axes = evidence.forest(both).axes[0]
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"][::2] == [-1, 2]
 

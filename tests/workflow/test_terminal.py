@@ -96,11 +96,13 @@ def test_a_refused_submission_says_why(toy, tmp_path):
     assert not any("Logfile" in line for line in lines)
 
 
-def test_an_unknown_target_says_which_one_was_meant(toy):
+def test_an_unknown_target_says_which_one_was_meant(toy, tmp_path):
     for arguments in (["trian"], ["-n", "trian"], ["-p", "-R", "trian"]):
         said = "error: trian: no such target. Did you mean train? snakemake --list-target-rules shows all targets"
         lines = toy(*arguments)
         assert lines[-1] == said and not any("Exception" in line for line in lines)
+    logs = [path.read_text() for path in (tmp_path / ".snakemake/log").iterdir()]
+    assert logs and all("MissingRuleException" in log for log in logs)  # Snakemake's own lines stay there
 
 
 def test_a_report_before_its_run_says_so(toy):
@@ -113,6 +115,12 @@ def test_only_a_run_that_status_knows_speaks_of_it(toy):
     assert any(line.startswith("1 steps; python -m freemask.reporting.status") for line in toy("score-a.txt"))
     assert not any("steps;" in line for line in toy("look"))
     assert any(line.startswith("Job stats") for line in toy("-n", "look"))
+
+
+def test_a_larger_workflow_is_not_sent_to_status(toy, tmp_path):
+    (tmp_path / "Snakefile").rename(tmp_path / "toy.smk")
+    (tmp_path / "Snakefile").write_text('module toy:\n    snakefile: "toy.smk"\nuse rule * from toy as toy_*\n')
+    assert "1 steps" in toy("score-a.txt")
 
 
 def test_a_dry_run_lists_jobs_and_reasons(toy):
