@@ -71,6 +71,12 @@ def test_three_train_seeds_widen_it_by_students_interval():
     coin = np.where(np.arange(intervals.RESAMPLES) % 2, 1.0, -1.0)
     found = gain_interval(before, {seed: after[seed] + coin for seed in (0, 1, 2)})
     assert (found.low, found.high) == pytest.approx((3 - math.hypot(1, chance), 3 + math.hypot(1, chance)), abs=1e-3)
+    # a class without an IoU in seed 2: mean 1.5, deviation sqrt(0.5), 12.706 of the table, over the two others
+    classes = {
+        seed: np.stack([after[seed], np.full(1000, math.nan) if seed == 2 else after[seed]], 1) for seed in range(3)
+    }
+    found = gain_interval({seed: np.full((1000, 2), 40.0) for seed in range(3)}, classes)
+    np.testing.assert_allclose(found.high, [3 + chance, 1.5 + 12.706 * math.sqrt(0.5) / math.sqrt(2)], atol=1e-3)
     del after[2]
     found = gain_interval(before, after)
     assert (found.low, found.high, found.over) == (1.5, 1.5, IMAGES)
