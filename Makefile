@@ -60,8 +60,9 @@ report: $(PACKAGES) ## write the report page of finished results (CONFIG=config/
 	echo "report: $(CURDIR)/$(REPORT)"
 
 .PHONY: status
-status: $(PACKAGES) ## how far a run is, also during it (ARGS="--folder FOLDER", "--run NAME" or "--page status.html")
-	@$(BIN)/python -m freemask.reporting.status $(ARGS)
+status: ## how far a run is, also during it (ARGS="--folder FOLDER", "--run NAME" or "--page status.html")
+	@[ -e $(PACKAGES) ] || { echo "status: no run yet; make demo, e.g., installs the packages first" >&2; exit 1; }
+	$(BIN)/python -m freemask.reporting.status $(ARGS)
 
 TRAINED := results/miniworld/generator_training/miniature/pipeline
 

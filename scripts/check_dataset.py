@@ -80,7 +80,8 @@ def check_dataset(
             cli.tell(f"warning: {index}: {warning}; all are in {duplicates}")
     unseen = [name for name, images in zip(space.names, report.images[ids], strict=True) if not images]
     note = f"; no pixel of {len(unseen)} class(es): {', '.join(unseen[:SHOWN])}" if unseen else ""
-    cli.tell(f"{index}: {len(report.files)} pairs are good, {report.read} files read{note}")
+    read = f"{report.read} files read" if report.read else "all files read before"
+    cli.tell(f"{index}: {len(report.files)} pairs are good, {read}{note}")
 
 
 if __name__ == "__main__":

@@ -126,14 +126,16 @@ def gains(table: pd.DataFrame, over: str) -> Figure:
     """The classes that gain most, and those that lose most, with the authors' gains where there are any.
 
     Args:
-        table: name, gain, and perhaps gain_first (over real images at the normal schedule) and reported_gain; sorted,
-            largest gain first.
+        table: name, gain, and perhaps gain_low, gain_high, gain_first (over real images at the normal schedule) and
+            reported_gain; sorted, largest gain first.
         over: What the gains are over.
     """
     figure = new_figure(7.6, 1.5 + 0.3 * len(table))
     axes = figure.subplots()
     rows = np.arange(len(table))
     axes.barh(rows, table.gain, height=0.66, color=np.where(table.gain >= 0, JOINT, GREY), label=f"over {over}")
+    if "gain_low" in table:
+        axes.hlines(rows, table.gain_low, table.gain_high, color=INK, linewidth=1.2, zorder=2, label="95 % interval")
     if "gain_first" in table:
         axes.scatter(table.gain_first, rows, s=34, color="white", edgecolor=INK, zorder=3, label="over real, 1x")
     if "reported_gain" in table and table.reported_gain.notna().any():

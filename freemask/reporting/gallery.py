@@ -98,6 +98,6 @@ def prediction_rows(val: Path, sides: dict[str, list[Path]], label_space: LabelS
         found.append((Row(Path(image).name, f"{gain:+.1f} points of mean IoU in this image", columns), gain))
     rows = [row for row, _ in sorted(found, key=lambda one: -one[1])]
     if len(rows) > 1:
-        rows[0] = replace(rows[0], note=f"largest gain: {rows[0].note}")
-        rows[-1] = replace(rows[-1], note=f"smallest gain: {rows[-1].note}")
+        rows[0] = replace(rows[0], note=f"largest gain of these {len(rows)}: {rows[0].note}")
+        rows[-1] = replace(rows[-1], note=f"smallest gain of these {len(rows)}: {rows[-1].note}")
     return rows

@@ -211,7 +211,8 @@ class Status:
 
     def text(self) -> str:
         """The state as text."""
-        lock = "Snakemake runs" if self.alive else "Snakemake doesn't run"
+        finished = all(job.done for job in self.jobs)
+        lock = "Snakemake runs" if self.alive else "finished" if finished else "Snakemake doesn't run"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
         heading = f"{Path.cwd()}: {self.name} of {started}, {lock}; now {time.strftime('%H:%M:%S')}"
         lines = [heading, "", *lines_of(self.table())]

@@ -69,7 +69,8 @@ def explanation(workflow: Any, message: str) -> str:
     if unknown := UNKNOWN.match(message):
         similar = difflib.get_close_matches(unknown[1], [rule.name for rule in workflow.rules])
         meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        return f"error: {unknown[1]}: no such target.{meant} snakemake --list-target-rules shows all targets"
+        read = f" with {', '.join(map(os.path.relpath, workflow.configfiles))}" if workflow.configfiles else ""
+        return f"error: {unknown[1]}: no such target{read}.{meant} snakemake --list-target-rules shows all targets"
     if message.startswith("MissingInputException") and workflow.dag_settings.allowed_rules:
         first, *more = sorted(re.findall(r"^ {8}(\S.*)", message, re.MULTILINE))
         left = f" and {len(more)} more" if more else ""
@@ -114,7 +115,8 @@ class Lines(DefaultFormatter):
 
     def format_run_info(self, msg: dict[str, Any]) -> str:
         """The number of jobs; Snakemake's table of them is in its log."""
-        told = "" if self.workflow.modules else "; python -m freemask.reporting.status says how far they are"
+        command = "make status" if "FREEMASK_RUN" in os.environ else "python -m freemask.reporting.status"
+        told = "" if self.workflow.modules else f"; {command} says how far they are"
         return f"{self.steps} steps{told}"  # a module's onstart, which writes the plan for `status`, doesn't run
 
     def format_progress(self, msg: dict[str, Any]) -> str:
