@@ -117,7 +117,8 @@ class Lines(DefaultFormatter):
         """The number of jobs; Snakemake's table of them is in its log."""
         command = "make status" if "FREEMASK_RUN" in os.environ else "python -m freemask.reporting.status"
         told = "" if self.workflow.modules else f"; {command} says how far they are"
-        return f"{self.steps} step{'s' * (self.steps != 1)}{told}"  # a module's onstart, which writes the plan for `status`, doesn't run
+        # A module's onstart, which writes the plan for `status`, doesn't run.
+        return f"{self.steps} step{'s' * (self.steps != 1)}{told}"
 
     def format_progress(self, msg: dict[str, Any]) -> str:
         """The jobs that have just finished, each with its result."""
