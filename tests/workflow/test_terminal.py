@@ -112,7 +112,7 @@ def test_a_report_before_its_run_says_so(toy):
 
 
 def test_only_a_run_that_status_knows_speaks_of_it(toy):
-    assert any(line.startswith("1 steps; python -m freemask.reporting.status") for line in toy("score-a.txt"))
+    assert any(line.startswith("1 step; python -m freemask.reporting.status") for line in toy("score-a.txt"))
     assert not any("steps;" in line for line in toy("look"))
     assert any(line.startswith("Job stats") for line in toy("-n", "look"))
 
@@ -120,7 +120,7 @@ def test_only_a_run_that_status_knows_speaks_of_it(toy):
 def test_a_larger_workflow_is_not_sent_to_status(toy, tmp_path):
     (tmp_path / "Snakefile").rename(tmp_path / "toy.smk")
     (tmp_path / "Snakefile").write_text('module toy:\n    snakefile: "toy.smk"\nuse rule * from toy as toy_*\n')
-    assert "1 steps" in toy("score-a.txt")
+    assert "1 step" in toy("score-a.txt")
 
 
 def test_a_dry_run_lists_jobs_and_reasons(toy):
