@@ -22,6 +22,7 @@ def write_plan():
     if not any(job.output for job in waiting):  # e.g. `paper`, beside a run
         return
     plan = {
+        "started": time.time(),
         "run": json.loads(cost_of_run(None)),
         "jobs": [plan_of(job, waiting) for job in workflow.dag.jobs if job.output],
         "reported": REPORTED,
