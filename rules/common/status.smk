@@ -32,6 +32,5 @@ def write_plan():
     }
     path = f"logs/plan{OF_RUN}.json"
     write_json(path, plan)
-    write_json(
-        path, plan | {"started": os.stat(path).st_mtime}
-    )  # by the clock of the disk, as the times of jobs' files
+    # By the clock of the disk, as the times of jobs' files.
+    write_json(path, plan | {"started": os.stat(path).st_mtime})
