@@ -15,8 +15,9 @@ from freemask.errors import InputError
 from freemask.files import digest
 
 # what Pillow raises for damaged files
-DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error)
-DAMAGED += (Image.DecompressionBombError,)
+DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 UNOPENED = "can't be opened"
 NO_MASK = "mask; check the data set's root and its masks pattern"
 ORIENTATION = 0x0112  # EXIF tag

@@ -10,9 +10,11 @@ import pandas as pd
 from freemask.errors import InputError
 from freemask.files import unread, write_atomic
 
-TEXT = ["mask_id", "name", "word", "filter", "counts", "image", "mask", "margin"]  # columns read as text
-TEXT += ["experiment", "dataset", "model", "regime", "synthetic_set", "train_seeds"]
-TEXT += ["stamp", "digest", "sha256", "image_sha256", "mask_sha256"]
+TEXT = [  # columns read as text
+    "mask_id", "name", "word", "filter", "counts", "image", "mask", "margin",
+    "experiment", "dataset", "model", "regime", "synthetic_set", "train_seeds",
+    "stamp", "digest", "sha256", "image_sha256", "mask_sha256",
+]  # fmt: skip
 ROWS = "rows"  # column of counted tables: their number of rows, on each row
 
 

@@ -88,9 +88,8 @@ def _cut_pair(
             mask = labels[y.begin : y.end, x.begin : x.end].copy()
             if evaluated:
                 inner = np.zeros(mask.shape, bool)
-                inner[y.core_begin - y.begin : y.core_end - y.begin, x.core_begin - x.begin : x.core_end - x.begin] = (
-                    True
-                )
+                core = (slice(one.core_begin - one.begin, one.core_end - one.begin) for one in (y, x))
+                inner[tuple(core)] = True
                 mask[~inner] = mask_format.ignored
             if (mask == mask_format.ignored).all():
                 continue
